@@ -1,0 +1,76 @@
+# make run and make test need Go, make and git, and nothing else.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED ?= 0
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   := -s -w -X github.com/sop-host/sop/host/internal/cli.linkedVersion=$(VERSION)
+PLUGINS   := $(notdir $(patsubst %/,%,$(filter-out plugins/internal/,$(wildcard plugins/*/))))
+TOOLS     := $(CURDIR)/.tools
+CONFIG    ?= config.hcl
+WORKSPACE ?=
+
+# The race detector needs a C compiler; without one the tests run without it and say so.
+HAVE_CC   := $(shell command -v $${CC:-gcc} 2>/dev/null || command -v cc 2>/dev/null)
+GOTEST    ?= go test
+TEST       = $(if $(HAVE_CC),CGO_ENABLED=1 $(GOTEST) -race,$(GOTEST))
+TESTFLAGS ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the host (bin/sop) and the bundled plugins (bin/plugins/)
+	@mkdir -p bin/plugins
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sop ./host/cmd/sop
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/plugins/ $(addprefix ./plugins/,$(PLUGINS))
+
+.PHONY: run
+run: build ## Build, lock the bundled plugins and run the host (WORKSPACE=/some/repo governs another tree)
+	@bin/sop plugin lock --config $(CONFIG) --quiet
+	@$(if $(WORKSPACE),SOP_WORKSPACE='$(abspath $(WORKSPACE))') exec bin/sop up --config $(CONFIG)
+
+.PHONY: test
+test: build ## Run the tests with the race detector
+	$(if $(HAVE_CC),,@echo '*** no C compiler: the tests run without the race detector ***')
+	$(TEST) -timeout 10m $(TESTFLAGS) ./...
+
+.PHONY: test-long
+test-long: build ## Run the long tests too: whole corpora, thousands of random cases, real load
+	SOP_TEST_LONG=1 $(TEST) -timeout 60m $(TESTFLAGS) ./...
+
+.PHONY: test-e2e
+test-e2e: build ## Run the end-to-end tests only: the built binaries, as a user would drive them
+	go test -timeout 10m -count=1 $(TESTFLAGS) ./test/e2e
+
+.PHONY: bench
+bench: build ## Measure, as ratios to a floor taken in the same run
+	SOP_BENCH=1 go test -run '^TestBench' -count=1 -v -timeout 30m ./host/internal/bench
+
+.PHONY: generate
+generate: tools ## Generate code from proto/
+	cd proto && PATH="$(TOOLS):$$PATH" buf generate --template buf.gen.plugin.yaml
+	cd proto && PATH="$(TOOLS):$$PATH" buf generate --template buf.gen.api.yaml
+
+.PHONY: format
+format: tools ## Format Go and proto files
+	$(TOOLS)/gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$\|\.connect\.go$$')
+	cd proto && PATH="$(TOOLS):$$PATH" buf format -w
+
+.PHONY: verify
+verify: tools build ## Lint, check generated code, formatting and known vulnerabilities
+	./verify.sh
+
+.PHONY: tools
+tools: $(TOOLS)/.stamp ## Build the pinned development tools into .tools/
+
+$(TOOLS)/.stamp: tools/go.mod tools/go.sum
+	cd tools && GOBIN=$(TOOLS) go install tool
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what was built (not .sop/, the host's state)
+	rm -rf bin .tools

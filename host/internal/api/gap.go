@@ -1,0 +1,110 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/nexus"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
+)
+
+// gapService serves sop.api.v1.Gap.
+type gapService struct{ *nexus.Nexus }
+
+const defaultPage = 100
+
+// ListGaps implements the rpc.
+func (s *gapService) ListGaps(ctx context.Context, req *connect.Request[apiv1.ListGapsRequest]) (*connect.Response[apiv1.ListGapsResponse], error) {
+	filter, err := gapFilter(req.Msg)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.Gaps.List(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	resp := &apiv1.ListGapsResponse{NextPageToken: page.Next}
+	for _, g := range page.Gaps {
+		resp.Gaps = append(resp.Gaps, GapRecord(g))
+	}
+	return connect.NewResponse(resp), nil
+}
+
+// gapFilter converts the request.
+func gapFilter(req *apiv1.ListGapsRequest) (gap.Filter, error) {
+	filter := gap.Filter{
+		Workspace: req.GetWorkspace(), Rule: req.GetRule(), Detector: req.GetDetector(), Path: req.GetPath(),
+		Limit: int(req.GetPageSize()), Token: req.GetPageToken(),
+	}
+	if filter.Limit <= 0 {
+		filter.Limit = defaultPage
+	}
+	if req.GetMinSeverity() != "" {
+		severity, err := gap.ParseSeverity(req.GetMinSeverity())
+		if err != nil {
+			return filter, err
+		}
+		filter.Severity = severity
+	}
+	known := make(map[gap.State]bool)
+	for _, state := range gap.States() {
+		known[state] = true
+		if len(req.GetStates()) == 0 && open(state) {
+			filter.States = append(filter.States, state)
+		}
+	}
+	for _, name := range req.GetStates() {
+		if !known[gap.State(name)] {
+			return filter, sdk.Errorf(codes.InvalidArgument, "GAP_STATE", "there is no gap state %q", name).
+				WithRemedy("the states are %v", gap.States())
+		}
+		filter.States = append(filter.States, gap.State(name))
+	}
+	return filter, nil
+}
+
+// open says whether a gap in the state still asks for something.
+func open(s gap.State) bool { return s != gap.StateResolved && s != gap.StateSuppressed }
+
+// GetGap implements the rpc.
+func (s *gapService) GetGap(ctx context.Context, req *connect.Request[apiv1.GetGapRequest]) (*connect.Response[apiv1.GetGapResponse], error) {
+	g, err := s.Gaps.Get(ctx, req.Msg.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.GetGapResponse{Gap: GapRecord(g)}), nil
+}
+
+// SuppressGap implements the rpc.
+func (s *gapService) SuppressGap(ctx context.Context, req *connect.Request[apiv1.SuppressGapRequest]) (*connect.Response[apiv1.SuppressGapResponse], error) {
+	var until *time.Time
+	if req.Msg.GetUntil() != nil {
+		t := req.Msg.GetUntil().AsTime()
+		until = &t
+	}
+	g, err := s.Gaps.Suppress(ctx, req.Msg.GetId(), by(ctx), req.Msg.GetReason(), until)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.SuppressGapResponse{Gap: GapRecord(g)}), nil
+}
+
+// ReopenGap implements the rpc.
+func (s *gapService) ReopenGap(ctx context.Context, req *connect.Request[apiv1.ReopenGapRequest]) (*connect.Response[apiv1.ReopenGapResponse], error) {
+	g, err := s.Gaps.Reopen(ctx, req.Msg.GetId(), by(ctx), req.Msg.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.ReopenGapResponse{Gap: GapRecord(g)}), nil
+}
+
+// by names the caller for the record.
+func by(ctx context.Context) string {
+	c, _ := nexus.CallerFrom(ctx)
+	return c.Name
+}

@@ -1,0 +1,129 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sop-host/sop/host/internal/nexus"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
+)
+
+const (
+	maxRequest    = 1 << 20 // bytes
+	maxHeader     = 64 << 10
+	headerTimeout = 5 * time.Second
+	idleTimeout   = 2 * time.Minute
+)
+
+// Server serves the API.
+type Server struct {
+	http *http.Server
+}
+
+// NewServer returns a server of n.
+func NewServer(n *nexus.Nexus) *Server {
+	mux := http.NewServeMux()
+	opts := connect.WithHandlerOptions(
+		connect.WithReadMaxBytes(maxRequest),
+		connect.WithInterceptors(&door{nexus: n}),
+	)
+	mux.Handle(apiv1connect.NewHostHandler(&hostService{n}, opts))
+	mux.Handle(apiv1connect.NewPluginHandler(&pluginService{n}, opts))
+	mux.Handle(apiv1connect.NewWorkspaceHandler(&workspaceService{n}, opts))
+	mux.Handle(apiv1connect.NewGapHandler(&gapService{n}, opts))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &Server{http: &http.Server{
+		Handler: mux, Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader, ConnContext: authenticate,
+	}}
+}
+
+// Serve serves on l until Shutdown; it closes l.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve api: %w", err)
+	}
+	return nil
+}
+
+// Shutdown lets calls finish until ctx is done and then cuts them off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		return s.http.Close()
+	}
+	return nil
+}
+
+// authenticate takes the caller's identity from the kernel.
+func authenticate(ctx context.Context, conn net.Conn) context.Context {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err != nil || credErr != nil {
+		return ctx
+	}
+	return nexus.WithCaller(ctx, nexus.Caller{UID: cred.Uid, PID: cred.Pid, Name: fmt.Sprintf("uid:%d", cred.Uid)})
+}
+
+// door sends every call through the nexus before its handler, and every error
+// through the one translation.
+type door struct{ nexus *nexus.Nexus }
+
+// WrapUnary implements [connect.Interceptor].
+func (d *door) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if err := d.nexus.Authorize(ctx, permission(req.Spec())); err != nil {
+			return nil, wireError(err)
+		}
+		resp, err := next(ctx, req)
+		return resp, wireError(err)
+	}
+}
+
+// WrapStreamingClient implements [connect.Interceptor]; the server has no clients.
+func (d *door) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// WrapStreamingHandler implements [connect.Interceptor].
+func (d *door) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		if err := d.nexus.Authorize(ctx, permission(conn.Spec())); err != nil {
+			return wireError(err)
+		}
+		return wireError(next(ctx, conn))
+	}
+}
+
+// permission returns what the called method states; empty if it states nothing.
+func permission(spec connect.Spec) string {
+	method, ok := spec.Schema.(protoreflect.MethodDescriptor)
+	if !ok {
+		return ""
+	}
+	p, _ := proto.GetExtension(method.Options(), apiv1.E_Permission).(string)
+	return p
+}

@@ -1,0 +1,55 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+)
+
+// maxAddress is the longest path that a socket address holds, on Linux.
+const maxAddress = 107
+
+// shorten calls fn with an address for path that a socket address can hold: a
+// longer one is reached through a descriptor of its directory.
+func shorten[T any](path string, fn func(addr string) (T, error)) (T, error) {
+	if len(path) <= maxAddress {
+		return fn(path)
+	}
+	var zero T
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return zero, err
+	}
+	v, err := fn(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
+	return v, errors.Join(err, dir.Close())
+}
+
+// Dial connects to the host's socket.
+func Dial(ctx context.Context, path string) (net.Conn, error) {
+	return shorten(path, func(addr string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", addr)
+	})
+}
+
+// Listen binds the host's socket, for the owner alone, in place of one that a
+// killed host left. The caller makes sure that no other host serves there.
+func Listen(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove old socket: %w", err)
+	}
+	l, err := shorten(path, func(addr string) (net.Listener, error) { return net.Listen("unix", addr) })
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false) // the address may be relative to a closed descriptor
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("restrict socket: %w", err), l.Close())
+	}
+	return l, nil
+}

@@ -1,0 +1,100 @@
+package archtest
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sop-host/sop/"
+
+// rule says what the packages beneath a path may import of ours.
+type rule struct {
+	path string
+	may  []string
+	why  string
+}
+
+// table is the import table, most specific path first. A path covers the
+// packages beneath it.
+var table = []rule{
+	{"host/cmd/sop", []string{"host/internal/cli"}, "main only begins"},
+	{"host/internal/cli", []string{"host/internal/cli", "host/internal/startup", "host/internal/config", "host/internal/api", "proto/sop/api", "sdk"}, "commands speak to the daemon by its API; startup is for serving and for scans without a daemon, config for validate and fmt, api for the socket's address"},
+	{"host/internal/startup", []string{"host/internal/api", "host/internal/nexus", "host/internal/plugin", "host/internal/gap", "host/internal/store", "host/internal/config", "host/internal/event", "host/internal/workspace", "proto", "sdk"}, "the composition root sees everything below it"},
+	{"host/internal/api", []string{"host/internal/nexus", "host/internal/gap", "host/internal/plugin", "host/internal/config", "proto/sop/api", "sdk"}, "handlers convert the features' types and call the nexus"},
+	{"host/internal/nexus", []string{"host/internal/gap", "host/internal/plugin", "proto/sop/api", "sdk"}, "the door knows the features' types and calls them through interfaces of its own"},
+	{"host/internal/store/storetest", []string{"host/internal/gap", "sdk"}, "the suite knows the interfaces, not the engines"},
+	{"host/internal/store", []string{"host/internal/store", "host/internal/gap", "sdk"}, "a store implements what the features declare"},
+	{"host/internal/gap", []string{"host/internal/event", "host/internal/workspace", "proto/sop/plugin", "sdk"}, "features never import each other"},
+	{"host/internal/plugin", []string{"proto/sop/plugin", "sdk"}, "the plugin host knows no feature"},
+	{"host/internal/config", nil, "a leaf"},
+	{"host/internal/event", nil, "a leaf"},
+	{"host/internal/workspace", nil, "a leaf"},
+	{"host/internal/archtest", nil, "imported by nobody, imports nothing"},
+	{"plugins/internal", []string{"plugins/internal"}, "what bundled plugins share knows neither host nor sdk"},
+	{"plugins", []string{"plugins/internal", "proto/sop/plugin", "sdk"}, "a plugin knows the contract and nothing of the host"},
+	{"sdk/plugintest", []string{"sdk", "proto/sop/plugin"}, "for the tests of plugin authors"},
+	{"sdk", []string{"sdk", "proto/sop/plugin"}, "authors get the contract and nothing of the host"},
+	{"proto", []string{"proto"}, "generated code"},
+	{"test", []string{"host/internal/plugin", "host/internal/workspace", "plugins/internal", "proto", "sdk"}, "end-to-end tests and benchmarks drive built binaries"},
+}
+
+// listed returns our packages with what they import of ours, tests left out.
+func listed(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")
+	cmd.Dir = "../../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	packages := make(map[string][]string)
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		name := strings.TrimPrefix(fields[0], module)
+		packages[name] = nil
+		for _, imported := range fields[1:] {
+			if ours, ok := strings.CutPrefix(imported, module); ok {
+				packages[name] = append(packages[name], ours)
+			}
+		}
+	}
+	return packages
+}
+
+// beneath says whether pkg is path or lies beneath it.
+func beneath(pkg, path string) bool { return pkg == path || strings.HasPrefix(pkg, path+"/") }
+
+func TestImports(t *testing.T) {
+	packages := listed(t)
+	if len(packages) < 10 {
+		t.Fatalf("go list found only %d packages", len(packages))
+	}
+	for pkg, imports := range packages {
+		i := slices.IndexFunc(table, func(r rule) bool { return beneath(pkg, r.path) })
+		if i < 0 {
+			t.Errorf("%s has no row in the import table: give it one, with its reason", pkg)
+			continue
+		}
+		for _, imported := range imports {
+			if !slices.ContainsFunc(table[i].may, func(path string) bool { return beneath(imported, path) }) {
+				t.Errorf("%s imports %s, which its row does not allow: %s", pkg, imported, table[i].why)
+			}
+		}
+	}
+}
+
+// Every row is in use, so that the table does not outlive what it describes.
+func TestTableIsInUse(t *testing.T) {
+	packages := listed(t)
+	for _, r := range table {
+		found := false
+		for pkg := range packages {
+			found = found || beneath(pkg, r.path)
+		}
+		if !found && r.path != "test" { // holds test files only
+			t.Errorf("no package lies beneath %s: delete its row", r.path)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	xterm "golang.org/x/term"
+
+	"github.com/sop-host/sop/host/internal/cli/term"
+)
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// OutTerminal and ErrTerminal say that a person looks at them.
+	OutTerminal, ErrTerminal bool
+	// Width answers how many columns Out has; nil or 0 stand for no limit.
+	Width func() int
+}
+
+// Standard returns the streams of the process.
+func Standard() Streams {
+	out := int(os.Stdout.Fd())
+	return Streams{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		OutTerminal: xterm.IsTerminal(out),
+		ErrTerminal: xterm.IsTerminal(int(os.Stderr.Fd())),
+		Width: func() int {
+			width, _, err := xterm.GetSize(out)
+			if err != nil {
+				return 0
+			}
+			return width
+		},
+	}
+}
+
+// Main runs the command that args, without the program's name, ask for and
+// returns the exit code of the process. The first interrupt ends the command in
+// an orderly way, the second ends the process at once.
+func Main(ctx context.Context, args []string, streams Streams) int {
+	ctx, stop := interruptible(ctx, os.Exit)
+	defer stop()
+	a := &app{
+		Streams: streams,
+		engine:  hostEngine(),
+		env:     os.Getenv,
+		now:     time.Now,
+		version: buildVersion(),
+	}
+	return a.execute(ctx, args)
+}
+
+// app is what all commands share.
+type app struct {
+	Streams
+	engine  Engine
+	env     func(string) string
+	now     func() time.Time
+	version version
+	global  globals
+}
+
+// globals are the flags that every command takes.
+type globals struct {
+	config     string
+	socket     string
+	pluginsDir string
+	output     string
+	noColor    bool
+	timeout    time.Duration
+}
+
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+	outputSARIF = "sarif"
+)
+
+func (a *app) json() bool { return a.global.output == outputJSON }
+
+func (a *app) palette(terminal bool) term.Palette {
+	return term.Palette(terminal && !a.global.noColor && a.env("NO_COLOR") == "" && a.env("TERM") != "dumb")
+}
+
+// table returns a table that fits the terminal, or one without limit when
+// nobody looks.
+func (a *app) table(flex int, header ...string) *term.Table {
+	return term.NewTable(a.palette(a.OutTerminal), a.width(), flex, header...)
+}
+
+func (a *app) width() int {
+	if !a.OutTerminal || a.Width == nil {
+		return 0
+	}
+	return a.Width()
+}
+
+// bounded limits a call by --timeout, or by usual when that is not given.
+// A limit of zero is none.
+func (a *app) bounded(ctx context.Context, usual time.Duration) (context.Context, context.CancelFunc) {
+	limit := usual
+	if a.global.timeout > 0 {
+		limit = a.global.timeout
+	}
+	if limit == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
+// pluginsDir is where the bundled plugins are: beside the program unless told
+// otherwise.
+func (a *app) pluginsDir() string {
+	for _, dir := range []string{a.global.pluginsDir, a.env("SOP_PLUGINS_DIR")} {
+		if dir != "" {
+			return dir
+		}
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return "plugins"
+	}
+	if real, err := filepath.EvalSymlinks(program); err == nil {
+		program = real
+	}
+	return filepath.Join(filepath.Dir(program), "plugins")
+}

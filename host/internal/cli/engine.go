@@ -1,0 +1,29 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/startup"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+)
+
+// Engine is the work that commands do in their own process. See the functions
+// of the same name in startup.
+type Engine struct {
+	Run      func(ctx context.Context, opt startup.Options) error
+	ScanOnce func(ctx context.Context, opt startup.ScanOptions) (*startup.ScanOutcome, error)
+	Lock     func(ctx context.Context, configPath, pluginsDir, version string, check bool) ([]startup.LockChange, error)
+	Validate func(configPath, pluginsDir string) config.Diagnostics
+	Plan     func(ctx context.Context, configPath, pluginsDir string) ([]*apiv1.PlannedChange, config.Diagnostics, error)
+}
+
+func hostEngine() Engine {
+	return Engine{
+		Run:      startup.Run,
+		ScanOnce: startup.ScanOnce,
+		Lock:     startup.Lock,
+		Validate: startup.Validate,
+		Plan:     startup.Plan,
+	}
+}

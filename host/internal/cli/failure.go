@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/cli/term"
+	"github.com/sop-host/sop/host/internal/config"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
+)
+
+// failure is an error as it is shown, with the exit code it asks for.
+type failure struct {
+	*sdk.Error
+	exit        int
+	diagnostics config.Diagnostics
+}
+
+// usagef makes the error of a command that was called wrongly.
+func usagef(format string, args ...any) *sdk.Error {
+	return sdk.Errorf(codes.InvalidArgument, "USAGE", format, args...)
+}
+
+// hereError is an error that arose in this process rather than in a host that
+// was asked; no host was unreachable then.
+type hereError struct{ error }
+
+// Unwrap returns the error itself.
+func (e hereError) Unwrap() error { return e.error }
+
+func here(err error) error {
+	if err == nil {
+		return nil
+	}
+	return hereError{err}
+}
+
+// explain finds out what to say about err and how to exit.
+func explain(err error) failure {
+	var diagnostics config.Diagnostics
+	if errors.As(err, &diagnostics) && diagnostics.HasErrors() {
+		e := sdk.Errorf(codes.InvalidArgument, "CONFIG_INVALID", "the configuration is not valid: %s", diagnostics.Error())
+		return failure{Error: e, exit: exitFailed, diagnostics: diagnostics}
+	}
+	e := asError(err)
+	f := failure{Error: e, exit: exitCode(e.Code)}
+	if local := (hereError{}); errors.As(err, &local) && f.exit == exitUnreachable {
+		f.exit = exitFailed
+	}
+	return f
+}
+
+func asError(err error) *sdk.Error {
+	var wire *connect.Error
+	var plain *sdk.Error
+	switch {
+	case errors.As(err, &plain):
+		return plain
+	case errors.As(err, &wire):
+		return fromWire(wire)
+	case errors.Is(err, context.DeadlineExceeded):
+		return timeoutError(err)
+	case errors.Is(err, context.Canceled):
+		return sdk.Errorf(codes.Canceled, "INTERRUPTED", "interrupted")
+	case errors.Is(err, fs.ErrNotExist):
+		return sdk.Errorf(codes.NotFound, "FILE_NOT_FOUND", "%w", err)
+	case errors.Is(err, fs.ErrPermission):
+		return sdk.Errorf(codes.PermissionDenied, "FILE_DENIED", "%w", err)
+	}
+	return sdk.Errorf(codes.Unknown, "", "%w", err)
+}
+
+func timeoutError(cause error) *sdk.Error {
+	e := sdk.Errorf(codes.DeadlineExceeded, "TIMEOUT", "no answer in time").
+		WithRemedy("allow more with --timeout, or look at `sop status` for what the host is busy with")
+	e.Cause = cause
+	return e
+}
+
+// fromWire translates what a client returned: the host's own error, or what
+// kept the call from reaching it.
+func fromWire(wire *connect.Error) *sdk.Error {
+	var dial *dialError
+	if errors.As(wire, &dial) {
+		return dial.explain()
+	}
+	if !connect.IsWireError(wire) && wire.Code() == connect.CodeDeadlineExceeded {
+		return timeoutError(wire)
+	}
+	e := sdk.Errorf(codes.Code(wire.Code()), "", "%s", wire.Message())
+	e.Cause = wire
+	for _, detail := range wire.Details() {
+		value, err := detail.Value()
+		if err != nil {
+			continue
+		}
+		if d, ok := value.(*apiv1.ErrorDetail); ok {
+			e.Reason, e.Remedy, e.Retryable, e.Metadata = d.GetReason(), d.GetRemedy(), d.GetRetryable(), d.GetMetadata()
+		}
+	}
+	return e
+}
+
+// report writes err to standard error in the form that was asked for and
+// returns the exit code.
+func (a *app) report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if quiet := exitError(0); errors.As(err, &quiet) {
+		return int(quiet)
+	}
+	f := explain(err)
+	if a.json() {
+		a.reportJSON(f)
+	} else {
+		a.reportText(f)
+	}
+	return f.exit
+}
+
+func (a *app) reportJSON(f failure) {
+	type body struct {
+		Code        string              `json:"code"`
+		Reason      string              `json:"reason"`
+		Message     string              `json:"message"`
+		Remedy      string              `json:"remedy"`
+		Retryable   bool                `json:"retryable,omitempty"`
+		Metadata    map[string]string   `json:"metadata,omitempty"`
+		Diagnostics *config.Diagnostics `json:"diagnostics,omitempty"`
+	}
+	out := body{
+		Code: connect.Code(f.Code).String(), Reason: f.Reason, Message: f.Message, Remedy: f.Remedy,
+		Retryable: f.Retryable, Metadata: f.Metadata,
+	}
+	if f.diagnostics != nil {
+		out.Diagnostics = &f.diagnostics
+	}
+	enc := json.NewEncoder(a.Err)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(map[string]body{"error": out}) // nowhere left to report to
+}
+
+func (a *app) reportText(f failure) {
+	palette := a.palette(a.ErrTerminal)
+	if f.diagnostics != nil {
+		_ = f.diagnostics.WriteText(a.Err, bool(palette), a.width())
+		return
+	}
+	fmt.Fprintf(a.Err, "%s %s\n", palette.Paint(term.BoldRed, "error:"), indentAfterFirst(term.SafeLines(f.Message)))
+	if f.Remedy != "" {
+		fmt.Fprintf(a.Err, "%s %s\n", palette.Paint(term.BoldCyan, "remedy:"), indentAfterFirst(term.SafeLines(f.Remedy)))
+	}
+}
+
+func indentAfterFirst(s string) string {
+	return strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ")
+}

@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+)
+
+type gapReopenOptions struct {
+	*app
+	id, reason string
+}
+
+func (a *app) newGapReopenCommand() *cobra.Command {
+	o := &gapReopenOptions{app: a}
+	cmd := &cobra.Command{
+		Use:         "reopen ID",
+		Short:       "Take a suppressed or resolved gap back to open",
+		Example:     "  sop gap reopen 0199f3c2 --reason \"no longer generated\"",
+		Args:        arguments(1, 1, "the ID of a gap"),
+		Annotations: exits("4567"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.id = args[0]
+			return o.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&o.reason, "reason", "", "why, in `words`")
+	return cmd
+}
+
+func (o *gapReopenOptions) run(ctx context.Context) error {
+	ctx, cancel := o.bounded(ctx, queryTimeout)
+	defer cancel()
+	c := o.connect()
+	defer c.Close()
+	answer, err := c.gap.ReopenGap(ctx, connect.NewRequest(&apiv1.ReopenGapRequest{Id: o.id, Reason: o.reason}))
+	if err != nil {
+		return err
+	}
+	return o.printDecision("reopened", answer.Msg.GetGap())
+}

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/sop-host/sop/host/internal/cli/term"
+)
+
+// Annotations of commands.
+const (
+	annotationExits = "exits" // the exit codes beside 0, 1 and 2, one digit each
+	annotationSARIF = "sarif" // takes -o sarif
+)
+
+// exits makes the annotation that names the exit codes of a command.
+func exits(codes string) map[string]string { return map[string]string{annotationExits: codes} }
+
+// help writes the help of a command.
+func (a *app) help(cmd *cobra.Command, _ []string) {
+	h := helpText{palette: a.palette(a.OutTerminal)}
+	h.about(cmd)
+	h.usage(cmd)
+	h.commands(cmd)
+	h.flags("Flags", cmd.LocalNonPersistentFlags())
+	h.flags("Flags of every command", cmd.Root().PersistentFlags())
+	h.exits(cmd)
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(&h, "\n`%s COMMAND --help` tells more about a command.\n", cmd.CommandPath())
+	}
+	_, _ = fmt.Fprint(a.Out, h.String()) // a reader that went away needs no help
+}
+
+type helpText struct {
+	strings.Builder
+	palette term.Palette
+}
+
+func (h *helpText) heading(title string) {
+	fmt.Fprintf(h, "\n%s\n", h.palette.Paint(term.Bold, title+":"))
+}
+
+func (h *helpText) about(cmd *cobra.Command) {
+	text := cmd.Short + "."
+	if cmd.Long != "" {
+		text = strings.TrimSpace(cmd.Long)
+	}
+	fmt.Fprintln(h, text)
+}
+
+func (h *helpText) usage(cmd *cobra.Command) {
+	h.heading("Usage")
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(h, "  %s COMMAND [flags]\n", cmd.CommandPath())
+	} else {
+		fmt.Fprintf(h, "  %s\n", cmd.UseLine())
+	}
+	if cmd.Example != "" {
+		h.heading("Examples")
+		fmt.Fprintln(h, strings.TrimRight(cmd.Example, "\n"))
+	}
+}
+
+func (h *helpText) commands(cmd *cobra.Command) {
+	if !cmd.HasAvailableSubCommands() {
+		return
+	}
+	h.heading("Commands")
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			fmt.Fprintf(h, "  %-12s %s\n", sub.Name(), sub.Short)
+		}
+	}
+}
+
+func (h *helpText) flags(title string, flags *pflag.FlagSet) {
+	if text := flags.FlagUsages(); text != "" {
+		h.heading(title)
+		h.WriteString(text)
+	}
+}
+
+func (h *helpText) exits(cmd *cobra.Command) {
+	h.heading("Exit codes")
+	listed := cmd.Annotations[annotationExits]
+	all := cmd.HasSubCommands()
+	for code, meaning := range exitMeanings {
+		if all || code <= exitUsage || slices.Contains([]byte(listed), byte('0'+code)) {
+			fmt.Fprintf(h, "  %d  %s\n", code, meaning)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	"github.com/sop-host/sop/host/internal/cli/term"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+)
+
+type pluginListOptions struct{ *app }
+
+func (a *app) newPluginListCommand() *cobra.Command {
+	o := pluginListOptions{a}
+	return &cobra.Command{
+		Use:         "list",
+		Aliases:     []string{"ls"},
+		Short:       "List the configured plugins",
+		Example:     "  sop plugin list\n  sop plugin list -o json",
+		Args:        noArguments,
+		Annotations: exits("4567"),
+		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+}
+
+func (o pluginListOptions) run(ctx context.Context) error {
+	ctx, cancel := o.bounded(ctx, queryTimeout)
+	defer cancel()
+	c := o.connect()
+	defer c.Close()
+	answer, err := c.plugin.ListPlugins(ctx, connect.NewRequest(&apiv1.ListPluginsRequest{}))
+	if err != nil {
+		return err
+	}
+	plugins := answer.Msg.GetPlugins()
+	if o.json() {
+		return printJSON(o.Out, map[string][]wire{"plugins": wires(plugins)})
+	}
+	if len(plugins) == 0 {
+		_, err = fmt.Fprintln(o.Out, "no plugins are configured")
+		return err
+	}
+	table := o.table(3, "PLUGIN", "STATE", "VERSION", "SUMMARY", "CALLS", "FAILED")
+	for _, p := range plugins {
+		table.Row(term.Text(p.GetId()), term.Styled(stateStyle(p.GetState()), p.GetState()), term.Text(p.GetVersion()),
+			term.Text(p.GetSummary()), term.Text(fmt.Sprint(p.GetCalls())), term.Text(fmt.Sprint(p.GetFailures())))
+	}
+	_, err = table.WriteTo(o.Out)
+	return err
+}

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+)
+
+type reloadOptions struct{ *app }
+
+func (a *app) newReloadCommand() *cobra.Command {
+	o := reloadOptions{a}
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Make the host take over its configuration",
+		Long: `Make the host read its configuration again and take all of it over, or nothing. A reload that is refused leaves
+everything as it was and says why; exit 1 then. The host also does this by itself when the files change.`,
+		Example:     "  sop plan && sop reload\n  sop reload -o json",
+		Args:        noArguments,
+		Annotations: exits("4567"),
+		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+}
+
+func (o reloadOptions) run(ctx context.Context) error {
+	ctx, cancel := o.bounded(ctx, changeTimeout)
+	defer cancel()
+	c := o.connect()
+	defer c.Close()
+	answer, err := c.host.Reload(ctx, connect.NewRequest(&apiv1.ReloadRequest{}))
+	if err != nil {
+		return err
+	}
+	verdict := answer.Msg.GetVerdict()
+	if o.json() {
+		err = printJSON(o.Out, map[string]wire{"verdict": {verdict}})
+	} else {
+		err = o.print(verdict)
+	}
+	if err == nil && !verdict.GetOk() {
+		return exitError(exitFailed)
+	}
+	return err
+}
+
+func (o reloadOptions) print(verdict *apiv1.ReloadVerdict) error {
+	o.printDiagnostics(o.Err, o.palette(o.ErrTerminal), verdict.GetDiagnostics())
+	if !verdict.GetOk() {
+		_, err := fmt.Fprintln(o.Err, "\nreload refused; what runs stays as it was")
+		return err
+	}
+	if pending(verdict.GetChanges()) == 0 {
+		_, err := fmt.Fprintln(o.Out, "reloaded; nothing has changed")
+		return err
+	}
+	if err := o.printChanges(verdict.GetChanges()); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(o.Out, "reloaded in %s\n", took(verdict.GetTook().AsDuration()))
+	return err
+}

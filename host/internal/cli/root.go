@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+const rootLong = `SOP keeps watch over source trees: it runs beside them, finds gaps in code, documentation and
+infrastructure through plugins, and keeps track of each until it is gone.
+
+First steps:
+  sop init             write a commented config.hcl
+  sop plugin lock      record the plugins' checksums
+  sop up               start the host; Ctrl-C stops it
+  sop status           how it stands, from another terminal
+  sop gap list         what it found
+
+Without any set-up:
+  sop scan PATH        look for gaps in one tree, once`
+
+// execute runs one command line.
+func (a *app) execute(ctx context.Context, args []string) int {
+	root := a.newRoot()
+	root.SetArgs(longFlags(root, args))
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
+	err := root.ExecuteContext(ctx)
+	if err != nil && wantsJSON(args) {
+		a.global.output = outputJSON // also where the flags could not be read to the end
+	}
+	return a.report(err)
+}
+
+// wantsJSON looks for -o json in a command line that need not be right.
+func wantsJSON(args []string) bool {
+	for i, arg := range args {
+		switch arg {
+		case "-ojson", "-o=json", "--output=json", "-output=json":
+			return true
+		case "-o", "--output", "-output":
+			if i+1 < len(args) && args[i+1] == outputJSON {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (a *app) newRoot() *cobra.Command {
+	root := a.newGroup("sop", "Run and ask the SOP host", rootLong,
+		a.newUpCommand(), a.newInitCommand(), a.newValidateCommand(), a.newFmtCommand(), a.newPlanCommand(),
+		a.newReloadCommand(), a.newStatusCommand(), a.newScanCommand(),
+		a.newGapCommand(), a.newPluginCommand(),
+		a.newVersionCommand(), a.newCompletionCommand(),
+	)
+	root.Example = `  sop init && sop plugin lock && sop up
+  sop status --watch
+  sop gap list --severity high
+  sop scan . --format sarif --fail-on high > sop.sarif`
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(a.newHelpCommand())
+	root.SetHelpFunc(a.help)
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.checkGlobals(cmd) }
+	a.addGlobals(root)
+	return root
+}
+
+func (a *app) addGlobals(root *cobra.Command) {
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.global.config, "config", "c", "", "configuration `path`, a file or a directory (default $SOP_CONFIG, ./config.hcl or .)")
+	flags.StringVar(&a.global.socket, "socket", "", "`path` of the host's socket (default $SOP_SOCKET, or in the configured data_dir)")
+	flags.StringVar(&a.global.pluginsDir, "plugins-dir", "", "`directory` of the bundled plugins (default $SOP_PLUGINS_DIR, or plugins beside sop)")
+	flags.StringVarP(&a.global.output, "output", "o", outputTable, "output `form`: table or json")
+	flags.DurationVar(&a.global.timeout, "timeout", 0, "longest `time` to wait, such as 30s (default: what suits the command)")
+	flags.BoolVar(&a.global.noColor, "no-color", false, "no colours, as with NO_COLOR set")
+	a.completeWords(root, "output", outputTable, outputJSON)
+}
+
+// checkGlobals refuses what no command can work with. Only commands that say so
+// take SARIF.
+func (a *app) checkGlobals(cmd *cobra.Command) error {
+	form := a.global.output
+	if form != outputTable && form != outputJSON && (form != outputSARIF || cmd.Annotations[annotationSARIF] == "") {
+		forms := []string{outputTable, outputJSON}
+		if cmd.Annotations[annotationSARIF] != "" {
+			forms = append(forms, outputSARIF)
+		}
+		a.global.output = outputTable
+		return usagef("unknown output form %q", form).WithRemedy("use %s", orList(forms))
+	}
+	if a.global.timeout < 0 {
+		return usagef("--timeout must not be negative")
+	}
+	return nil
+}
+
+// newGroup returns a command that only holds others.
+func (a *app) newGroup(use, short, long string, commands ...*cobra.Command) *cobra.Command {
+	group := &cobra.Command{
+		Use: use, Short: short, Long: long,
+		Args:                       cobra.ArbitraryArgs,
+		SuggestionsMinimumDistance: 2,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	group.AddCommand(commands...)
+	return group
+}
+
+func (a *app) newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return usagef("%v", err)
+			}
+			if len(rest) > 0 && found.HasSubCommands() {
+				return unknownCommand(found, rest[0])
+			}
+			return found.Help()
+		},
+	}
+}
+
+// completeWords offers words for a flag to the shell.
+func (a *app) completeWords(cmd *cobra.Command, flag string, words ...string) {
+	complete := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+		panic(err) // the flag was not defined before
+	}
+}
+
+// longFlags lets flags be written as Go's own tools write them: -check for
+// --check. Without it that would be read as -c heck.
+func longFlags(root *cobra.Command, args []string) []string {
+	cmd, _, err := root.Find(args)
+	if err != nil {
+		cmd = root
+	}
+	out := make([]string, len(args))
+	copy(out, args)
+	for i, arg := range out {
+		if arg == "--" {
+			break
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+		if !strings.HasPrefix(arg, "-") || strings.HasPrefix(arg, "--") || len(name) < 2 {
+			continue
+		}
+		if cmd.Flags().Lookup(name) != nil || root.PersistentFlags().Lookup(name) != nil {
+			out[i] = "-" + arg
+		}
+	}
+	return out
+}

@@ -1,0 +1,46 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// LockFileName is the name of the file beside the configuration that records
+// the checksums of plugins. It is never read as configuration, but a Watcher
+// signals when it changes.
+const LockFileName = "sop.lock.hcl"
+
+// A Config is one valid configuration. It is immutable: whoever holds one may
+// share it between goroutines and must not write to it or to anything it
+// refers to. All paths in it are absolute and clean.
+type Config struct {
+	Path  string   // the file or directory that was loaded
+	Dir   string   // the directory that holds the configuration; relative paths start here
+	Files []string // the files that were read, in the order they were merged
+
+	Host       Host
+	Workspaces []Workspace // sorted by Name
+	Plugins    []Plugin    // sorted by ID
+}
+
+// Plugin returns the plugin with the given id ("detector.docs"), or nil.
+func (c *Config) Plugin(id string) *Plugin {
+	i, found := slices.BinarySearchFunc(c.Plugins, id, func(p Plugin, id string) int {
+		return strings.Compare(p.ID(), id)
+	})
+	if !found {
+		return nil
+	}
+	return &c.Plugins[i]
+}
+
+// Workspace returns the workspace with the given name, or nil.
+func (c *Config) Workspace(name string) *Workspace {
+	i, found := slices.BinarySearchFunc(c.Workspaces, name, func(w Workspace, name string) int {
+		return strings.Compare(w.Name, name)
+	})
+	if !found {
+		return nil
+	}
+	return &c.Workspaces[i]
+}

@@ -1,0 +1,7 @@
+host {
+  log_level = "info"
+}
+
+plugin "detector" "docs" {
+  command = "docs"
+  env = {

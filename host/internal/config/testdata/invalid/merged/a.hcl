@@ -1,0 +1,7 @@
+locals {
+  limit = 1
+}
+
+workspace "main" {
+  path = "."
+}

@@ -1,0 +1,7 @@
+locals {
+  limit = 2
+}
+
+workspace "main" {
+  path = local.limt
+}

@@ -1,0 +1,5 @@
+workspace "main" {
+}
+
+plugin "detector" "docs" {
+}

@@ -1,0 +1,4 @@
+workspace "main" {
+  path = local.limit
+  pth  = "x"
+}

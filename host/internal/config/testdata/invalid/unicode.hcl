@@ -1,0 +1,8 @@
+host {
+	log_level	= "ÄÖ̈"
+}
+
+locals {
+  "x" = 1
+  a   = 1 +
+}

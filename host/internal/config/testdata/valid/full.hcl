@@ -1,0 +1,58 @@
+host {
+  data_dir        = "state"
+  log_level       = "debug"
+  reload_debounce = "100ms"
+  drain_timeout   = "1m"
+}
+
+locals {
+  limit = local.base * 3
+  base  = 5
+  tags  = ["b", "a"]
+}
+
+locals {
+  logs = "${path.data}/logs"
+}
+
+workspace "main" {
+  path = env("SOP_TEST_SET", path.config)
+  scan {
+    on_start      = false
+    interval      = "10m"
+    exclude       = concat(["testdata/**"], [for t in local.tags : "${t}/*"])
+    timeout       = "20m"
+    max_file_size = "512KiB"
+  }
+}
+
+workspace "b" {
+  path = "b"
+}
+
+plugin "sandbox" "off" {
+  command = "/usr/bin/off"
+  enabled = false
+}
+
+plugin "detector" "docs" {
+  command       = "${path.plugins}/detector-docs"
+  args          = ["--limit", local.limit, upper("x")]
+  env           = { LANG = "C", LOGS = local.logs }
+  env_pass      = ["PATH", "HOME"]
+  start_timeout = "5s"
+  call_timeout  = "1h30m"
+  stop_grace    = "1s"
+  restart {
+    backoff_min      = "1s"
+    backoff_max      = "2s"
+    breaker_failures = 3
+    breaker_window   = "30s"
+  }
+  config {
+    limit = local.limit
+    rule "a" {
+      severity = "high"
+    }
+  }
+}

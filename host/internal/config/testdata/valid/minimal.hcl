@@ -1,0 +1,1 @@
+# nothing configured, and that is meant

@@ -1,0 +1,109 @@
+// Package nexus is the one door of the host: every request, whatever it came
+// in by, is authenticated, authorised and recorded here and then falls to the
+// feature that serves it.
+//
+// It may be imported by api and startup. It declares what it calls; startup
+// passes it in.
+package nexus
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/plugin"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
+)
+
+// Host is the resident process as the nexus sees it.
+type Host interface {
+	// Status says how everything stands.
+	Status(ctx context.Context) (*apiv1.Status, error)
+	// Changed returns a channel that is closed when the status has changed.
+	Changed() <-chan struct{}
+	// Reload takes the configuration over, or leaves everything as it is; a
+	// configuration that is refused is a verdict and no error.
+	Reload(ctx context.Context) (*apiv1.ReloadVerdict, error)
+	// Plan says what Reload would do.
+	Plan(ctx context.Context) (*apiv1.PlanResponse, error)
+}
+
+// Plugins are the configured plugins.
+type Plugins interface {
+	Status() []plugin.Status
+	Restart(ctx context.Context, id string) error
+}
+
+// Workspaces are the governed trees.
+type Workspaces interface {
+	List(ctx context.Context) ([]*apiv1.WorkspaceStatus, error)
+	// Scan scans now, or joins the scan that is under way.
+	Scan(ctx context.Context, workspace string) (*apiv1.ScanReport, error)
+}
+
+// Gaps are what detectors found.
+type Gaps interface {
+	List(ctx context.Context, filter gap.Filter) (gap.Page, error)
+	Counts(ctx context.Context, workspace string) ([]gap.Count, error)
+	Get(ctx context.Context, ref string) (*gap.Gap, error)
+	Suppress(ctx context.Context, ref, by, reason string, until *time.Time) (*gap.Gap, error)
+	Reopen(ctx context.Context, ref, by, reason string) (*gap.Gap, error)
+}
+
+// Nexus is the door. Fill in every field.
+type Nexus struct {
+	Host       Host
+	Plugins    Plugins
+	Workspaces Workspaces
+	Gaps       Gaps
+	Logger     hclog.Logger
+}
+
+// Caller is who asks, as far as the transport has proven it.
+type Caller struct {
+	// UID and PID of the process at the other end of a unix socket.
+	UID uint32
+	PID int32
+	// Name for people and records, such as "uid:1000".
+	Name string
+}
+
+type callerKey struct{}
+
+// WithCaller returns a context in which c asks.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerFrom returns who asks, and false when nobody has been authenticated.
+func CallerFrom(ctx context.Context) (Caller, bool) {
+	c, ok := ctx.Value(callerKey{}).(Caller)
+	return c, ok
+}
+
+// Authorize decides whether the caller in ctx may do what permission names
+// ("gap.read"), and records the decision. The owner of the host and root may do
+// everything; anybody else nothing.
+func (n *Nexus) Authorize(ctx context.Context, permission string) error {
+	c, ok := CallerFrom(ctx)
+	if !ok {
+		n.Logger.Warn("denied", "permission", permission, "caller", "unauthenticated")
+		return sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
+			WithRemedy("call through the host's unix socket")
+	}
+	if c.UID != 0 && int(c.UID) != os.Geteuid() {
+		n.Logger.Warn("denied", "permission", permission, "caller", c.Name, "pid", c.PID)
+		return sdk.Errorf(codes.PermissionDenied, "NOT_THE_OWNER", "%s may not %s: the host belongs to uid:%d", c.Name, permission, os.Geteuid()).
+			WithRemedy("run the command as the user that runs the host, or as root")
+	}
+	if permission == "" {
+		return sdk.Errorf(codes.PermissionDenied, "NO_PERMISSION_STATED", "the method states no permission and is closed")
+	}
+	n.Logger.Debug("permitted", "permission", permission, "caller", c.Name, "pid", c.PID)
+	return nil
+}

@@ -1,0 +1,177 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/sdk"
+)
+
+// Conn is a connection to a configured plugin that outlives its generations:
+// each call goes to the generation in service, under the plugin's deadline, and
+// is counted. While a plugin restarts, calls wait for it until their deadline.
+// Errors are *sdk.Error. It implements [grpc.ClientConnInterface]; make a
+// client from it with the NewClient of the plugin's kind.
+type Conn struct {
+	pool *Pool
+	id   string
+}
+
+// meter counts the calls of a unit.
+type meter struct {
+	calls    atomic.Int64
+	failures atomic.Int64
+	busy     atomic.Int64 // nanoseconds, summed over calls
+}
+
+func (m *meter) observe(start time.Time, err error) {
+	m.calls.Add(1)
+	m.busy.Add(int64(time.Since(start)))
+	if err != nil {
+		m.failures.Add(1)
+	}
+}
+
+// Invoke implements [grpc.ClientConnInterface].
+func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	u, err := c.pool.unit(c.id)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	callCtx, cancel := context.WithTimeout(ctx, u.spec.Load().CallTimeout)
+	defer cancel()
+	g, err := u.acquire(callCtx)
+	if err == nil {
+		err = g.conn.Invoke(callCtx, method, args, reply, opts...)
+		if err != nil {
+			err = callError(ctx, g, method, err)
+		}
+		g.release()
+	}
+	u.meter.observe(start, err)
+	return err
+}
+
+// NewStream implements [grpc.ClientConnInterface]. The deadline covers the
+// stream until its end, which is when RecvMsg fails (with io.EOF or otherwise)
+// or ctx is done.
+func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	u, err := c.pool.unit(c.id)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	callCtx, cancel := context.WithTimeout(ctx, u.spec.Load().CallTimeout)
+	g, err := u.acquire(callCtx)
+	if err != nil {
+		cancel()
+		u.meter.observe(start, err)
+		return nil, err
+	}
+	stream, err := g.conn.NewStream(callCtx, desc, method, opts...)
+	if err != nil {
+		err = callError(ctx, g, method, err)
+		g.release()
+		cancel()
+		u.meter.observe(start, err)
+		return nil, err
+	}
+	s := &clientStream{ClientStream: stream, caller: ctx, generation: g, method: method, serverStreams: desc.ServerStreams}
+	s.end = func(err error) {
+		s.once.Do(func() {
+			s.unhook()
+			g.release()
+			cancel()
+			u.meter.observe(start, err)
+		})
+	}
+	// A caller that abandons the stream ends its context; so does the deadline.
+	hooked := make(chan struct{})
+	stop := context.AfterFunc(callCtx, func() {
+		<-hooked
+		s.end(callCtx.Err())
+	})
+	s.unhook = func() { stop() }
+	close(hooked)
+	return s, nil
+}
+
+// clientStream ends the call when the stream has ended.
+type clientStream struct {
+	grpc.ClientStream
+	caller        context.Context //nolint:containedctx // tells the caller's cancel from the plugin's deadline
+	generation    *generation
+	method        string
+	serverStreams bool
+	once          sync.Once
+	end           func(error)
+	unhook        func()
+}
+
+// SendMsg implements [grpc.ClientStream]. After io.EOF the cause comes from RecvMsg.
+func (s *clientStream) SendMsg(m any) error {
+	err := s.ClientStream.SendMsg(m)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	err = callError(s.caller, s.generation, s.method, err)
+	s.end(err)
+	return err
+}
+
+// RecvMsg implements [grpc.ClientStream].
+func (s *clientStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	switch {
+	case err == nil && s.serverStreams:
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		s.end(nil)
+		return err
+	}
+	err = callError(s.caller, s.generation, s.method, err)
+	s.end(err)
+	return err
+}
+
+// exitNotice is how long a broken connection or the end of the output may
+// precede the news that the process has exited.
+const exitNotice = 100 * time.Millisecond
+
+// callError says what a failed call means. caller is the context before the
+// plugin's deadline was added.
+func callError(caller context.Context, g *generation, method string, err error) error {
+	e := *sdk.FromError(err)
+	e.Message = clip(printable(e.Message))
+	id := g.spec.ID()
+	switch {
+	case e.Reason != "":
+	case e.Code == codes.Unavailable && waitClosed(g.runner.exited, exitNotice):
+		e.Reason, e.Retryable = ReasonCrashed, true
+		e.Message = "plugin " + id + " ended during the call: " + g.runner.exitCause()
+		e.Remedy = "see the plugin's log for the cause; it is being restarted"
+	case e.Code == codes.DeadlineExceeded && caller.Err() == nil:
+		e.Reason, e.Retryable = ReasonDeadline, true
+		e.Message = "plugin " + id + " did not answer " + method + " within " + g.spec.CallTimeout.String()
+		e.Remedy = "raise the plugin's call_timeout if the work needs longer; see its log if it hangs"
+	case e.Code == codes.ResourceExhausted:
+		e.Reason = ReasonReplyTooLarge
+		e.Message = "plugin " + id + ": " + e.Message
+		e.Remedy = "a message from a plugin may take 16 MiB; let the plugin's author send less at once"
+	case e.Code == codes.Unimplemented:
+		e.Reason = ReasonNotImplemented
+		e.Message = "plugin " + id + " does not implement " + method
+		e.Remedy = "install a newer release of the plugin"
+	default:
+		e.Message = "plugin " + id + ": " + e.Message
+	}
+	return &e
+}

@@ -1,0 +1,176 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Containment says how a plugin's descendants are bound to it.
+type Containment string
+
+const (
+	// PIDNamespace: the kernel ends every descendant with the plugin, however
+	// it has detached itself, and ends the plugin with the host.
+	PIDNamespace Containment = "pid-namespace"
+	// ProcessGroup: descendants that stay in the session are ended with the
+	// plugin; the kernel ends the plugin, but not them, when the host is killed.
+	ProcessGroup Containment = "process-group"
+)
+
+// launcher starts processes from one OS thread that lives as long as it does:
+// the parent-death signal follows the thread that forked, not the process.
+type launcher struct {
+	requests chan launchRequest
+	done     chan struct{}
+	close    sync.Once
+}
+
+type launchRequest struct {
+	bin   *binary
+	argv  []string
+	env   []string
+	dir   string
+	out   *os.File // the child's standard output; the caller closes it
+	err   *os.File // the child's standard error; the caller closes it
+	reply chan launchReply
+}
+
+type launchReply struct {
+	process     *os.Process
+	containment Containment
+	err         error
+}
+
+func newLauncher() *launcher {
+	l := &launcher{requests: make(chan launchRequest), done: make(chan struct{})}
+	go l.run()
+	return l
+}
+
+// stop ends the thread. Processes that still live die with it.
+func (l *launcher) stop() { l.close.Do(func() { close(l.done) }) }
+
+var errLauncherStopped = errors.New("the plugin host has stopped")
+
+// start runs a program in a session of its own, with nothing of the host's but
+// what the request names.
+func (l *launcher) start(req launchRequest) (*os.Process, Containment, error) {
+	req.reply = make(chan launchReply, 1)
+	select {
+	case l.requests <- req:
+	case <-l.done:
+		return nil, "", errLauncherStopped
+	}
+	r := <-req.reply
+	return r.process, r.containment, r.err
+}
+
+func (l *launcher) run() {
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	levels := containmentLevels()
+	for {
+		select {
+		case <-l.done:
+			return
+		case req := <-l.requests:
+			var reply launchReply
+			for len(levels) > 0 {
+				reply.containment = levels[0].containment
+				reply.process, reply.err = launch(req, levels[0].attr)
+				if len(levels) == 1 || !refused(reply.err) {
+					break
+				}
+				levels = levels[1:] // this kernel or user may not: so it will be for all
+			}
+			req.reply <- reply
+		}
+	}
+}
+
+type containmentLevel struct {
+	containment Containment
+	attr        func() *syscall.SysProcAttr
+}
+
+// containmentLevels lists what may be tried, strongest first.
+func containmentLevels() []containmentLevel {
+	base := func() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL} }
+	namespace := containmentLevel{PIDNamespace, func() *syscall.SysProcAttr {
+		attr := base()
+		attr.Cloneflags = syscall.CLONE_NEWPID
+		return attr
+	}}
+	if os.Geteuid() != 0 {
+		namespace.attr = func() *syscall.SysProcAttr {
+			attr := base()
+			attr.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER
+			attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
+			attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+			return attr
+		}
+	}
+	return []containmentLevel{namespace, {ProcessGroup, base}}
+}
+
+// refused says whether err means that a namespace cannot be had.
+func refused(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EPERM, syscall.EINVAL, syscall.ENOSPC, syscall.EACCES, syscall.ENOSYS, syscall.EUSERS} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// launch starts one process from the calling thread.
+func launch(req launchRequest, attr func() *syscall.SysProcAttr) (*os.Process, error) {
+	// What the host itself inherited may lack close-on-exec; what Go opens has it.
+	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
+		return nil, fmt.Errorf("mark descriptors close-on-exec: %w", err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = null.Close() }() //nolint:errcheck // opened for reading only
+	path := req.bin.path
+	if !req.bin.script {
+		path = fmt.Sprintf("/proc/self/fd/%d", req.bin.file.Fd())
+	}
+	process, err := os.StartProcess(path, req.argv, &os.ProcAttr{
+		Dir: req.dir, Env: req.env, Files: []*os.File{null, req.out, req.err}, Sys: attr(),
+	})
+	runtime.KeepAlive(req.bin.file)
+	return process, err
+}
+
+// awaitExit blocks until the process has exited and leaves it unreaped, so that
+// its pid, and the number of its process group, still belong to it.
+func awaitExit(pid int) error {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// signalGroup signals the process and its group. The process must not have
+// been reaped.
+func signalGroup(pid int, sig syscall.Signal) error {
+	err := syscall.Kill(-pid, sig)
+	if errors.Is(err, syscall.ESRCH) {
+		err = syscall.Kill(pid, sig)
+	}
+	if errors.Is(err, syscall.ESRCH) {
+		return nil
+	}
+	return err
+}

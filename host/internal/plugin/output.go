@@ -1,0 +1,232 @@
+package plugin
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+const (
+	maxLogLine    = 8 << 10 // bytes of one line that are kept
+	maxLogFields  = 32
+	logLinesBurst = 500 // lines that are logged at once
+	logLinesRate  = 200 // lines a second after that
+	tailLines     = 20  // last lines kept for the cause of a failure
+)
+
+// logSink turns the lines that a plugin prints into records of the host's log:
+// bounded in length and rate, whatever the plugin prints.
+type logSink struct {
+	logger hclog.Logger
+	now    func() time.Time
+
+	mu      sync.Mutex
+	budget  float64
+	last    time.Time
+	dropped int64
+	total   int64 // dropped since the start
+	tail    []string
+}
+
+func newLogSink(logger hclog.Logger) *logSink {
+	return &logSink{logger: logger, now: time.Now, budget: logLinesBurst}
+}
+
+// consume reads r to its end. It never fails: a plugin's output is not the
+// host's problem.
+func (s *logSink) consume(r io.Reader) {
+	in := bufio.NewReaderSize(r, maxLogLine)
+	for {
+		line, err := in.ReadSlice('\n')
+		if len(line) > 0 {
+			s.line(line)
+		}
+		for errors.Is(err, bufio.ErrBufferFull) { // the rest of a long line
+			_, err = in.ReadSlice('\n')
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// writer returns an io.Writer that takes lines in pieces.
+func (s *logSink) writer() io.Writer { return &lineWriter{sink: s} }
+
+type lineWriter struct {
+	sink *logSink
+	buf  []byte
+	over bool // the rest of the line is dropped
+}
+
+// Write implements [io.Writer]; it never fails.
+func (w *lineWriter) Write(p []byte) (int, error) {
+	for _, c := range p {
+		switch {
+		case c == '\n':
+			w.sink.line(w.buf)
+			w.buf, w.over = w.buf[:0], false
+		case len(w.buf) < maxLogLine && !w.over:
+			w.buf = append(w.buf, c)
+		default:
+			w.over = true
+		}
+	}
+	return len(p), nil
+}
+
+// line logs one line if the budget allows.
+func (s *logSink) line(raw []byte) {
+	text := strings.TrimRight(string(raw[:min(len(raw), maxLogLine)]), "\r\n")
+	if strings.TrimSpace(text) == "" {
+		return
+	}
+	text = printable(text)
+	ok, dropped := s.admit(text)
+	if !ok {
+		return
+	}
+	if dropped > 0 {
+		s.logger.Warn("plugin logs faster than the host writes: lines dropped", "lines", dropped)
+	}
+	logLine(s.logger, text)
+}
+
+// printable replaces what is no UTF-8 and what a terminal would act on.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || r < ' ' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
+}
+
+// admit takes one line from the budget. It returns how many were dropped before it.
+func (s *logSink) admit(text string) (ok bool, dropped int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.tail) == tailLines {
+		copy(s.tail, s.tail[1:])
+		s.tail = s.tail[:tailLines-1]
+	}
+	s.tail = append(s.tail, text)
+	now := s.now()
+	s.budget = min(logLinesBurst, s.budget+now.Sub(s.last).Seconds()*logLinesRate)
+	s.last = now
+	if s.budget < 1 {
+		s.dropped++
+		s.total++
+		return false, 0
+	}
+	s.budget--
+	dropped, s.dropped = s.dropped, 0
+	return true, dropped
+}
+
+// lastWords returns the line that best says why the plugin failed: where a
+// panic or a fatal error began, or the last line.
+func (s *logSink) lastWords() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, line := range s.tail {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return clip(line)
+		}
+	}
+	if len(s.tail) == 0 {
+		return ""
+	}
+	return clip(message(s.tail[len(s.tail)-1]))
+}
+
+// droppedLines is how many lines were not logged.
+func (s *logSink) droppedLines() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
+}
+
+func clip(s string) string {
+	const limit = 300
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
+}
+
+// message returns the text of a line, structured or not.
+func message(line string) string {
+	var rec map[string]any
+	if json.Unmarshal([]byte(line), &rec) == nil {
+		if m, ok := rec["@message"].(string); ok {
+			return m
+		}
+	}
+	return line
+}
+
+// logLine writes one line with the level that it states: hclog's JSON, or the
+// "[LEVEL]" prefix. Anything else, and malformed JSON, is logged as it is.
+func logLine(logger hclog.Logger, text string) {
+	if strings.HasPrefix(text, "{") {
+		var rec map[string]any
+		if json.Unmarshal([]byte(text), &rec) == nil {
+			if msg, ok := rec["@message"].(string); ok {
+				level, _ := rec["@level"].(string)
+				logger.Log(parseLevel(level), msg, fields(rec)...)
+				return
+			}
+		}
+	}
+	level := hclog.Debug
+	if end := strings.IndexByte(text, ']'); strings.HasPrefix(text, "[") && end > 0 {
+		if l := hclog.LevelFromString(text[1:end]); l != hclog.NoLevel {
+			logger.Log(l, strings.TrimSpace(text[end+1:]))
+			return
+		}
+	}
+	if strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ") {
+		level = hclog.Error
+	}
+	logger.Log(level, text)
+}
+
+func parseLevel(s string) hclog.Level {
+	if l := hclog.LevelFromString(s); l != hclog.NoLevel && l != hclog.Off {
+		return l
+	}
+	return hclog.Info
+}
+
+// fields returns the record's own keys and values, a bounded number of them.
+func fields(rec map[string]any) []any {
+	var out []any
+	for k, v := range rec {
+		if strings.HasPrefix(k, "@") || len(out) >= 2*maxLogFields {
+			continue
+		}
+		out = append(out, k, v)
+	}
+	return out
+}
+
+// handshakeLimit bounds the handshake line; a P-521 certificate takes about 900 bytes.
+const handshakeLimit = 16 << 10
+
+// readHandshake reads the first line of r. A longer line than any handshake is
+// cut off there; the error is r's.
+func readHandshake(in *bufio.Reader) (string, error) {
+	line, err := in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		err = nil
+	}
+	return printable(strings.TrimRight(string(line), "\r\n")), err
+}

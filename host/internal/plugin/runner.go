@@ -1,0 +1,317 @@
+package plugin
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/sdk"
+)
+
+// pipeGrace is how long output may still be read after the process has exited:
+// a descendant that detached itself may hold the pipe for ever.
+const pipeGrace = 200 * time.Millisecond
+
+// runner implements go-plugin's runner.Runner for one process. It owns the
+// process's pipes: go-plugin is given the handshake line, once it has been
+// checked, and nothing else.
+type runner struct {
+	launcher *launcher
+	spec     *Spec
+	bin      *binary
+	sink     *logSink
+
+	mu          sync.Mutex // guards what follows
+	env         []string
+	dir         string
+	process     *os.Process // nil until started
+	containment Containment
+	startedAt   time.Time
+	aborted     bool // is not to be started any more
+	isReaped    bool
+
+	handshakeR *io.PipeReader
+	handshakeW *io.PipeWriter
+	emptyR     *io.PipeReader
+	failed     chan *sdk.Error // holds what was wrong with the handshake
+
+	exited  chan struct{} // closed at once when the process has exited
+	reaped  chan struct{} // closed when it has been reaped and its output read
+	state   *os.ProcessState
+	output  sync.WaitGroup
+	stdoutR *os.File
+	stderrR *os.File
+}
+
+func newRunner(l *launcher, spec *Spec, bin *binary, sink *logSink) *runner {
+	r := &runner{
+		launcher: l, spec: spec, bin: bin, sink: sink,
+		failed: make(chan *sdk.Error, 1), exited: make(chan struct{}), reaped: make(chan struct{}),
+	}
+	r.handshakeR, r.handshakeW = io.Pipe()
+	var w *io.PipeWriter
+	r.emptyR, w = io.Pipe()
+	_ = w.Close() //nolint:errcheck // never fails
+	return r
+}
+
+// prepare takes what go-plugin adds before it calls Start.
+func (r *runner) prepare(env []string, dir string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.env, r.dir = env, dir
+}
+
+// directory returns the generation's own directory; empty until prepared.
+func (r *runner) directory() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dir
+}
+
+// pid returns the process id; 0 until started.
+func (r *runner) pid() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process == nil {
+		return 0
+	}
+	return r.process.Pid
+}
+
+// abort makes a Start that has not happened fail. It says whether there is a
+// process.
+func (r *runner) abort() (started bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.aborted = true
+	return r.process != nil
+}
+
+// Start implements runner.Runner.
+func (r *runner) Start(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.aborted {
+		return errors.New("start was given up")
+	}
+	stdoutR, stdoutW, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("make pipe: %w", err)
+	}
+	stderrR, stderrW, err := os.Pipe()
+	if err != nil {
+		return errors.Join(fmt.Errorf("make pipe: %w", err), stdoutR.Close(), stdoutW.Close())
+	}
+	r.startedAt = time.Now()
+	process, containment, err := r.launcher.start(launchRequest{
+		bin: r.bin, argv: append([]string{r.spec.Command}, r.spec.Args...), env: r.env, dir: r.dir, out: stdoutW, err: stderrW,
+	})
+	if closeErr := errors.Join(stdoutW.Close(), stderrW.Close()); err == nil && closeErr != nil {
+		err = closeErr
+	}
+	if err != nil {
+		return errors.Join(r.launchFailure(err), stdoutR.Close(), stderrR.Close())
+	}
+	r.process, r.containment, r.stdoutR, r.stderrR = process, containment, stdoutR, stderrR
+	r.output.Go(func() { r.sink.consume(stderrR) })
+	r.output.Go(r.readStdout)
+	go r.watch()
+	return nil
+}
+
+// launchFailure says why the kernel would not run the program.
+func (r *runner) launchFailure(err error) error {
+	e := failf(ReasonLaunch, "start %s: %w", r.spec.Command, err)
+	switch {
+	case errors.Is(err, syscall.ENOEXEC):
+		e.Reason, e.Remedy = ReasonNotExecutable, "install a program for this machine, or give the script a #! line"
+	case errors.Is(err, syscall.ENOENT):
+		e.Reason, e.Remedy = ReasonNotExecutable, "install the interpreter or dynamic loader that the program names"
+	case errors.Is(err, syscall.ETXTBSY):
+		e.Remedy = "the program is being written; install plugins by renaming a finished file into place"
+	case errors.Is(err, syscall.EACCES):
+		e.Reason, e.Remedy = ReasonNotExecutable, "let the user that runs sop execute it, and check that its file system is not mounted noexec"
+	}
+	return e
+}
+
+// readStdout takes the handshake line and drains the rest.
+func (r *runner) readStdout() {
+	in := bufio.NewReaderSize(r.stdoutR, handshakeLimit)
+	line, err := readHandshake(in)
+	if failure := r.checkHandshake(line, err); failure != nil {
+		r.failed <- failure
+		_ = r.handshakeW.CloseWithError(failure) //nolint:errcheck // never fails
+	} else {
+		_, _ = io.WriteString(r.handshakeW, line+"\n") //nolint:errcheck // fails only when go-plugin has stopped reading
+		_ = r.handshakeW.Close()                       //nolint:errcheck // never fails
+	}
+	n, _ := io.Copy(io.Discard, in) //nolint:errcheck // ends with the process or with the read deadline
+	if n > 0 {
+		r.sink.logger.Warn("plugin wrote to standard output, which belongs to the handshake; discarded", "bytes", n)
+	}
+}
+
+// checkHandshake says what is wrong with what the plugin printed first: see
+// go-plugin's "core|protocol|network|address|transport|certificate".
+func (r *runner) checkHandshake(line string, err error) *sdk.Error {
+	const remedy = "name a SOP plugin in `command`; plugins are built with the sop sdk, or speak go-plugin's protocol with mutual TLS"
+	if line == "" && err != nil {
+		return failf(ReasonExitedEarly, "%s ended its output without a handshake", r.spec.Command).WithRemedy(remedy)
+	}
+	fields := strings.Split(line, "|")
+	if len(fields) < 5 || fields[0] != "1" {
+		return failf(ReasonHandshake, "%s printed %q instead of a handshake", r.spec.Command, clip(line)).WithRemedy(remedy)
+	}
+	version, convErr := strconv.Atoi(fields[1])
+	switch {
+	case convErr != nil:
+		return failf(ReasonHandshake, "%s announced protocol version %q", r.spec.Command, clip(fields[1])).WithRemedy(remedy)
+	case version > sdk.ContractVersion:
+		return failf(ReasonContract, "%s speaks plugin contract %d, this host speaks %d", r.spec.Command, version, sdk.ContractVersion).
+			WithRemedy("upgrade sop, or install an older release of the plugin")
+	case version < sdk.ContractVersion:
+		return failf(ReasonContract, "%s speaks plugin contract %d, this host speaks %d", r.spec.Command, version, sdk.ContractVersion).
+			WithRemedy("install a newer release of the plugin")
+	case fields[4] != "grpc":
+		return failf(ReasonHandshake, "%s speaks %q, the host speaks grpc", r.spec.Command, clip(fields[4])).WithRemedy(remedy)
+	case len(fields) < 6 || len(fields[5]) < 50:
+		return failf(ReasonHandshake, "%s presented no certificate", r.spec.Command).
+			WithRemedy("build the plugin with the sop sdk, or answer PLUGIN_CLIENT_CERT as go-plugin's AutoMTLS does")
+	}
+	return nil
+}
+
+// watch waits for the exit, ends what is left of the group, reaps.
+func (r *runner) watch() {
+	defer close(r.reaped)
+	pid := r.pid()
+	if err := awaitExit(pid); err != nil {
+		r.sink.logger.Error("wait for plugin", "pid", pid, "error", err)
+	}
+	close(r.exited)
+	if err := signalGroup(pid, syscall.SIGKILL); err != nil {
+		r.sink.logger.Warn("end the plugin's process group", "pid", pid, "error", err)
+	}
+	r.mu.Lock()
+	state, err := r.process.Wait()
+	r.isReaped = true
+	r.mu.Unlock()
+	if err != nil {
+		r.sink.logger.Error("reap plugin", "pid", pid, "error", err)
+	}
+	r.state = state
+	r.finishOutput()
+}
+
+// finishOutput reads what the pipes still hold, for at most pipeGrace.
+func (r *runner) finishOutput() {
+	deadline := time.Now().Add(pipeGrace)
+	for _, f := range []*os.File{r.stdoutR, r.stderrR} {
+		if err := f.SetReadDeadline(deadline); err != nil {
+			_ = f.Close() //nolint:errcheck // ends the reader all the same
+		}
+	}
+	r.output.Wait()
+	_ = r.stdoutR.Close() //nolint:errcheck // read to its end
+	_ = r.stderrR.Close() //nolint:errcheck // read to its end
+}
+
+// signal signals the process and its group, unless it has been reaped.
+func (r *runner) signal(sig syscall.Signal) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.isReaped || r.process == nil {
+		return nil
+	}
+	return signalGroup(r.process.Pid, sig)
+}
+
+// Wait implements runner.Runner.
+func (r *runner) Wait(context.Context) error {
+	<-r.reaped
+	return nil
+}
+
+// Kill implements runner.Runner.
+func (r *runner) Kill(context.Context) error { return r.signal(syscall.SIGKILL) }
+
+// Stdout implements runner.Runner: the handshake line and then the end.
+func (r *runner) Stdout() io.ReadCloser { return r.handshakeR }
+
+// Stderr implements runner.Runner: nothing. go-plugin's reader of log lines
+// panics on a JSON line whose message is no string; ours does not.
+func (r *runner) Stderr() io.ReadCloser { return r.emptyR }
+
+// Name implements runner.Runner.
+func (r *runner) Name() string { return r.spec.Command }
+
+// ID implements runner.Runner.
+func (r *runner) ID() string {
+	if pid := r.pid(); pid != 0 {
+		return strconv.Itoa(pid)
+	}
+	return ""
+}
+
+// Diagnose implements runner.Runner.
+func (r *runner) Diagnose(context.Context) string { return "" }
+
+// PluginToHost implements runner.AddrTranslator. The plugin works in its socket
+// directory and names sockets relative to it, so that a long data_dir does not
+// exceed what a socket address can hold.
+func (r *runner) PluginToHost(network, addr string) (string, string, error) {
+	if network != "unix" {
+		return network, addr, nil
+	}
+	dir := filepath.Clean(r.directory())
+	if !filepath.IsAbs(addr) {
+		addr = filepath.Join(dir, addr)
+	}
+	if filepath.Dir(filepath.Clean(addr)) != dir {
+		return "", "", sdk.Errorf(codes.FailedPrecondition, ReasonHandshake, "%s listens at %s, outside its directory", r.spec.Command, clip(addr)).
+			WithRemedy("listen in the directory that PLUGIN_UNIX_SOCKET_DIR names")
+	}
+	return network, addr, nil
+}
+
+// HostToPlugin implements runner.AddrTranslator.
+func (r *runner) HostToPlugin(network, addr string) (string, string, error) {
+	if network == "unix" && filepath.Dir(addr) == filepath.Clean(r.directory()) {
+		return network, "./" + filepath.Base(addr), nil
+	}
+	return network, addr, nil
+}
+
+// exitCause says how the process ended. Call it after exited; it waits for the
+// last output, which is bounded by pipeGrace.
+func (r *runner) exitCause() string {
+	<-r.reaped
+	cause := "exited"
+	if r.state != nil {
+		cause = r.state.String()
+	}
+	if words := r.sink.lastWords(); words != "" {
+		cause += ": " + words
+	}
+	return cause
+}
+
+// containmentLevel returns how the process is contained; empty until started.
+func (r *runner) containmentLevel() Containment {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.containment
+}

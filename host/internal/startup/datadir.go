@@ -1,0 +1,71 @@
+package startup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/sdk"
+)
+
+// dataDir is the directory that holds all of the host's state.
+type dataDir string
+
+func (d dataDir) join(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+func (d dataDir) database() string { return d.join("state", "sop.db") }
+func (d dataDir) socket() string   { return SocketPath(string(d)) }
+func (d dataDir) lockFile() string { return d.join("state", "host.lock") }
+func (d dataDir) log() string      { return d.join("logs", "host.log") }
+func (d dataDir) timeline() string { return d.join("logs", "activation.jsonl") }
+func (d dataDir) run() string      { return d.join("run") }
+
+// pluginState is the lasting directory of one plugin.
+func (d dataDir) pluginState(id string) string { return d.join("state", "plugins", id) }
+
+// SocketPath is where the host of a data directory serves its API.
+func SocketPath(dataDir string) string { return filepath.Join(dataDir, "state", "sop.sock") }
+
+// create makes the directories, for the owner alone.
+func (d dataDir) create() error {
+	for _, dir := range []string{string(d), d.join("state"), d.join("logs"), d.join("file_management")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return sdk.Errorf(codes.FailedPrecondition, "DATA_DIR", "make data directory: %w", err).
+				WithRemedy("set host.data_dir to a directory that this user may write to")
+		}
+	}
+	return nil
+}
+
+// acquire makes sure that one host alone works in the directory: it returns
+// what releases it.
+func (d dataDir) acquire() (release func() error, err error) {
+	f, err := os.OpenFile(d.lockFile(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open host lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder := make([]byte, 32)
+		n, _ := f.Read(holder) //nolint:errcheck // only to say who holds it
+		return nil, errors.Join(
+			sdk.Errorf(codes.AlreadyExists, "HOST_RUNNING", "a host already runs on %s (pid %s)", string(d), strings.TrimSpace(string(holder[:n]))).
+				WithRemedy("use the one that runs (`sop status`), or set another host.data_dir"),
+			f.Close())
+	}
+	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {
+		return nil, errors.Join(fmt.Errorf("write host lock: %w", err), f.Close())
+	}
+	return f.Close, nil
+}
+
+func writePID(f *os.File) error {
+	_, err := fmt.Fprintf(f, "%d\n", os.Getpid())
+	return err
+}

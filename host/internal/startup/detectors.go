@@ -1,0 +1,62 @@
+package startup
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/plugin"
+	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+	"github.com/sop-host/sop/sdk/detector"
+)
+
+// detectorsOf returns the configured detectors as gap uses them; those that are
+// not in service too, so that a scan without them is known to be incomplete.
+func detectorsOf(pool *plugin.Pool) []gap.Detector {
+	var all []gap.Detector
+	for _, s := range pool.Status() {
+		if s.Kind == detector.Kind.Name {
+			all = append(all, &pooledDetector{
+				pool: pool, id: s.ID, name: s.Name, version: s.Version, client: detector.Kind.NewClient(pool.Conn(s.ID)),
+			})
+		}
+	}
+	return all
+}
+
+// pooledDetector is a detector plugin as gap uses it.
+type pooledDetector struct {
+	pool              *plugin.Pool
+	id, name, version string
+	client            pluginv1.DetectorClient
+}
+
+// Name implements [gap.Detector].
+func (d *pooledDetector) Name() string { return d.name }
+
+// Version implements [gap.Detector].
+func (d *pooledDetector) Version() string { return d.version }
+
+// Generation implements [gap.Detector].
+func (d *pooledDetector) Generation() string {
+	for _, s := range d.pool.Status() {
+		if s.ID == d.id {
+			return strconv.Itoa(s.Generation)
+		}
+	}
+	return ""
+}
+
+// Rules implements [gap.Detector].
+func (d *pooledDetector) Rules(ctx context.Context) ([]*pluginv1.Rule, error) {
+	resp, err := d.client.ListRules(ctx, &pluginv1.ListRulesRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return resp.GetRules(), nil
+}
+
+// Scan implements [gap.Detector].
+func (d *pooledDetector) Scan(ctx context.Context) (gap.Stream, error) {
+	return d.client.Scan(ctx)
+}

@@ -1,0 +1,353 @@
+package startup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sop-host/sop/host/internal/api"
+	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/event"
+	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/store"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
+)
+
+// host is the resident process. Its parts are made in Run and do not change;
+// what a reload replaces is in loaded.
+type host struct {
+	opt        Options
+	begin      time.Time
+	dir        dataDir
+	logger     hclog.Logger
+	steps      *steps
+	changed    notice
+	bus        event.Bus
+	store      *store.DB
+	pool       *plugin.Pool
+	gaps       *gap.Service
+	workspaces *workspaces
+
+	loaded    atomic.Pointer[loaded]
+	verdict   atomic.Pointer[apiv1.ReloadVerdict]
+	phase     atomic.Pointer[string] // "starting", "running" or "stopping"
+	reloading sync.Mutex
+}
+
+const (
+	phaseStarting = "starting"
+	phaseRunning  = "running"
+	phaseStopping = "stopping"
+)
+
+// apiGrace is how long calls may take to finish when the host stops.
+const apiGrace = 2 * time.Second
+
+// Run runs the host until ctx is done, and stops it gracefully then. It returns
+// an error when the host could not start; a plugin that does not start is no
+// such error, it stands in the status. SIGHUP makes it reload.
+func Run(ctx context.Context, opt Options) (err error) {
+	h := &host{opt: opt, begin: time.Now()}
+	h.setPhase(phaseStarting)
+	watcher, first, diags, err := watchAndLoad(opt)
+	if err != nil {
+		return err
+	}
+	if first == nil {
+		return diags
+	}
+	if ds := checkWorkspaces(first.config.Workspaces); ds.HasErrors() {
+		return ds
+	}
+	h.loaded.Store(first)
+	h.dir = dataDir(first.config.Host.DataDir)
+
+	var undo closers
+	defer func() { err = errors.Join(err, undo.close()) }()
+	if err := h.open(&undo, first); err != nil {
+		return err
+	}
+	serve, err := h.serveAPI(&undo)
+	if err != nil {
+		return err
+	}
+	h.startPlugins(ctx, first)
+	if err := h.startWorkspaces(ctx, &undo, first); err != nil {
+		return err
+	}
+	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first))})
+	h.setPhase(phaseRunning)
+	h.steps.add(Step{Component: "host", Phase: "ready", Detail: fmt.Sprintf("resident, pid %d", os.Getpid())})
+	h.logger.Info("host ready", "pid", os.Getpid(), "took", time.Since(h.begin))
+
+	err = h.reside(ctx, watcher, serve)
+	h.setPhase(phaseStopping)
+	h.steps.add(Step{Component: "host", Phase: "stopping"})
+	return err
+}
+
+// watchAndLoad makes the watcher before it loads what counts, so that no change
+// is missed; how long the watcher waits stands in the configuration too.
+func watchAndLoad(opt Options) (*config.Watcher, *loaded, config.Diagnostics, error) {
+	cfg, diags := config.Load(opt.ConfigPath, config.Options{PluginsDir: opt.PluginsDir})
+	if cfg == nil {
+		return nil, nil, diags, nil
+	}
+	watcher, err := config.NewWatcher(opt.ConfigPath, cfg.Host.ReloadDebounce)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	first, diags := load(opt.ConfigPath, opt.PluginsDir)
+	return watcher, first, diags, nil
+}
+
+// closers undo what was done, last first.
+type closers []func() error
+
+func (c *closers) add(f func() error) { *c = append(*c, f) }
+
+func (c *closers) close() error {
+	var failed []error
+	for i := len(*c) - 1; i >= 0; i-- {
+		failed = append(failed, (*c)[i]())
+	}
+	return errors.Join(failed...)
+}
+
+// open takes the data directory, opens log and store, and makes the pool.
+func (h *host) open(undo *closers, first *loaded) error {
+	if err := h.dir.create(); err != nil {
+		return err
+	}
+	release, err := h.dir.acquire()
+	if err != nil {
+		return err
+	}
+	undo.add(release)
+	logger, logFile := newLogger(h.dir, first.config.Host.LogLevel, h.opt.LogWriter)
+	h.logger = logger
+	undo.add(logFile.Close)
+	h.logger.Info("host starting", "version", h.opt.Version, "config", first.config.Path, "data_dir", string(h.dir))
+	if h.steps, err = newSteps(h.dir, h.opt.OnStep, logger); err != nil {
+		return err
+	}
+	undo.add(func() error {
+		h.steps.add(Step{Component: "host", Phase: "stopped"})
+		h.steps.close()
+		return nil
+	})
+	h.steps.add(Step{Component: "config", Phase: "ready", Detail: first.config.Path})
+
+	db, err := store.Open(context.Background(), h.dir.database())
+	if err != nil {
+		return err
+	}
+	h.store = db
+	undo.add(db.Close)
+	h.gaps = gap.NewService(db.Gaps(), &h.bus)
+	undo.add(func() error { h.bus.Close(); return nil })
+	h.steps.add(Step{Component: "store", Phase: "ready", Detail: h.dir.database()})
+
+	h.pool, err = plugin.New(plugin.Options{
+		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent,
+	})
+	if err != nil {
+		return err
+	}
+	undo.add(h.pool.Close)
+	return nil
+}
+
+// onPluginEvent puts a plugin's step on the timeline.
+func (h *host) onPluginEvent(e plugin.Event) {
+	step := Step{Component: "plugin " + e.ID, Phase: string(e.Phase)}
+	if e.Err != nil {
+		pe := sdk.FromError(e.Err)
+		step.Detail, step.Remedy = pe.Message, pe.Remedy
+	}
+	if e.Phase == plugin.PhaseReady {
+		step.Detail = fmt.Sprintf("generation %d", e.Generation)
+	}
+	h.steps.add(step)
+	h.changed.tell()
+}
+
+// serveAPI begins to serve, so that the host can be asked how its start goes.
+// The channel yields what serving ended with.
+func (h *host) serveAPI(undo *closers) (<-chan error, error) {
+	h.workspaces = &workspaces{
+		ctx: context.Background(), store: h.store.Gaps(), publisher: &h.bus, gaps: h.gaps, onScan: h.opt.OnScan,
+		detectors: func() []gap.Detector { return detectorsOf(h.pool) },
+		changed:   h.changed.tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
+	}
+	listener, err := api.Listen(h.dir.socket())
+	if err != nil {
+		return nil, err
+	}
+	server := api.NewServer(&nexus.Nexus{
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Logger: h.logger.Named("nexus"),
+	})
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	undo.add(func() error { return h.stopAPI(server, listener) })
+	h.steps.add(Step{Component: "api", Phase: "ready", Detail: h.dir.socket()})
+	return done, nil
+}
+
+func (h *host) stopAPI(server *api.Server, listener net.Listener) error {
+	ctx, cancel := context.WithTimeout(context.Background(), apiGrace)
+	defer cancel()
+	h.changed.tell() // watchers see that it stops
+	err := server.Shutdown(ctx)
+	if closeErr := listener.Close(); closeErr != nil && !errors.Is(closeErr, net.ErrClosed) {
+		err = errors.Join(err, closeErr)
+	}
+	if rmErr := os.Remove(h.dir.socket()); rmErr != nil && !errors.Is(rmErr, os.ErrNotExist) {
+		err = errors.Join(err, rmErr)
+	}
+	return err
+}
+
+// startPlugins brings all plugins up; one that fails does not keep the host
+// from starting.
+func (h *host) startPlugins(ctx context.Context, first *loaded) {
+	for _, s := range first.specs {
+		h.steps.add(Step{Component: "plugin " + s.ID(), Phase: "queued"})
+	}
+	if err := h.pool.Start(ctx, first.specs); err != nil {
+		h.logger.Warn("plugins are still starting", "error", err)
+	}
+}
+
+func (h *host) startWorkspaces(_ context.Context, undo *closers, first *loaded) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.workspaces.ctx = ctx
+	undo.add(func() error {
+		cancel()
+		h.workspaces.close()
+		return nil
+	})
+	if err := h.workspaces.apply(first.config.Workspaces); err != nil {
+		return err
+	}
+	for _, w := range first.config.Workspaces {
+		h.steps.add(Step{Component: "workspace " + w.Name, Phase: "ready", Detail: w.Path})
+	}
+	return nil
+}
+
+// reside keeps the host up: it reloads when the configuration changes, on
+// SIGHUP and on request, until ctx is done or the API fails.
+func (h *host) reside(ctx context.Context, watcher *config.Watcher, served <-chan error) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	watching, stopWatching := context.WithCancel(ctx)
+	watched := make(chan error, 1)
+	go func() { watched <- watcher.Run(watching) }()
+	defer func() {
+		stopWatching()
+		if watched != nil {
+			<-watched
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-served:
+			return err
+		case err := <-watched:
+			watched = nil
+			if ctx.Err() == nil {
+				h.logger.Error("configuration is not watched any more; reload with SIGHUP or `sop reload`", "error", err)
+			}
+		case <-watcher.Changes():
+			h.reload(ctx, "file change")
+		case <-hup:
+			h.reload(ctx, "SIGHUP")
+		}
+	}
+}
+
+func (h *host) setPhase(phase string) {
+	h.phase.Store(&phase)
+	h.changed.tell()
+}
+
+// Changed implements nexus.Host.
+func (h *host) Changed() <-chan struct{} { return h.changed.wait() }
+
+// Reload implements nexus.Host.
+func (h *host) Reload(ctx context.Context) (*apiv1.ReloadVerdict, error) {
+	return h.reload(ctx, "request"), nil
+}
+
+// Plan implements nexus.Host.
+func (h *host) Plan(context.Context) (*apiv1.PlanResponse, error) {
+	next, diags := load(h.opt.ConfigPath, h.opt.PluginsDir)
+	resp := &apiv1.PlanResponse{Diagnostics: api.ConfigDiagnostics(diags, diagnosticText)}
+	if next != nil {
+		resp.Changes = api.PlannedChanges(diff(h.loaded.Load(), next))
+	}
+	return resp, nil
+}
+
+// Status implements nexus.Host.
+func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
+	l := h.loaded.Load()
+	workspaces, err := h.workspaces.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	counts, err := h.gaps.Counts(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	s := &apiv1.Status{
+		State: *h.phase.Load(), Version: h.opt.Version, Pid: int32(os.Getpid()), StartedAt: timestamppb.New(h.begin),
+		ConfigPath: l.config.Path, DataDir: string(h.dir), LastReload: h.verdict.Load(),
+		Plugins: api.PluginStatuses(h.pool.Status()), Workspaces: workspaces, Gaps: api.GapCounts(counts),
+	}
+	s.Reasons = degraded(s)
+	if s.GetState() == phaseRunning {
+		s.State = "ok"
+		if len(s.GetReasons()) > 0 {
+			s.State = "degraded"
+		}
+	}
+	return s, nil
+}
+
+// degraded says what is not as it should be, one sentence each.
+func degraded(s *apiv1.Status) []string {
+	var reasons []string
+	for _, p := range s.GetPlugins() {
+		if p.GetState() != string(plugin.StateReady) {
+			reasons = append(reasons, fmt.Sprintf("plugin %s is %s", p.GetId(), p.GetState()))
+		}
+	}
+	if r := s.GetLastReload(); r != nil && !r.GetOk() {
+		reasons = append(reasons, "the configuration as it stands was refused; the one before is in force")
+	}
+	for _, w := range s.GetWorkspaces() {
+		if scan := w.GetLastScan(); scan != nil && !scan.GetComplete() {
+			reasons = append(reasons, fmt.Sprintf("the last scan of workspace %s is not complete", w.GetName()))
+		}
+	}
+	return reasons
+}

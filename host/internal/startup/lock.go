@@ -1,0 +1,107 @@
+package startup
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/plugin"
+)
+
+// Lock writes the lock file beside the configuration: for every enabled plugin
+// the checksum of the program that is there now, and what it describes itself
+// to be. A program whose checksum stands there already is not run. With check
+// nothing is written. The error joins one for each plugin that could not be
+// locked; the others are locked all the same.
+func Lock(ctx context.Context, configPath, pluginsDir, version string, check bool) (changes []LockChange, err error) {
+	cfg, diags := config.Load(configPath, config.Options{PluginsDir: pluginsDir})
+	if cfg == nil {
+		return nil, diags
+	}
+	old, err := plugin.ReadLock(lockPath(cfg))
+	if err != nil {
+		return nil, err
+	}
+	run, err := os.MkdirTemp("", "sop-lock-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(run)) }()
+	pool, err := plugin.New(plugin.Options{RunDir: filepath.Join(run, "run"), Logger: hclog.NewNullLogger(), HostVersion: version})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, pool.Close()) }()
+
+	next := old
+	var failed []error
+	for i := range cfg.Plugins {
+		p := &cfg.Plugins[i]
+		if !p.Enabled {
+			continue
+		}
+		entry, err := lockOne(ctx, pool, cfg, old, p)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		next = next.With(entry)
+		changes = append(changes, lockChange(old, entry))
+	}
+	for _, id := range old.IDs() {
+		if cfg.Plugin(id) == nil {
+			next = next.Without(id)
+			changes = append(changes, LockChange{ID: id, Action: "removed"})
+		}
+	}
+	if !check && lockDiffers(changes) {
+		failed = append(failed, next.Write(lockPath(cfg)))
+	}
+	return changes, errors.Join(failed...)
+}
+
+// lockOne returns what is to be locked of p.
+func lockOne(ctx context.Context, pool *plugin.Pool, cfg *config.Config, old *plugin.Lock, p *config.Plugin) (plugin.LockEntry, error) {
+	hash, err := plugin.HashFile(p.Command)
+	if err != nil {
+		return plugin.LockEntry{}, err
+	}
+	if entry, ok := old.Entry(p.ID()); ok && entry.Hash == hash {
+		return entry, nil
+	}
+	spec, _ := newSpec(cfg, &plugin.Lock{}, p) // not locked: no schema, no diagnostics
+	spec.Hash = hash
+	described, err := pool.Describe(ctx, spec)
+	if err != nil {
+		return plugin.LockEntry{}, err
+	}
+	schema := described.GetConfigSchema()
+	if err := schemaOf(schema).Validate(); err != nil {
+		return plugin.LockEntry{}, err
+	}
+	return plugin.LockEntry{Kind: p.Kind, Name: p.Name, Hash: hash, Version: described.GetVersion(), Schema: schema}, nil
+}
+
+func lockChange(old *plugin.Lock, entry plugin.LockEntry) LockChange {
+	c := LockChange{ID: entry.ID(), Action: "added", Version: entry.Version, Hash: entry.Hash}
+	if was, ok := old.Entry(entry.ID()); ok {
+		c.OldHash, c.Action = was.Hash, "updated"
+		if was.Hash == entry.Hash {
+			c.Action = "unchanged"
+		}
+	}
+	return c
+}
+
+func lockDiffers(changes []LockChange) bool {
+	for _, c := range changes {
+		if c.Action != "unchanged" {
+			return true
+		}
+	}
+	return false
+}

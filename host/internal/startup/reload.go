@@ -1,0 +1,167 @@
+package startup
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sop-host/sop/host/internal/api"
+	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/plugin"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
+	"github.com/sop-host/sop/sdk/detector"
+)
+
+// reload takes the configuration over, all of it or nothing, and says what came
+// of it.
+func (h *host) reload(ctx context.Context, trigger string) *apiv1.ReloadVerdict {
+	h.reloading.Lock()
+	defer h.reloading.Unlock()
+	begin := time.Now()
+	verdict := &apiv1.ReloadVerdict{At: timestamppb.New(begin), Trigger: trigger}
+	changes, diags := h.takeOver(ctx)
+	verdict.Ok, verdict.Took = !diags.HasErrors(), durationpb.New(time.Since(begin))
+	verdict.Changes = api.PlannedChanges(changes)
+	verdict.Diagnostics = api.ConfigDiagnostics(diags, diagnosticText)
+	if verdict.GetOk() {
+		h.logger.Info("configuration taken over", "trigger", trigger, "changes", countChanges(changes))
+	} else {
+		h.logger.Error("configuration refused; what runs stays as it is", "trigger", trigger, "error", diags.Error())
+	}
+	h.verdict.Store(verdict)
+	h.changed.tell()
+	return verdict
+}
+
+// takeOver prepares everything that the configuration changes, and commits it
+// all or none of it. h.reloading is held.
+func (h *host) takeOver(ctx context.Context) ([]config.Change, config.Diagnostics) {
+	old := h.loaded.Load()
+	next, diags := load(h.opt.ConfigPath, h.opt.PluginsDir)
+	if next == nil {
+		return nil, diags
+	}
+	if next.config.Host.DataDir != old.config.Host.DataDir {
+		return nil, append(diags, config.Diagnostic{
+			Severity: config.SeverityError, Summary: "The data directory cannot change while the host runs",
+			Detail: "Stop the host and start it again, or set data_dir back.", Range: next.config.Host.Source,
+		})
+	}
+	if ds := checkWorkspaces(next.config.Workspaces); ds.HasErrors() {
+		return nil, append(diags, ds...)
+	}
+	prepared, err := h.pool.Prepare(ctx, next.specs)
+	if err != nil {
+		return nil, append(diags, preparationFailed(next, err)...)
+	}
+	prepared.Commit()
+	if err := h.workspaces.apply(next.config.Workspaces); err != nil {
+		// Checked a moment ago: the tree has gone since. It is reported; the rest stands.
+		h.logger.Error("govern workspaces", "error", err)
+	}
+	h.loaded.Store(next)
+	setLevel(h.logger, next.config.Host.LogLevel)
+	if detectorsChanged(prepared) {
+		h.workspaces.rescan()
+	}
+	return diff(old, next), diags
+}
+
+// detectorsChanged says whether a detector was started or replaced.
+func detectorsChanged(c *plugin.Change) bool {
+	for id, action := range c.Actions {
+		if strings.HasPrefix(id, detector.Kind.Name+".") && (action == plugin.ActionStart || action == plugin.ActionRestart) {
+			return true
+		}
+	}
+	return false
+}
+
+// diff compares two configurations, the locked programs included.
+func diff(old, next *loaded) []config.Change {
+	identity := make(map[*config.Plugin]string)
+	var before *config.Config
+	for _, l := range []*loaded{old, next} {
+		if l == nil {
+			continue
+		}
+		for i := range l.config.Plugins {
+			p := &l.config.Plugins[i]
+			entry, _ := l.lock.Entry(p.ID())
+			identity[p] = entry.Hash
+		}
+	}
+	if old != nil {
+		before = old.config
+	}
+	return config.Diff(before, next.config, func(p *config.Plugin) string { return identity[p] })
+}
+
+func countChanges(changes []config.Change) int {
+	n := 0
+	for _, c := range changes {
+		if c.Action != config.ActionUnchanged {
+			n++
+		}
+	}
+	return n
+}
+
+// preparationFailed places what kept plugins from starting at their blocks.
+func preparationFailed(l *loaded, err error) config.Diagnostics {
+	errs := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		errs = joined.Unwrap()
+	}
+	var diags config.Diagnostics
+	for _, err := range errs {
+		diags = append(diags, preparationError(l, err)...)
+	}
+	return diags
+}
+
+func preparationError(l *loaded, err error) config.Diagnostics {
+	var pe *plugin.PrepareError
+	if !errors.As(err, &pe) {
+		return config.Diagnostics{{Severity: config.SeverityError, Summary: "Plugins cannot be started", Detail: err.Error()}}
+	}
+	var refused *plugin.ConfigError
+	if errors.As(err, &refused) {
+		return refusal(l, pe.ID, refused)
+	}
+	e := sdk.FromError(pe.Err)
+	d := l.config.Plugin(pe.ID).Diagnostic(nil, config.SeverityError, "Plugin "+pe.ID+" cannot be started", sentence(e.Message)+" "+sentence(e.Remedy), nil)
+	d.Range = l.config.Plugin(pe.ID).Source
+	return config.Diagnostics{d}
+}
+
+// sentence makes s end as one.
+func sentence(s string) string {
+	if s == "" || strings.HasSuffix(s, ".") {
+		return s
+	}
+	return s + "."
+}
+
+// diagnosticText is what a terminal shows of a diagnostic.
+func diagnosticText(d config.Diagnostic) string {
+	var b strings.Builder
+	if err := (config.Diagnostics{d}).WriteText(&b, false, 0); err != nil { // a Builder does not fail
+		return d.String()
+	}
+	return b.String()
+}
+
+// Plan says what starting a host with the configuration would do.
+func Plan(_ context.Context, configPath, pluginsDir string) ([]*apiv1.PlannedChange, config.Diagnostics, error) {
+	next, diags := load(configPath, pluginsDir)
+	if next == nil {
+		return nil, diags, nil
+	}
+	return api.PlannedChanges(diff(nil, next)), diags, nil
+}

@@ -1,0 +1,289 @@
+package startup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/api"
+	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/workspace"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
+)
+
+// workspaces governs the configured trees: it scans each when the host starts,
+// at intervals and on request. It implements nexus.Workspaces.
+type workspaces struct {
+	ctx       context.Context //nolint:containedctx // the host's own life: scans outlive the request that began them
+	store     gap.Store
+	publisher gap.Publisher
+	gaps      *gap.Service
+	detectors func() []gap.Detector
+	onScan    func(*apiv1.WorkspaceStatus)
+	changed   func()
+	logger    hclog.Logger
+
+	mu  sync.Mutex
+	all map[string]*governed
+	wg  sync.WaitGroup
+}
+
+// governed is one tree. workspaces.mu guards what changes.
+type governed struct {
+	config  config.Workspace
+	walker  *workspace.Walker
+	scanner *gap.Scanner
+	stop    context.CancelFunc // ends its schedule and its scan
+	kick    chan struct{}      // asks the schedule for a scan
+	run     *run               // the scan under way; nil when there is none
+	last    *apiv1.ScanReport  // nil before the first
+}
+
+// run is one scan, which several callers may await.
+type run struct {
+	done   chan struct{}
+	report *apiv1.ScanReport
+	err    error
+}
+
+// check says what keeps the configured trees from being governed.
+func checkWorkspaces(all []config.Workspace) config.Diagnostics {
+	var diags config.Diagnostics
+	for _, w := range all {
+		detail := ""
+		switch info, err := os.Stat(w.Path); {
+		case err != nil:
+			detail = err.Error()
+		case !info.IsDir():
+			detail = w.Path + " is not a directory"
+		default:
+			continue
+		}
+		diags = append(diags, config.Diagnostic{
+			Severity: config.SeverityError, Summary: fmt.Sprintf("Workspace %q cannot be governed", w.Name),
+			Detail: detail + ". Create it, or correct `path`.", Range: w.Source,
+		})
+	}
+	return diags
+}
+
+// apply governs exactly these trees from now on. What has not changed goes on
+// undisturbed.
+func (w *workspaces) apply(all []config.Workspace) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var failed []error
+	wanted := make(map[string]bool)
+	for _, c := range all {
+		wanted[c.Name] = true
+		old, ok := w.all[c.Name]
+		if ok && sameWorkspace(old.config, c) {
+			continue
+		}
+		g, err := w.govern(c)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		if ok {
+			old.stop()
+			g.last = old.last
+		}
+		w.all[c.Name] = g
+	}
+	for name, g := range w.all {
+		if !wanted[name] {
+			g.stop()
+			delete(w.all, name)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// sameWorkspace compares settings and not where they stand.
+func sameWorkspace(a, b config.Workspace) bool {
+	a.Source, b.Source = config.Range{}, config.Range{}
+	return reflect.DeepEqual(a, b)
+}
+
+// govern begins with a tree. w.mu is held.
+func (w *workspaces) govern(c config.Workspace) (*governed, error) {
+	walker, err := newWalker(c.Path, c.Scan.Exclude)
+	if err != nil {
+		return nil, fmt.Errorf("workspace %s: %w", c.Name, err)
+	}
+	ctx, stop := context.WithCancel(w.ctx)
+	g := &governed{config: c, walker: walker, stop: stop, kick: make(chan struct{}, 1)}
+	g.scanner = gap.NewScanner(w.store, w.publisher, gap.ScanOptions{Timeout: c.Scan.Timeout, MaxFileSize: c.Scan.MaxFileSize})
+	if c.Scan.OnStart {
+		g.kick <- struct{}{}
+	}
+	w.wg.Go(func() { w.schedule(ctx, g) })
+	return g, nil
+}
+
+// newWalker makes a walker that ignores what git would for this user.
+func newWalker(path string, exclude []string) (*workspace.Walker, error) {
+	return workspace.NewWalker(path, workspace.Options{
+		Exclude: exclude, Home: os.Getenv("HOME"), XDGConfigHome: os.Getenv("XDG_CONFIG_HOME"), SystemConfig: "/etc/gitconfig",
+	})
+}
+
+// schedule scans when asked and at intervals, until ctx is done.
+func (w *workspaces) schedule(ctx context.Context, g *governed) {
+	var tick <-chan time.Time
+	if g.config.Scan.Interval > 0 {
+		t := time.NewTicker(g.config.Scan.Interval)
+		defer t.Stop()
+		tick = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.kick:
+		case <-tick:
+		}
+		r := w.begin(ctx, g)
+		<-r.done
+		if ctx.Err() != nil {
+			return
+		}
+		if w.onScan != nil {
+			w.onScan(w.status(ctx, g))
+		}
+	}
+}
+
+// rescan asks for a scan of every tree, as after a change of detectors.
+func (w *workspaces) rescan() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, g := range w.all {
+		select {
+		case g.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// begin starts a scan, or returns the one under way.
+func (w *workspaces) begin(ctx context.Context, g *governed) *run {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if g.run != nil {
+		return g.run
+	}
+	r := &run{done: make(chan struct{})}
+	g.run = r
+	w.wg.Go(func() {
+		defer close(r.done)
+		w.changed()
+		r.report, r.err = w.scan(ctx, g)
+		w.mu.Lock()
+		g.run = nil
+		if r.report != nil {
+			g.last = r.report
+		}
+		w.mu.Unlock()
+		w.changed()
+	})
+	return r
+}
+
+func (w *workspaces) scan(ctx context.Context, g *governed) (*apiv1.ScanReport, error) {
+	c := g.config.Scan
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	w.logger.Info("scan started", "workspace", g.config.Name)
+	result, err := g.scanner.Scan(ctx, gap.Target{
+		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(),
+	})
+	report := api.ScanReport(result, err)
+	if err != nil {
+		w.logger.Error("scan failed", "workspace", g.config.Name, "error", err)
+		return report, err
+	}
+	w.logger.Info("scan finished", "workspace", g.config.Name, "files", result.Files, "new", result.New, "reopened", result.Reopened,
+		"resolved", result.Resolved, "complete", result.Complete, "took", result.Duration)
+	return report, nil
+}
+
+// Scan implements nexus.Workspaces.
+func (w *workspaces) Scan(ctx context.Context, name string) (*apiv1.ScanReport, error) {
+	w.mu.Lock()
+	g, ok := w.all[name]
+	names := make([]string, 0, len(w.all))
+	for n := range w.all {
+		names = append(names, n)
+	}
+	w.mu.Unlock()
+	if !ok {
+		slices.Sort(names)
+		return nil, sdk.Errorf(codes.NotFound, "WORKSPACE_UNKNOWN", "there is no workspace %q", name).
+			WithRemedy("the configured workspaces are: %s", strings.Join(names, ", "))
+	}
+	r := w.begin(w.ctx, g)
+	select {
+	case <-r.done:
+		return r.report, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// List implements nexus.Workspaces.
+func (w *workspaces) List(ctx context.Context) ([]*apiv1.WorkspaceStatus, error) {
+	w.mu.Lock()
+	all := make([]*governed, 0, len(w.all))
+	for _, g := range w.all {
+		all = append(all, g)
+	}
+	w.mu.Unlock()
+	slices.SortFunc(all, func(a, b *governed) int { return strings.Compare(a.config.Name, b.config.Name) })
+	out := make([]*apiv1.WorkspaceStatus, len(all))
+	for i, g := range all {
+		out[i] = w.status(ctx, g)
+	}
+	return out, nil
+}
+
+func (w *workspaces) status(ctx context.Context, g *governed) *apiv1.WorkspaceStatus {
+	w.mu.Lock()
+	s := &apiv1.WorkspaceStatus{Name: g.config.Name, Path: g.config.Path, State: "idle", LastScan: g.last}
+	switch {
+	case g.run != nil:
+		s.State = "scanning"
+	case g.last == nil:
+		s.State = "never scanned"
+	}
+	w.mu.Unlock()
+	counts, err := w.gaps.Counts(ctx, g.config.Name)
+	if err != nil {
+		w.logger.Warn("count gaps", "workspace", g.config.Name, "error", err)
+		return s
+	}
+	s.Gaps = api.GapCounts(counts)
+	return s
+}
+
+// close ends all schedules and scans, and waits for them.
+func (w *workspaces) close() {
+	w.mu.Lock()
+	for _, g := range w.all {
+		g.stop()
+	}
+	w.mu.Unlock()
+	w.wg.Wait()
+}

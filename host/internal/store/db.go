@@ -1,0 +1,209 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+	"google.golang.org/grpc/codes"
+	_ "modernc.org/sqlite" // registers the driver
+
+	"github.com/sop-host/sop/sdk"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// readers is how many connections read at a time.
+const readers = 4
+
+// DB is an open database. It is safe for concurrent use; whoever opened it
+// closes it.
+type DB struct {
+	path    string // empty: in memory
+	dialect *dialect
+	write   *sql.DB // one connection
+	read    *sql.DB // the same in memory
+}
+
+// Open opens the SQLite database at path, makes it where there is none, and
+// brings its schema up to date. The file is readable by its owner only, and so
+// is the directory if it is made here. A database of a newer schema, and one
+// that is damaged, is refused and left as it is.
+func Open(ctx context.Context, path string) (*DB, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := prepareFile(abs); err != nil {
+		return nil, sdk.Errorf(codes.FailedPrecondition, "STORE_UNUSABLE", "open database %s: %w", abs, err).
+			WithRemedy("make the file and its directory writable for the user that runs sop")
+	}
+	write, err := sql.Open("sqlite", dsn(abs, url.Values{"_txlock": {"immediate"}}))
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	write.SetMaxOpenConns(1)
+	read, err := sql.Open("sqlite", dsn(abs, url.Values{"_pragma": {"query_only(1)"}}))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open database: %w", err), write.Close())
+	}
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers)
+	return start(ctx, &DB{path: abs, dialect: &sqliteDialect, write: write, read: read})
+}
+
+// OpenMemory opens a database that is gone when it is closed.
+func OpenMemory(ctx context.Context) (*DB, error) {
+	db, err := sql.Open("sqlite", "file::memory:?_txlock=immediate&_pragma=foreign_keys(1)")
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	db.SetMaxOpenConns(1) // a second connection would be a second database
+	db.SetMaxIdleConns(1)
+	return start(ctx, &DB{dialect: &sqliteDialect, write: db, read: db})
+}
+
+// start migrates and, if that fails, closes.
+func start(ctx context.Context, db *DB) (*DB, error) {
+	if err := db.migrate(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// Close closes the database. It waits for what is under way, and may be called
+// again.
+func (db *DB) Close() error {
+	if db.read == db.write {
+		return db.write.Close()
+	}
+	return errors.Join(db.read.Close(), db.write.Close()) // the writer last: it ends the log
+}
+
+// dsn names the database at path with what every connection sets, and extra.
+func dsn(path string, extra url.Values) string {
+	const key = "_pragma"
+	q := maps.Clone(extra)
+	q[key] = append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}, extra[key]...)
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+}
+
+// prepareFile makes what is not there, so that it never has the wide
+// permissions of the umask, and tightens what is.
+func prepareFile(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o600), f.Close())
+}
+
+// migrate brings the schema up to date.
+func (db *DB) migrate(ctx context.Context) error {
+	sub, err := fs.Sub(migrations, db.dialect.migrations)
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	provider, err := goose.NewProvider(db.dialect.goose, db.write, sub, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	if err := db.check(ctx); err != nil {
+		return err
+	}
+	current, target, err := provider.GetVersions(ctx)
+	if err != nil {
+		return db.translate(err)
+	}
+	if current > target {
+		return sdk.Errorf(codes.FailedPrecondition, "STORE_NEWER", "database %s has schema %d, newer than schema %d of this sop", db.path, current, target).
+			WithRemedy("run the newer sop, or restore a backup from before it was run")
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return db.translate(err)
+	}
+	return nil
+}
+
+// check reads the structure of the database, before anything is written.
+func (db *DB) check(ctx context.Context) error {
+	var verdict string
+	if err := db.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+		return db.translate(err)
+	}
+	if verdict != "ok" {
+		return db.corrupt(errors.New(verdict))
+	}
+	return nil
+}
+
+func (db *DB) corrupt(cause error) error {
+	return sdk.Errorf(codes.DataLoss, "STORE_CORRUPT", "database %s is damaged: %w", db.path, cause).
+		WithRemedy("restore it from a backup, or move it away to start empty; nothing was changed in it")
+}
+
+// translate gives errors of the engine the host's vocabulary.
+func (db *DB) translate(err error) error {
+	var own *sdk.Error
+	var coded interface{ Code() int }
+	switch {
+	case err == nil, errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case !errors.As(err, &coded):
+		return fmt.Errorf("database: %w", err)
+	}
+	const (
+		busy, locked, ioErr, corrupt, full, notADB = 5, 6, 10, 11, 13, 26
+		primary                                    = 0xff
+	)
+	switch coded.Code() & primary {
+	case corrupt, notADB:
+		return db.corrupt(err)
+	case full:
+		return sdk.Errorf(codes.ResourceExhausted, "STORE_FULL", "database %s cannot grow: %w", db.path, err).
+			WithRemedy("make room on the file system")
+	case ioErr:
+		return sdk.Errorf(codes.Unavailable, "STORE_IO", "database %s: %w", db.path, err).
+			WithRemedy("look at the file system beneath it")
+	case busy, locked:
+		e := sdk.Errorf(codes.Unavailable, "STORE_BUSY", "database %s is held by another process: %w", db.path, err)
+		e.Retryable = true
+		return e
+	}
+	return fmt.Errorf("database: %s", strings.TrimSpace(err.Error()))
+}
+
+// update runs fn in one write transaction.
+func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) (err error) {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return db.translate(err)
+	}
+	committed := false
+	defer func() {
+		if committed {
+			return
+		}
+		if undo := tx.Rollback(); undo != nil && !errors.Is(undo, sql.ErrTxDone) {
+			err = errors.Join(err, db.translate(undo))
+		}
+	}()
+	if err := fn(tx); err != nil {
+		return db.translate(err)
+	}
+	committed = true
+	return db.translate(tx.Commit())
+}

@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"time"
+
+	"github.com/sop-host/sop/host/internal/gap"
+)
+
+// gapColumns are the columns of gaps in the order of gapValues and scanGap.
+const gapColumns = `id, fingerprint, workspace, detector, detector_version, rule, rule_version, type, severity, confidence,
+	path, line, end_line, col, symbol, message, remedy, evidence, state, first_seen, last_seen, resolved_at, resolution,
+	suppressed_reason, suppressed_until, suppressed_by, suppressed_content,
+	key_snippet, key_context, key_before, key_after, key_message`
+
+// bulk is an INSERT of many rows.
+type bulk struct {
+	into    string // table and columns
+	columns int
+	suffix  string
+}
+
+var (
+	putGap    = bulk{"gaps (" + gapColumns + ")", strings.Count(gapColumns, ",") + 1, " ON CONFLICT (id) DO UPDATE SET " + excluded(gapColumns)}
+	putChange = bulk{"gap_history (gap_id, at, from_state, to_state, by_whom, why)", 6, ""}
+)
+
+// excluded returns "a = excluded.a, …" for all columns but the first.
+func excluded(columns string) string {
+	names := strings.Split(columns, ",")[1:]
+	for i, n := range names {
+		n = strings.TrimSpace(n)
+		names[i] = n + " = excluded." + n
+	}
+	return strings.Join(names, ", ")
+}
+
+// rowsAtATime is how many rows one statement inserts.
+const rowsAtATime = 64
+
+// insert inserts rows, many with one prepared statement.
+func insert[T any](ctx context.Context, t *gapTx, b bulk, rows []T, values func([]any, T) []any) (err error) {
+	text := func(n int) string {
+		return "INSERT INTO " + b.into + " VALUES " + t.db.dialect.tuples(n, b.columns) + b.suffix
+	}
+	args := make([]any, 0, min(len(rows), rowsAtATime)*b.columns)
+	fill := func(some []T) []any {
+		args = args[:0]
+		for _, row := range some {
+			args = values(args, row)
+		}
+		return args
+	}
+	if len(rows) >= rowsAtATime {
+		stmt, err := t.tx.PrepareContext(ctx, text(rowsAtATime))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = stmt.Close() }() // the transaction decides
+		for ; len(rows) >= rowsAtATime; rows = rows[rowsAtATime:] {
+			if _, err := stmt.ExecContext(ctx, fill(rows[:rowsAtATime])...); err != nil {
+				return err
+			}
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	_, err = t.tx.ExecContext(ctx, text(len(rows)), fill(rows)...)
+	return err
+}
+
+func gapValues(args []any, g *gap.Gap) []any {
+	var reason, until, by, content any
+	if s := g.Suppression; s != nil {
+		reason, until, by, content = s.Reason, toNano(s.Until), s.By, s.ContentHash
+	}
+	return append(
+		args, g.ID, g.Fingerprint, g.Workspace, g.Detector, g.DetectorVersion, g.Rule, g.RuleVersion,
+		string(g.Type), int64(g.Severity), int64(g.Confidence),
+		g.Path, int64(g.Line), int64(g.EndLine), int64(g.Column), g.Symbol, g.Message, g.Remedy, g.Evidence,
+		string(g.State), g.FirstSeen.UnixNano(), g.LastSeen.UnixNano(), toNano(g.ResolvedAt), string(g.Resolution),
+		reason, until, by, content,
+		int64(g.Keys.Snippet), int64(g.Keys.Context), int64(g.Keys.Before), int64(g.Keys.After), int64(g.Keys.Message),
+	)
+}
+
+func scanGap(scan func(...any) error) (*gap.Gap, error) {
+	g := new(gap.Gap)
+	var first, last int64
+	var resolved, until sql.NullInt64
+	var reason, by, content sql.NullString
+	var keys [5]int64
+	err := scan(
+		&g.ID, &g.Fingerprint, &g.Workspace, &g.Detector, &g.DetectorVersion, &g.Rule, &g.RuleVersion,
+		&g.Type, &g.Severity, &g.Confidence,
+		&g.Path, &g.Line, &g.EndLine, &g.Column, &g.Symbol, &g.Message, &g.Remedy, &g.Evidence,
+		&g.State, &first, &last, &resolved, &g.Resolution,
+		&reason, &until, &by, &content,
+		&keys[0], &keys[1], &keys[2], &keys[3], &keys[4],
+	)
+	if err != nil {
+		return nil, err
+	}
+	g.FirstSeen, g.LastSeen, g.ResolvedAt = fromNano(first), fromNano(last), maybeNano(resolved)
+	if reason.Valid {
+		g.Suppression = &gap.Suppression{Reason: reason.String, Until: maybeNano(until), By: by.String, ContentHash: content.String}
+	}
+	g.Keys = gap.Keys{
+		Snippet: uint64(keys[0]), Context: uint64(keys[1]), Before: uint64(keys[2]), After: uint64(keys[3]), Message: uint64(keys[4]),
+	}
+	return g, nil
+}
+
+func toNano(t *time.Time) any {
+	if t == nil {
+		return nil
+	}
+	return t.UnixNano()
+}
+
+func fromNano(n int64) time.Time { return time.Unix(0, n).UTC() }
+
+func maybeNano(n sql.NullInt64) *time.Time {
+	if !n.Valid {
+		return nil
+	}
+	t := fromNano(n.Int64)
+	return &t
+}

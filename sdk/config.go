@@ -1,0 +1,122 @@
+package sdk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+
+	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+)
+
+// Attribute types, in the form that [Attribute.Type] takes.
+const (
+	String     = `"string"`
+	Number     = `"number"`
+	Bool       = `"bool"`
+	StringList = `["list","string"]`
+	StringMap  = `["map","string"]`
+)
+
+// Schema describes the `config { }` block that a plugin accepts. The zero value
+// accepts an empty block only.
+type Schema []Attribute
+
+// Attribute is one `name = value` of the block.
+type Attribute struct {
+	Name string
+	// Type is a cty type in its JSON form, such as [String].
+	Type string
+	// Description is for people: one or two sentences, with the unit.
+	Description string
+	// Default is marshalled to JSON; nil means that there is none.
+	Default any
+	// Required attributes have no default.
+	Required bool
+	// Sensitive values are never shown.
+	Sensitive bool
+}
+
+// proto converts s; it fails when a default cannot be marshalled.
+func (s Schema) proto() (*pluginv1.ConfigSchema, error) {
+	out := &pluginv1.ConfigSchema{}
+	for _, a := range s {
+		pa := &pluginv1.ConfigAttribute{
+			Name: a.Name, Type: a.Type, Description: a.Description,
+			Required: a.Required, Sensitive: a.Sensitive,
+		}
+		if a.Default != nil {
+			def, err := json.Marshal(a.Default)
+			if err != nil {
+				return nil, fmt.Errorf("default of config attribute %q: %w", a.Name, err)
+			}
+			pa.DefaultJson = string(def)
+		}
+		out.Attributes = append(out.Attributes, pa)
+	}
+	return out, nil
+}
+
+// Config is the configuration of one generation of a plugin.
+type Config struct {
+	json []byte
+	// StateDir is an absolute path of a directory that belongs to this plugin
+	// alone and outlives the generation.
+	StateDir string
+}
+
+// Decode unmarshals the block into dst, a pointer to a struct with json tags
+// named as the attributes. The host has checked types and required attributes.
+func (c *Config) Decode(dst any) error {
+	if len(c.json) == 0 {
+		return nil
+	}
+	if err := json.NewDecoder(bytes.NewReader(c.json)).Decode(dst); err != nil {
+		return fmt.Errorf("decode plugin config: %w", err)
+	}
+	return nil
+}
+
+// ConfigError is a finding about one attribute. The host shows it with file,
+// line and caret. Return several with [errors.Join].
+type ConfigError struct {
+	// Attribute is the name it is about; empty means the whole block.
+	Attribute string
+	// Summary says what is wrong.
+	Summary string
+	// Detail says what to do.
+	Detail string
+}
+
+// Error returns the summary with the attribute's name.
+func (e *ConfigError) Error() string {
+	if e.Attribute == "" {
+		return e.Summary
+	}
+	return e.Attribute + ": " + e.Summary
+}
+
+// configDiagnostics turns what Configure returned into diagnostics.
+func configDiagnostics(err error) []*pluginv1.ConfigDiagnostic {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []*pluginv1.ConfigDiagnostic
+		for _, e := range joined.Unwrap() {
+			all = append(all, configDiagnostics(e)...)
+		}
+		return all
+	}
+	d := &pluginv1.ConfigDiagnostic{Level: pluginv1.ConfigDiagnostic_LEVEL_ERROR, Summary: err.Error()}
+	if ce, ok := err.(*ConfigError); ok { //nolint:errorlint // a wrapped ConfigError says more with its wrapping
+		d.Summary, d.Detail = ce.Summary, ce.Detail
+		if ce.Attribute != "" {
+			d.Path = []*pluginv1.PathStep{{Step: &pluginv1.PathStep_Name{Name: ce.Attribute}}}
+		}
+	}
+	return []*pluginv1.ConfigDiagnostic{d}
+}
+
+// ConfigureFunc takes a generation's configuration before its first call.
+type ConfigureFunc func(ctx context.Context, c *Config) error

@@ -1,0 +1,138 @@
+package sdk
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+)
+
+// Plugin is what an author fills in.
+type Plugin[T any] struct {
+	// Name of the implementation, such as "docs".
+	Name string
+	// Version is semantic.
+	Version string
+	// Summary is one sentence for people.
+	Summary string
+	// Capabilities are optional abilities that the kind's service names.
+	Capabilities []string
+	// Schema of the `config { }` block.
+	Schema Schema
+	// Configure takes the configuration; nil accepts and ignores it. An error
+	// keeps the plugin out of service.
+	Configure ConfigureFunc
+	// Impl does the work. It must be safe for concurrent use.
+	Impl T
+	// Logger writes to standard error in the form that the host reads; nil
+	// makes one named as the plugin.
+	Logger hclog.Logger
+}
+
+// Serve serves p as a plugin of the kind until the host ends it. It returns
+// after that, or exits with status 1 and a sentence on standard error when the
+// program was not started by a host. Call it from main and do nothing after it.
+//
+// Standard output belongs to the handshake: log to standard error.
+func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
+	schema, err := p.Schema.proto()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "plugin %s: %v\n", p.Name, err)
+		os.Exit(1)
+	}
+	logger := p.Logger
+	if logger == nil {
+		logger = hclog.New(&hclog.LoggerOptions{Name: p.Name, Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
+	}
+	tlsProvider, err := serverIdentity()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "plugin %s: %v\n", p.Name, err)
+		os.Exit(1)
+	}
+	goplugin.Serve(&goplugin.ServeConfig{
+		HandshakeConfig: Handshake,
+		Plugins: goplugin.PluginSet{kind.Name: &adapter[T, C]{
+			kind: kind,
+			base: &pluginServer{
+				describe: &pluginv1.DescribeResponse{
+					Name: p.Name, Version: p.Version, Kind: kind.Name, Summary: p.Summary,
+					ContractVersions: []uint32{ContractVersion}, Capabilities: p.Capabilities,
+					ConfigSchema: schema,
+				},
+				configure: p.Configure,
+			},
+			impl: p.Impl,
+		}},
+		TLSProvider: tlsProvider,
+		Logger:      logger,
+		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(math.MaxInt32))...)
+		},
+	})
+}
+
+// maxMessage bounds a message that a plugin accepts, in bytes.
+const maxMessage = 64 << 20
+
+// adapter joins any kind to go-plugin on the plugin's side.
+type adapter[T, C any] struct {
+	goplugin.NetRPCUnsupportedPlugin
+	kind Kind[T, C]
+	base *pluginServer
+	impl T
+}
+
+// GRPCServer implements [goplugin.GRPCPlugin].
+func (a *adapter[T, C]) GRPCServer(broker *goplugin.GRPCBroker, s *grpc.Server) error {
+	a.base.broker = broker
+	pluginv1.RegisterPluginServer(s, a.base)
+	a.kind.Register(s, a.impl)
+	return nil
+}
+
+// GRPCClient implements [goplugin.GRPCPlugin]; a plugin makes no clients.
+func (a *adapter[T, C]) GRPCClient(context.Context, *goplugin.GRPCBroker, *grpc.ClientConn) (any, error) {
+	return nil, fmt.Errorf("kind %s: this side serves only", a.kind.Name)
+}
+
+// pluginServer serves the Plugin service.
+type pluginServer struct {
+	pluginv1.UnimplementedPluginServer
+	describe  *pluginv1.DescribeResponse
+	configure ConfigureFunc
+	broker    *goplugin.GRPCBroker
+
+	mu         sync.Mutex
+	configured bool
+}
+
+// Describe implements [pluginv1.PluginServer].
+func (s *pluginServer) Describe(context.Context, *pluginv1.DescribeRequest) (*pluginv1.DescribeResponse, error) {
+	return s.describe, nil
+}
+
+// Configure implements [pluginv1.PluginServer].
+func (s *pluginServer) Configure(ctx context.Context, req *pluginv1.ConfigureRequest) (*pluginv1.ConfigureResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.configured {
+		return nil, Errorf(codes.FailedPrecondition, "ALREADY_CONFIGURED", "a generation is configured once").
+			WithRemedy("start a new generation for a new configuration")
+	}
+	if s.configure != nil {
+		err := s.configure(ctx, &Config{json: req.GetConfigJson(), StateDir: req.GetStateDir()})
+		if err != nil {
+			return &pluginv1.ConfigureResponse{Diagnostics: configDiagnostics(err)}, nil
+		}
+	}
+	s.configured = true
+	return &pluginv1.ConfigureResponse{}, nil
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Checks that need the development tools. Each check runs even when an earlier
+# one has failed; the last lines say which did.
+set -uo pipefail
+cd "$(dirname "$0")"
+PATH="$PWD/.tools:$PATH"
+failed=()
+
+check() {
+  local name=$1
+  shift
+  echo "== $name"
+  if ! "$@"; then failed+=("$name"); fi
+}
+
+format() {
+  local files
+  files=$(git ls-files '*.go' | grep -vE '\.pb\.go$|\.connect\.go$' | xargs gofumpt -l)
+  [ -z "$files" ] || { printf 'not formatted (make format):\n%s\n' "$files"; return 1; }
+}
+
+tidy() {
+  go mod tidy -diff && (cd tools && go mod tidy -diff)
+}
+
+generated() {
+  local dir
+  dir=$(mktemp -d) || return 1
+  cp -r proto "$dir/" &&
+    (cd "$dir/proto" && find . -name '*.go' -delete && buf generate --template buf.gen.plugin.yaml && buf generate --template buf.gen.api.yaml) &&
+    diff -r proto "$dir/proto"
+  local status=$?
+  rm -rf "$dir"
+  [ $status -eq 0 ] || echo 'generated code is stale (make generate)'
+  return $status
+}
+
+# The contract is compared with the newest tag that has it; without one there is
+# nothing yet that could break.
+breaking() {
+  local tag
+  tag=$(git tag --list 'v*' --sort=-v:refname | head -n 1)
+  [ -n "$tag" ] || { echo 'no release yet: nothing to compare with'; return 0; }
+  (cd proto && buf breaking --against "../.git#tag=$tag,subdir=proto")
+}
+
+# The vulnerability database is not always in reach; that it could not be asked
+# must not look like a pass.
+vulnerabilities() {
+  local out
+  if out=$(govulncheck ./... 2>&1); then echo "$out" | tail -n 3; return 0; fi
+  if grep -qiE 'dial tcp|no such host|connection refused|403|forbidden|fetching vulnerabilities|timeout|EOF' <<<"$out"; then
+    echo '*** NOT CHECKED: the Go vulnerability database cannot be reached from here ***'
+    echo "$out" | tail -n 2
+    return 0
+  fi
+  echo "$out"
+  return 1
+}
+
+check 'go vet' go vet ./...
+check 'gofumpt' format
+check 'go mod tidy' tidy
+check 'golangci-lint' golangci-lint run ./...
+check 'buf lint' bash -c 'cd proto && buf lint'
+check 'buf format' bash -c 'cd proto && buf format --diff --exit-code'
+check 'buf breaking' breaking
+check 'generated code' generated
+check 'govulncheck' vulnerabilities
+check 'examples' bash -c 'for d in examples/*/go.mod; do (cd "$(dirname "$d")" && go vet ./...) || exit 1; done'
+
+if [ ${#failed[@]} -gt 0 ]; then
+  printf 'verify failed: %s\n' "${failed[@]}"
+  exit 1
+fi
+echo 'verify: all checks passed'
