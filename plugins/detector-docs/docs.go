@@ -29,6 +29,9 @@ const (
 var rules = []*pluginv1.Rule{
 	rule(ruleExported, pluginv1.Severity_SEVERITY_LOW, "An exported Go symbol has no doc comment."),
 	rule(rulePackage, pluginv1.Severity_SEVERITY_LOW, "A Go package has no package comment."),
+	rule(rulePythonModule, pluginv1.Severity_SEVERITY_LOW, "A public Python module has no docstring."),
+	rule(rulePythonClass, pluginv1.Severity_SEVERITY_LOW, "A public Python class has no docstring."),
+	rule(rulePythonFunction, pluginv1.Severity_SEVERITY_LOW, "A public Python function or method has no docstring."),
 	rule(ruleReadme, pluginv1.Severity_SEVERITY_MEDIUM, "A workspace or one of its components has no README, or an empty one."),
 	rule(ruleLink, pluginv1.Severity_SEVERITY_MEDIUM, "A relative link or image in Markdown leads to no file."),
 	rule(ruleAnchor, pluginv1.Severity_SEVERITY_LOW, "A link in Markdown names an anchor that its target does not have."),

@@ -18,6 +18,7 @@ type pass func(ctx context.Context, scan *detector.Scan, set *settings) error
 var passes = []pass{
 	goPass,
 	markdownPass,
+	pythonPass,
 }
 
 func main() {

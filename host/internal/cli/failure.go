@@ -92,9 +92,6 @@ func fromWire(wire *connect.Error) *sdk.Error {
 	if errors.As(wire, &dial) {
 		return dial.explain()
 	}
-	if !connect.IsWireError(wire) && wire.Code() == connect.CodeDeadlineExceeded {
-		return timeoutError(wire)
-	}
 	e := sdk.Errorf(codes.Code(wire.Code()), "", "%s", wire.Message())
 	e.Cause = wire
 	for _, detail := range wire.Details() {
@@ -105,6 +102,9 @@ func fromWire(wire *connect.Error) *sdk.Error {
 		if d, ok := value.(*apiv1.ErrorDetail); ok {
 			e.Reason, e.Remedy, e.Retryable, e.Metadata = d.GetReason(), d.GetRemedy(), d.GetRetryable(), d.GetMetadata()
 		}
+	}
+	if e.Code == codes.DeadlineExceeded && e.Reason == "" {
+		return timeoutError(wire) // ours, whichever side noticed it first
 	}
 	return e
 }

@@ -22,6 +22,10 @@ func exits(codes string) map[string]string { return map[string]string{annotation
 
 // help writes the help of a command.
 func (a *app) help(cmd *cobra.Command, _ []string) {
+	cmd.InitDefaultHelpFlag()
+	if err := cmd.Flags().MarkHidden("help"); err != nil {
+		panic(err) // the line above defines it
+	}
 	h := helpText{palette: a.palette(a.OutTerminal)}
 	h.about(cmd)
 	h.usage(cmd)

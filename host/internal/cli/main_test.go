@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 		Dir:           filepath.Join("testdata", "script"),
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Setenv("SOP_PLUGINS_DIR", filepath.Join(env.WorkDir, "plugins"))
 			return nil
 		},

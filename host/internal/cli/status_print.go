@@ -69,7 +69,8 @@ func (a *app) statusPlugins(b *strings.Builder, plugins []*apiv1.PluginStatus) e
 		return nil
 	}
 	b.WriteByte('\n')
-	table := a.table(6, "PLUGIN", "STATE", "GENERATION", "PID", "SINCE", "RESTARTS", "LAST ERROR")
+	table := a.table(6, "PLUGIN", "STATE", "GEN", "PID", "SINCE", "RESTARTS", "LAST ERROR")
+	table.Whole = []int{0}
 	for _, p := range plugins {
 		table.Row(term.Text(p.GetId()), term.Styled(stateStyle(p.GetState()), p.GetState()), term.Text(fmt.Sprint(p.GetGeneration())),
 			term.Text(pidOf(p)), term.Text(since(a.now(), p.GetSince())), term.Text(fmt.Sprint(p.GetRestarts())),
@@ -122,7 +123,6 @@ func (a *app) statusWorkspaces(b *strings.Builder, workspaces []*apiv1.Workspace
 	}
 	b.WriteByte('\n')
 	table := a.table(4, "WORKSPACE", "STATE", "LAST SCAN", "GAPS", "PATH")
-	table.Palette = a.palette(a.OutTerminal)
 	for _, ws := range workspaces {
 		table.Row(term.Text(ws.GetName()), term.Styled(stateStyle(ws.GetState()), ws.GetState()), term.Text(a.lastScan(ws.GetLastScan())),
 			term.Text(fmt.Sprint(openGaps(ws.GetGaps()))), term.Text(ws.GetPath()))

@@ -1,0 +1,213 @@
+package bench
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/sop-host/sop/host/internal/plugin"
+	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+	"github.com/sop-host/sop/sdk/protocol"
+)
+
+func quiet() hclog.Logger { return hclog.NewNullLogger() }
+
+func newPool(t *testing.T, onEvent func(plugin.Event)) *plugin.Pool {
+	t.Helper()
+	pool, err := plugin.New(plugin.Options{RunDir: filepath.Join(t.TempDir(), "run"), OnEvent: onEvent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pool.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return pool
+}
+
+func newSpec(t *testing.T) *plugin.Spec {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := plugin.HashFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &plugin.Spec{
+		Kind: "protocol", Name: "bench", Command: exe, Env: []string{modeEnv + "=" + modeSDK}, Hash: hash, StateDir: t.TempDir(),
+		StartTimeout: 20 * time.Second, CallTimeout: time.Minute, StopGrace: 2 * time.Second, DrainTimeout: 20 * time.Second,
+		Restart: plugin.RestartPolicy{BackoffMin: time.Millisecond, BackoffMax: time.Millisecond, BreakerFailures: 1000, BreakerWindow: time.Second},
+	}
+}
+
+func call(ctx context.Context, c pluginv1.ProtocolClient) error {
+	_, err := c.Handle(ctx, &pluginv1.HandleRequest{Call: &pluginv1.Call{Operation: "echo", Payload: []byte("0123456789abcdef")}})
+	return err
+}
+
+// TestBenchCall: a call through the pool, with deadline, metrics and error
+// mapping, against the same call through bare go-plugin, both with mutual TLS.
+func TestBenchCall(t *testing.T) {
+	wanted(t)
+	pool := newPool(t, nil)
+	if err := pool.Start(t.Context(), []*plugin.Spec{newSpec(t)}); err != nil {
+		t.Fatal(err)
+	}
+	pooled := protocol.Kind.NewClient(pool.Conn("protocol.bench"))
+	bare, bareClient := startBare(t, true)
+	barePID, err := strconv.Atoi(bareClient.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const calls, rounds = 4000, 7
+	measure := func(c pluginv1.ProtocolClient, pid int) time.Duration {
+		before := ownCPU() + cpuOf(t, pid)
+		for range calls {
+			if err := call(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return (ownCPU() + cpuOf(t, pid) - before) / calls
+	}
+	measure(bare, barePID) // warm up
+	measure(pooled, pool.Status()[0].PID)
+	var floor, ours []time.Duration
+	for range rounds { // in turns, so that both see the same machine
+		floor = append(floor, measure(bare, barePID))
+		ours = append(ours, measure(pooled, pool.Status()[0].PID))
+	}
+	f, o := median(floor), median(ours)
+	say(t, "call through the pool, CPU of both sides", float64(o)/float64(f), "≤ 1.10×", "%v against %v with bare go-plugin", o, f)
+}
+
+// TestBenchReload: 64 callers, 200 swaps, no failed call.
+func TestBenchReload(t *testing.T) {
+	wanted(t)
+	pool := newPool(t, nil)
+	spec := newSpec(t)
+	if err := pool.Start(t.Context(), []*plugin.Spec{spec}); err != nil {
+		t.Fatal(err)
+	}
+	const callers, swaps = 64, 200
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	var calls, failed atomic.Int64
+	c := protocol.Kind.NewClient(pool.Conn("protocol.bench"))
+	for range callers {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if call(t.Context(), c) != nil {
+					failed.Add(1)
+				}
+				calls.Add(1)
+			}
+		})
+	}
+	begin := time.Now()
+	for i := range swaps {
+		next := spec.Clone()
+		next.Args = []string{strconv.Itoa(i)}
+		change, err := pool.Prepare(t.Context(), []*plugin.Spec{next})
+		if err != nil {
+			t.Fatal(err)
+		}
+		change.Commit()
+	}
+	took := time.Since(begin)
+	cancel()
+	wg.Wait()
+	t.Logf("bench  %-44s %d failed of %d calls over %d swaps, target 0; %v a swap under load", "reload under load", failed.Load(), calls.Load(), swaps, (took / swaps).Round(time.Millisecond))
+	if failed.Load() > 0 {
+		t.Errorf("%d calls failed", failed.Load())
+	}
+}
+
+// TestBenchColdStart: from nothing to in service with mutual authentication,
+// verified, described, configured and healthy, against a bare go-plugin start
+// without TLS.
+func TestBenchColdStart(t *testing.T) {
+	wanted(t)
+	const rounds = 21
+	var floor, autoMTLS, ours []time.Duration
+	spec := newSpec(t)
+	pool := newPool(t, nil)
+	for i := range rounds {
+		begin := time.Now()
+		c, client := startBare(t, false)
+		if err := call(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		floor = append(floor, time.Since(begin))
+		client.Kill()
+
+		begin = time.Now()
+		c, client = startBare(t, true)
+		if err := call(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		autoMTLS = append(autoMTLS, time.Since(begin))
+		client.Kill()
+
+		next := spec.Clone()
+		next.Args = []string{strconv.Itoa(i)}
+		begin = time.Now()
+		change, err := pool.Prepare(t.Context(), []*plugin.Spec{next})
+		if err != nil {
+			t.Fatal(err)
+		}
+		change.Commit()
+		if err := call(t.Context(), protocol.Kind.NewClient(pool.Conn("protocol.bench"))); err != nil {
+			t.Fatal(err)
+		}
+		ours = append(ours, time.Since(begin))
+	}
+	f, a, o := median(floor), median(autoMTLS), median(ours)
+	say(t, "cold start with mutual authentication", float64(o)/float64(f), "≤ 2×", "%v against %v without TLS (go-plugin's AutoMTLS: %v)", o, f, a)
+}
+
+// TestBenchCrash: from the kill of a plugin to the news of it, and to the first
+// answer of its replacement.
+func TestBenchCrash(t *testing.T) {
+	wanted(t)
+	exited := make(chan time.Time, 100)
+	pool := newPool(t, func(e plugin.Event) {
+		if e.Phase == "exited" {
+			exited <- time.Now()
+		}
+	})
+	if err := pool.Start(t.Context(), []*plugin.Spec{newSpec(t)}); err != nil {
+		t.Fatal(err)
+	}
+	c := protocol.Kind.NewClient(pool.Conn("protocol.bench"))
+	const rounds = 21
+	var noticed, answered []time.Duration
+	for range rounds {
+		if err := call(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond) // the breaker's window: each crash is a first one
+		begin := time.Now()
+		if err := syscall.Kill(pool.Status()[0].PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		noticed = append(noticed, (<-exited).Sub(begin))
+		if err := call(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		answered = append(answered, time.Since(begin))
+	}
+	t.Logf("bench  %-44s median %v, worst %v, target ≤ 5ms", "crash noticed", median(noticed), worst(noticed))
+	t.Logf("bench  %-44s median %v, worst %v, target ≤ 50ms", "replacement answers", median(answered), worst(answered))
+}
