@@ -294,7 +294,7 @@ func (l *commentLexer) rune() {
 	if len(rest) == 0 {
 		return
 	}
-	n := 1
+	var n int
 	if rest[0] == '\\' {
 		n = 2
 		for n < len(rest) && rest[n] != '\'' {

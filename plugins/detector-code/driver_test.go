@@ -39,7 +39,7 @@ func dial(t testing.TB, d detector.Detector) pluginv1.DetectorClient {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = server.Serve(listener) //nolint:errcheck // it ends with the test
+		_ = server.Serve(listener)
 	}()
 	conn, err := grpc.NewClient("passthrough:///bufconn",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),

@@ -65,7 +65,9 @@ func (echo) Handle(_ context.Context, call *pluginv1.Call) ([]byte, error) {
 }
 
 // barePlugin serves the same service without our adapter.
-type barePlugin struct{ goplugin.NetRPCUnsupportedPlugin }
+type barePlugin struct {
+	goplugin.NetRPCUnsupportedPlugin
+}
 
 func (barePlugin) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
 	protocol.Kind.Register(s, echo{})
@@ -76,8 +78,9 @@ func (barePlugin) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *gr
 	return pluginv1.NewProtocolClient(conn), nil
 }
 
-// startBare starts the test binary with bare go-plugin.
-func startBare(t *testing.T, mtls bool) (pluginv1.ProtocolClient, *goplugin.Client) {
+// startBare starts the test binary with bare go-plugin, in a session of its own
+// or in that of the test.
+func startBare(t *testing.T, mtls, ownSession bool) (pluginv1.ProtocolClient, *goplugin.Client) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -85,6 +88,7 @@ func startBare(t *testing.T, mtls bool) (pluginv1.ProtocolClient, *goplugin.Clie
 	}
 	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), modeEnv+"="+modeBare)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: ownSession}
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig: sdk.Handshake, Plugins: goplugin.PluginSet{"bench": barePlugin{}}, Cmd: cmd, AutoMTLS: mtls,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC}, Logger: quiet(),
@@ -110,25 +114,26 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// cpuOf is what another process has used, to 10 ms.
-func cpuOf(t *testing.T, pid int) time.Duration {
+// cpuOf is what another process has used.
+func cpuOf(t *testing.T, pid int) (sum time.Duration) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		t.Fatal(err)
+	threads, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task/*/schedstat"))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads of process %d: %v", pid, err)
 	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	fields := strings.Fields(rest)
-	var ticks int64
-	for _, i := range []int{11, 12} { // utime and stime
-		n, err := strconv.ParseInt(fields[i], 10, 64)
+	for _, path := range threads {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		ns, _, _ := strings.Cut(string(data), " ")
+		n, err := strconv.ParseInt(ns, 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ticks += n
+		sum += time.Duration(n)
 	}
-	const perSecond = 100 // USER_HZ
-	return time.Duration(ticks) * time.Second / perSecond
+	return sum
 }
 
 func median(all []time.Duration) time.Duration {

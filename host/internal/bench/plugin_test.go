@@ -46,7 +46,7 @@ func newSpec(t *testing.T) *plugin.Spec {
 	}
 	return &plugin.Spec{
 		Kind: "protocol", Name: "bench", Command: exe, Env: []string{modeEnv + "=" + modeSDK}, Hash: hash, StateDir: t.TempDir(),
-		StartTimeout: 20 * time.Second, CallTimeout: time.Minute, StopGrace: 2 * time.Second, DrainTimeout: 20 * time.Second,
+		StartTimeout: 20 * time.Second, CallTimeout: 5 * time.Minute, StopGrace: 2 * time.Second, DrainTimeout: 20 * time.Second,
 		Restart: plugin.RestartPolicy{BackoffMin: time.Millisecond, BackoffMax: time.Millisecond, BreakerFailures: 1000, BreakerWindow: time.Second},
 	}
 }
@@ -57,38 +57,46 @@ func call(ctx context.Context, c pluginv1.ProtocolClient) error {
 }
 
 // TestBenchCall: a call through the pool, with deadline, metrics and error
-// mapping, against the same call through bare go-plugin, both with mutual TLS.
+// mapping, against the same call through bare go-plugin, both with mutual TLS
+// and both to a process in a session of its own: the kernel schedules sessions
+// as groups (autogroup), which makes a call between two of them dearer whoever
+// starts the process. What that costs is printed beside it.
 func TestBenchCall(t *testing.T) {
 	wanted(t)
 	pool := newPool(t, nil)
 	if err := pool.Start(t.Context(), []*plugin.Spec{newSpec(t)}); err != nil {
 		t.Fatal(err)
 	}
-	pooled := protocol.Kind.NewClient(pool.Conn("protocol.bench"))
-	bare, bareClient := startBare(t, true)
-	barePID, err := strconv.Atoi(bareClient.ID())
-	if err != nil {
-		t.Fatal(err)
+	type peer struct {
+		client pluginv1.ProtocolClient
+		pid    int
+		costs  []time.Duration
 	}
-	const calls, rounds = 4000, 7
-	measure := func(c pluginv1.ProtocolClient, pid int) time.Duration {
-		before := ownCPU() + cpuOf(t, pid)
-		for range calls {
-			if err := call(t.Context(), c); err != nil {
-				t.Fatal(err)
-			}
+	ours := &peer{client: protocol.Kind.NewClient(pool.Conn("protocol.bench")), pid: pool.Status()[0].PID}
+	peers := []*peer{ours}
+	for _, ownSession := range []bool{true, false} {
+		client, process := startBare(t, true, ownSession)
+		pid, err := strconv.Atoi(process.ID())
+		if err != nil {
+			t.Fatal(err)
 		}
-		return (ownCPU() + cpuOf(t, pid) - before) / calls
+		peers = append(peers, &peer{client: client, pid: pid})
 	}
-	measure(bare, barePID) // warm up
-	measure(pooled, pool.Status()[0].PID)
-	var floor, ours []time.Duration
-	for range rounds { // in turns, so that both see the same machine
-		floor = append(floor, measure(bare, barePID))
-		ours = append(ours, measure(pooled, pool.Status()[0].PID))
+	const calls, rounds = 500, 61
+	for range rounds { // in turns, so that all see the same machine
+		for _, p := range peers {
+			before := ownCPU() + cpuOf(t, p.pid)
+			for range calls {
+				if err := call(t.Context(), p.client); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.costs = append(p.costs, (ownCPU()+cpuOf(t, p.pid)-before)/calls)
+		}
 	}
-	f, o := median(floor), median(ours)
+	o, f, s := median(ours.costs), median(peers[1].costs), median(peers[2].costs)
 	say(t, "call through the pool, CPU of both sides", float64(o)/float64(f), "≤ 1.10×", "%v against %v with bare go-plugin", o, f)
+	say(t, "  a session of its own, bare go-plugin", float64(f)/float64(s), "-", "%v against %v in the session of the host", f, s)
 }
 
 // TestBenchReload: 64 callers, 200 swaps, no failed call.
@@ -134,47 +142,70 @@ func TestBenchReload(t *testing.T) {
 	}
 }
 
-// TestBenchColdStart: from nothing to in service with mutual authentication,
-// verified, described, configured and healthy, against a bare go-plugin start
-// without TLS.
+// TestBenchColdStart: from nothing to the first answer with mutual
+// authentication, verified, described, configured and healthy, against a bare
+// go-plugin start without TLS. The first start of a program also reads it for
+// its checksum, which is printed apart.
 func TestBenchColdStart(t *testing.T) {
 	wanted(t)
 	const rounds = 21
-	var floor, autoMTLS, ours []time.Duration
+	retired := make(chan struct{}, rounds)
+	pool := newPool(t, func(e plugin.Event) {
+		if e.Phase == "retired" {
+			retired <- struct{}{}
+		}
+	})
 	spec := newSpec(t)
-	pool := newPool(t, nil)
-	for i := range rounds {
-		begin := time.Now()
-		c, client := startBare(t, false)
-		if err := call(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-		floor = append(floor, time.Since(begin))
-		client.Kill()
-
-		begin = time.Now()
-		c, client = startBare(t, true)
-		if err := call(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-		autoMTLS = append(autoMTLS, time.Since(begin))
-		client.Kill()
-
+	client := protocol.Kind.NewClient(pool.Conn("protocol.bench"))
+	startOurs := func(i int) time.Duration {
 		next := spec.Clone()
 		next.Args = []string{strconv.Itoa(i)}
-		begin = time.Now()
+		begin := time.Now()
 		change, err := pool.Prepare(t.Context(), []*plugin.Spec{next})
 		if err != nil {
 			t.Fatal(err)
 		}
 		change.Commit()
-		if err := call(t.Context(), protocol.Kind.NewClient(pool.Conn("protocol.bench"))); err != nil {
+		if err := call(t.Context(), client); err != nil {
 			t.Fatal(err)
 		}
-		ours = append(ours, time.Since(begin))
+		return time.Since(begin)
+	}
+	bare := func(mtls bool) time.Duration {
+		begin := time.Now()
+		c, process := startBare(t, mtls, false)
+		if err := call(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(begin)
+		process.Kill()
+		return took
+	}
+	var floor, autoMTLS, ours []time.Duration
+	first := startOurs(-1)
+	for i := range rounds {
+		floor, autoMTLS = append(floor, bare(false)), append(autoMTLS, bare(true))
+		ours = append(ours, startOurs(i))
+		<-retired // of the one before
 	}
 	f, a, o := median(floor), median(autoMTLS), median(ours)
-	say(t, "cold start with mutual authentication", float64(o)/float64(f), "≤ 2×", "%v against %v without TLS (go-plugin's AutoMTLS: %v)", o, f, a)
+	say(t, "cold start with mutual authentication", float64(o)/float64(f), "≤ 2×", "%v against %v without TLS", o, f)
+	say(t, "  go-plugin's own AutoMTLS", float64(a)/float64(f), "-", "%v", a)
+	say(t, "  first start, with its checksum", float64(first)/float64(f), "-", "%v, program of %d MiB", first, programSize(t)>>20)
+}
+
+// programSize is that of the test binary.
+func programSize(t *testing.T) int64 {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
 }
 
 // TestBenchCrash: from the kill of a plugin to the news of it, and to the first

@@ -37,7 +37,8 @@ type reference struct {
 
 // lines returns what is compared, one line for a fact.
 func (r *reference) lines() []string {
-	out := []string{fmt.Sprintf("module doc=%v empty=%v", r.Doc, r.Empty)}
+	out := make([]string, 0, 1+len(r.Defs))
+	out = append(out, fmt.Sprintf("module doc=%v empty=%v", r.Doc, r.Empty))
 	for _, d := range r.Defs {
 		out = append(out, fmt.Sprintf("%s %s %d-%d async=%v nested=%v doc=%v body=%d complexity=%d decorators=%q bases=%q",
 			d.Kind, d.Qualified, d.Line, d.End, d.Async, d.Nested, d.Doc, d.Body, d.Complexity, d.Decorators, d.Bases))
@@ -47,7 +48,8 @@ func (r *reference) lines() []string {
 
 // linesOf returns the same of a File.
 func linesOf(f *File) []string {
-	out := []string{fmt.Sprintf("module doc=%v empty=%v", [2]int{f.Doc.Line, f.Doc.EndLine}, f.Empty)}
+	out := make([]string, 0, 1+len(f.Defs))
+	out = append(out, fmt.Sprintf("module doc=%v empty=%v", [2]int{f.Doc.Line, f.Doc.EndLine}, f.Empty))
 	for _, d := range f.Defs {
 		out = append(out, fmt.Sprintf("%s %s %d-%d async=%v nested=%v doc=%v body=%d complexity=%d decorators=%q bases=%q",
 			d.Kind, d.Qualified, d.Line, d.EndLine, d.Async, d.Nested, [2]int{d.Doc.Line, d.Doc.EndLine}, d.Body, d.Complexity,

@@ -225,13 +225,13 @@ func (o *outliner) isWord(t token, text string) bool {
 
 // async takes what follows the keyword at the start of a line.
 func (o *outliner) async(top block, t token) {
-	switch next := o.next(); {
-	case next.kind == kwDef:
+	switch next := o.next(); next.kind {
+	case kwDef:
 		o.definition(top, next, t.line)
 		if !o.doubt { // it is the last, for a body on its line holds no other
 			o.file.Defs[len(o.file.Defs)-1].Async = true
 		}
-	case next.kind == kwFor || next.kind == kwWith:
+	case kwFor, kwWith:
 		o.compound(top, next)
 	default:
 		o.broken(next.line, "invalid syntax after async")

@@ -48,17 +48,17 @@ func (l *lexer) str(start int) kind {
 // plain takes the rest of a string that is not formatted.
 func (l *lexer) plain(lit literal) {
 	for l.pos < len(l.src) {
-		switch c := l.src[l.pos]; {
-		case c == '\\':
+		switch l.src[l.pos] {
+		case '\\':
 			l.escape()
-		case c == '\n':
+		case '\n':
 			if !lit.triple {
 				l.unterminated(lit)
 				return
 			}
 			l.pos++
 			l.line++
-		case c == lit.quote:
+		case lit.quote:
 			if l.ends(lit) {
 				return
 			}
