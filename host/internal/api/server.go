@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -33,9 +34,10 @@ type Server struct {
 // NewServer returns a server of n.
 func NewServer(n *nexus.Nexus) *Server {
 	mux := http.NewServeMux()
+	d := &door{nexus: n, closing: make(chan struct{})}
 	opts := connect.WithHandlerOptions(
 		connect.WithReadMaxBytes(maxRequest),
-		connect.WithInterceptors(&door{nexus: n}),
+		connect.WithInterceptors(d),
 	)
 	mux.Handle(apiv1connect.NewHostHandler(&hostService{n}, opts))
 	mux.Handle(apiv1connect.NewPluginHandler(&pluginService{n}, opts))
@@ -45,10 +47,12 @@ func NewServer(n *nexus.Nexus) *Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	return &Server{http: &http.Server{
+	server := &http.Server{
 		Handler: mux, Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ConnContext: authenticate,
-	}}
+	}
+	server.RegisterOnShutdown(d.close)
+	return &Server{http: server}
 }
 
 // Serve serves on l until Shutdown; it closes l.
@@ -90,7 +94,13 @@ func authenticate(ctx context.Context, conn net.Conn) context.Context {
 
 // door sends every call through the nexus before its handler, and every error
 // through the one translation.
-type door struct{ nexus *nexus.Nexus }
+type door struct {
+	nexus   *nexus.Nexus
+	closing chan struct{} // closed when the server stops: streams end, calls may finish
+	once    sync.Once
+}
+
+func (d *door) close() { d.once.Do(func() { close(d.closing) }) }
 
 // WrapUnary implements [connect.Interceptor].
 func (d *door) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
@@ -114,6 +124,15 @@ func (d *door) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 		if err := d.nexus.Authorize(ctx, permission(conn.Spec())); err != nil {
 			return wireError(err)
 		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go func() {
+			select {
+			case <-d.closing:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
 		return wireError(next(ctx, conn))
 	}
 }

@@ -403,6 +403,9 @@ func (g *generation) retire(drain time.Duration) {
 	case <-g.drained:
 	case <-g.runner.exited:
 	case <-timer.C:
+		if g.inFlight() == 0 {
+			break
+		}
 		g.logger.Warn("retired plugin did not finish its calls in time", "calls", g.inFlight(), "drain_timeout", drain)
 	}
 	g.stop(g.spec.StopGrace)

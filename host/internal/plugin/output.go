@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -132,7 +133,7 @@ func (s *logSink) admit(text string) (ok bool, dropped int64) {
 }
 
 // lastWords returns the line that best says why the plugin failed: where a
-// panic or a fatal error began, or the last line.
+// panic or a fatal error began, or the last line that is no chatter.
 func (s *logSink) lastWords() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,10 +142,12 @@ func (s *logSink) lastWords() string {
 			return clip(line)
 		}
 	}
-	if len(s.tail) == 0 {
-		return ""
+	for _, line := range slices.Backward(s.tail) {
+		if text, level := message(line); level == hclog.NoLevel || level >= hclog.Warn {
+			return clip(text)
+		}
 	}
-	return clip(message(s.tail[len(s.tail)-1]))
+	return ""
 }
 
 // droppedLines is how many lines were not logged.
@@ -162,15 +165,16 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s[:limit], "") + "…"
 }
 
-// message returns the text of a line, structured or not.
-func message(line string) string {
+// message returns the text of a line, and its level where it states one.
+func message(line string) (string, hclog.Level) {
 	var rec map[string]any
 	if json.Unmarshal([]byte(line), &rec) == nil {
 		if m, ok := rec["@message"].(string); ok {
-			return m
+			level, _ := rec["@level"].(string)
+			return m, hclog.LevelFromString(level)
 		}
 	}
-	return line
+	return line, hclog.NoLevel
 }
 
 // logLine writes one line with the level that it states: hclog's JSON, or the

@@ -43,7 +43,7 @@ func newSpec(t *testing.T, name, mode string) *Spec {
 		t.Fatal(err)
 	}
 	return &Spec{
-		Kind: "protocol", Name: name, Command: exe, Env: []string{modeEnv + "=" + mode}, Hash: hash,
+		Kind: "protocol", Name: name, Command: exe, Env: []string{modeEnv + "=" + mode, "GORACE=atexit_sleep_ms=0"}, Hash: hash,
 		StateDir: filepath.Join(t.TempDir(), "state"), StartTimeout: 10 * time.Second, CallTimeout: 10 * time.Second,
 		StopGrace: time.Second, DrainTimeout: 10 * time.Second,
 		Restart: RestartPolicy{BackoffMin: 10 * time.Millisecond, BackoffMax: 50 * time.Millisecond, BreakerFailures: 3, BreakerWindow: time.Minute},

@@ -298,13 +298,13 @@ func (u *unit) Err() *sdk.Error {
 // until ctx is done. The caller releases it.
 func (u *unit) acquire(ctx context.Context) (*generation, error) {
 	for {
-		if g := u.current.Load(); g != nil && g.acquire() {
+		if g := u.current.Load(); g != nil && !isClosed(g.runner.exited) && g.acquire() {
 			return g, nil
 		}
 		u.mu.Lock()
 		state, changed, lastErr, g := u.state, u.changed, u.lastErr, u.current.Load()
 		u.mu.Unlock()
-		if g != nil {
+		if g != nil && !isClosed(g.runner.exited) {
 			continue // installed since
 		}
 		if state == StateFailed || state == StateStopped {

@@ -146,7 +146,7 @@ func rulesOf(ctx context.Context, detectors []gap.Detector) ([]Rule, error) {
 		for _, r := range all {
 			rules = append(rules, Rule{
 				ID: r.GetId(), Version: r.GetVersion(), Summary: r.GetSummary(), HelpURI: r.GetHelpUri(),
-				Type: strings.ToLower(strings.TrimPrefix(r.GetType().String(), "GAP_TYPE_")),
+				Type:     strings.ToLower(strings.TrimPrefix(r.GetType().String(), "GAP_TYPE_")),
 				Severity: gap.Severity(r.GetDefaultSeverity()).String(), Detector: d.Name(),
 			})
 		}
