@@ -34,6 +34,9 @@ func TestMarkers(t *testing.T) {
 		{"// the word \"TODO\" and `TODO`", mark{}, false},
 		{"// TODO/FIXME markers", mark{}, false},
 		{"// XXX-XX-XXXX", mark{}, false},
+		{"// markers such as TODO, stubs and more", mark{}, false},
+		{"// TODO, FIXME and HACK", mark{}, false},
+		{"// TODO, but later", mark{"TODO", "", ", but later", true}, true},
 		{"// a.TODO.b $TODO %TODO", mark{}, false},
 	} {
 		got, ok := m.find([]byte(c.line))

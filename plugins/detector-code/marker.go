@@ -64,8 +64,22 @@ func (m *markers) find(line []byte) (mark, bool) {
 		}
 	}
 	out.leads = out.leads || bytes.HasPrefix(rest, []byte(":")) || !bytes.ContainsFunc(line[:best], isWordRune)
+	if bytes.HasPrefix(rest, []byte(",")) && (!out.leads || m.leadsWithWord(rest[1:])) {
+		return mark{}, false // a list of words, in a sentence about them
+	}
 	out.text = plain(bytes.TrimLeft(rest, ":-–— \t"))
 	return out, true
+}
+
+// leadsWithWord says whether text begins with one of the words.
+func (m *markers) leadsWithWord(text []byte) bool {
+	text = bytes.TrimLeft(text, " \t")
+	for _, w := range m.words {
+		if bytes.HasPrefix(text, w) {
+			return true
+		}
+	}
+	return false
 }
 
 // indexWord returns where line holds word as a whole one that is used and not

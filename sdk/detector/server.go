@@ -67,7 +67,7 @@ func (s *server) Scan(stream grpc.BidiStreamingServer[pluginv1.ScanRequest, plug
 	if err != nil {
 		return err
 	}
-	defer func() { _ = scan.root.Close() }() //nolint:errcheck // opened for reading only
+	defer func() { _ = scan.root.Close() }() // opened for reading only
 	scan.out = newReporter(stream.Send, len(scan.changed))
 	h.manifest = nil // holds again only after success
 	if err := s.impl.Scan(stream.Context(), scan); err != nil {

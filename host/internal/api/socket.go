@@ -41,7 +41,9 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove old socket: %w", err)
 	}
-	l, err := shorten(path, func(addr string) (net.Listener, error) { return net.Listen("unix", addr) })
+	l, err := shorten(path, func(addr string) (net.Listener, error) {
+		return (&net.ListenConfig{}).Listen(context.Background(), "unix", addr)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"fmt"
-	"io"
 	"strings"
 
 	"github.com/sop-host/sop/host/internal/cli/term"
-	"github.com/sop-host/sop/host/internal/config"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 )
 
@@ -46,31 +43,16 @@ func (a *app) printChanges(changes []*apiv1.PlannedChange) error {
 		return err
 	}
 	if same := len(changes) - pending(changes); same > 0 {
-		fmt.Fprintf(a.Out, "%d unchanged\n", same)
+		a.say("%d unchanged\n", same)
 	}
 	return nil
 }
 
-// printDiagnostics writes findings about a configuration that the host sent.
-func (a *app) printDiagnostics(w io.Writer, palette term.Palette, diagnostics []*apiv1.ConfigDiagnostic) {
+// diagnosticsText returns findings about a configuration as the host worded them.
+func diagnosticsText(diagnostics []*apiv1.ConfigDiagnostic) string {
+	all := make([]string, len(diagnostics))
 	for i, d := range diagnostics {
-		if i > 0 {
-			fmt.Fprintln(w)
-		}
-		style := term.BoldRed
-		if d.GetSeverity() == string(config.SeverityWarning) {
-			style = term.Yellow
-		}
-		fmt.Fprintf(w, "%s %s\n", palette.Paint(style, term.Safe(d.GetSeverity())+":"), palette.Paint(term.Bold, term.Safe(d.GetSummary())))
-		if d.GetFile() != "" {
-			at := config.Range{File: d.GetFile(), Line: int(d.GetLine()), Column: int(d.GetColumn())}
-			fmt.Fprintf(w, "  at %s\n", term.Safe(at.String()))
-		}
-		if d.GetText() != "" {
-			fmt.Fprintln(w, strings.TrimRight(term.SafeLines(d.GetText()), "\n"))
-		}
-		if d.GetDetail() != "" {
-			fmt.Fprintln(w, term.SafeLines(d.GetDetail()))
-		}
+		all[i] = term.SafeLines(strings.TrimRight(d.GetText(), "\n")) + "\n"
 	}
+	return strings.Join(all, "\n")
 }

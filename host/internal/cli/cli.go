@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,8 +19,9 @@ type Streams struct {
 	Out, Err io.Writer
 	// OutTerminal and ErrTerminal say that a person looks at them.
 	OutTerminal, ErrTerminal bool
-	// Width answers how many columns Out has; nil or 0 stand for no limit.
-	Width func() int
+	// Size answers how many columns and rows Out has; nil or 0 stand for no
+	// limit.
+	Size func() (columns, rows int)
 }
 
 // Standard returns the streams of the process.
@@ -29,12 +31,12 @@ func Standard() Streams {
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		OutTerminal: xterm.IsTerminal(out),
 		ErrTerminal: xterm.IsTerminal(int(os.Stderr.Fd())),
-		Width: func() int {
-			width, _, err := xterm.GetSize(out)
+		Size: func() (columns, rows int) {
+			columns, rows, err := xterm.GetSize(out)
 			if err != nil {
-				return 0
+				return 0, 0
 			}
-			return width
+			return columns, rows
 		},
 	}
 }
@@ -81,6 +83,27 @@ const (
 	outputSARIF = "sarif"
 )
 
+// say writes a part of the result. Where that fails, execute reports it.
+func (a *app) say(format string, args ...any) { _, _ = fmt.Fprintf(a.Out, format, args...) }
+
+// note writes to people what is no part of the result.
+func (a *app) note(format string, args ...any) { _, _ = fmt.Fprintf(a.Err, format, args...) }
+
+// checkedWriter remembers the first error of its writer.
+type checkedWriter struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (c *checkedWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if c.err == nil {
+		c.err = err
+	}
+	return n, err
+}
+
 func (a *app) json() bool { return a.global.output == outputJSON }
 
 func (a *app) palette(terminal bool) term.Palette {
@@ -94,10 +117,16 @@ func (a *app) table(flex int, header ...string) *term.Table {
 }
 
 func (a *app) width() int {
-	if !a.OutTerminal || a.Width == nil {
-		return 0
+	columns, _ := a.size()
+	return columns
+}
+
+// size is that of the terminal, or 0 and 0 where nobody looks.
+func (a *app) size() (columns, rows int) {
+	if !a.OutTerminal || a.Size == nil {
+		return 0, 0
 	}
-	return a.Width()
+	return a.Size()
 }
 
 // bounded limits a call by --timeout, or by usual when that is not given.

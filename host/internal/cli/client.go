@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 	"github.com/sop-host/sop/sdk"
 )
@@ -32,7 +33,7 @@ type client struct {
 
 func newClient(socket string) *client {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		conn, err := api.Dial(ctx, socket)
 		if err != nil {
 			return nil, &dialError{socket: socket, cause: err}
 		}

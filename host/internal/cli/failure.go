@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 
@@ -50,12 +49,51 @@ func explain(err error) failure {
 		e := sdk.Errorf(codes.InvalidArgument, "CONFIG_INVALID", "the configuration is not valid: %s", diagnostics.Error())
 		return failure{Error: e, exit: exitFailed, diagnostics: diagnostics}
 	}
-	e := asError(err)
+	e := joined(err)
 	f := failure{Error: e, exit: exitCode(e.Code)}
 	if local := (hereError{}); errors.As(err, &local) && f.exit == exitUnreachable {
 		f.exit = exitFailed
 	}
 	return f
+}
+
+// joined makes one error of several that were joined: the first decides how to
+// exit, and all are told.
+func joined(err error) *sdk.Error {
+	parts := split(err)
+	if len(parts) <= 1 {
+		return asError(err)
+	}
+	first := *asError(parts[0])
+	for _, part := range parts[1:] {
+		e := asError(part)
+		first.Message += "\n" + e.Message
+		if e.Remedy != "" && !strings.Contains(first.Remedy, e.Remedy) {
+			first.Remedy = joinNonEmpty("\n", first.Remedy, e.Remedy)
+		}
+	}
+	return &first
+}
+
+// split returns what errors.Join put together.
+func split(err error) []error {
+	if local, isLocal := err.(hereError); isLocal { //nolint:errorlint // this error itself, not one within
+		return split(local.error)
+	}
+	many, isMany := err.(interface{ Unwrap() []error })
+	if !isMany {
+		return []error{err}
+	}
+	var parts []error
+	var messages []string
+	for _, part := range many.Unwrap() {
+		parts = append(parts, split(part)...)
+		messages = append(messages, part.Error())
+	}
+	if strings.Join(messages, "\n") != err.Error() {
+		return []error{err} // it says more than its parts
+	}
+	return parts
 }
 
 func asError(err error) *sdk.Error {
@@ -155,9 +193,9 @@ func (a *app) reportText(f failure) {
 		_ = f.diagnostics.WriteText(a.Err, bool(palette), a.width())
 		return
 	}
-	fmt.Fprintf(a.Err, "%s %s\n", palette.Paint(term.BoldRed, "error:"), indentAfterFirst(term.SafeLines(f.Message)))
+	a.note("%s %s\n", palette.Paint(term.BoldRed, "error:"), indentAfterFirst(term.SafeLines(f.Message)))
 	if f.Remedy != "" {
-		fmt.Fprintf(a.Err, "%s %s\n", palette.Paint(term.BoldCyan, "remedy:"), indentAfterFirst(term.SafeLines(f.Remedy)))
+		a.note("%s %s\n", palette.Paint(term.BoldCyan, "remedy:"), indentAfterFirst(term.SafeLines(f.Remedy)))
 	}
 }
 

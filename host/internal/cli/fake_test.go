@@ -110,7 +110,7 @@ func testChanges() []*apiv1.PlannedChange {
 func refusedVerdict() *apiv1.ReloadVerdict {
 	return &apiv1.ReloadVerdict{At: before(2 * time.Minute), Trigger: "file change", Diagnostics: []*apiv1.ConfigDiagnostic{{
 		Severity: "error", Summary: "Unknown name", Detail: "Did you mean \"command\"?", File: "config.hcl", Line: 3, Column: 3,
-		Text: "  3 |   comand = \"x\"\n    |   ^^^^^^",
+		Text: "Error: Unknown name\n  on config.hcl:3:3\n  3 |   comand = \"x\"\n    |   ^^^^^^\nDid you mean \"command\"?\n",
 	}}}
 }
 

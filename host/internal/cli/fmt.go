@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -148,9 +147,7 @@ func (o *fmtOptions) name(changed []string) error {
 		if name == "-" || o.diff {
 			continue
 		}
-		if _, err := fmt.Fprintln(o.Out, term.Safe(name)); err != nil {
-			return err
-		}
+		o.say("%s\n", term.Safe(name))
 	}
 	return nil
 }

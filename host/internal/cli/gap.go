@@ -25,10 +25,10 @@ func (a *app) printGap(g *apiv1.GapRecord) error {
 		return printJSON(a.Out, map[string]wire{"gap": {g}})
 	}
 	palette := a.palette(a.OutTerminal)
-	fmt.Fprintf(a.Out, "%s  %s\n", palette.Paint(severityStyle(g.GetSeverity()), g.GetSeverity()), palette.Paint(term.Bold, term.Safe(g.GetMessage())))
+	a.say("%s  %s\n", palette.Paint(severityStyle(g.GetSeverity()), term.Safe(g.GetSeverity())), palette.Paint(term.Bold, term.Safe(g.GetMessage())))
 	for _, f := range a.gapFields(g) {
 		if f[1] != "" {
-			fmt.Fprintf(a.Out, "  %s %s\n", term.Pad(f[0], 12), term.Safe(f[1]))
+			a.say("  %s %s\n", term.Pad(f[0], 12), term.Safe(f[1]))
 		}
 	}
 	a.printEvidence(g)
@@ -66,12 +66,12 @@ func (a *app) printEvidence(g *apiv1.GapRecord) {
 	if g.GetEvidence() == "" {
 		return
 	}
-	fmt.Fprintln(a.Out)
+	a.say("\n")
 	for i, line := range strings.Split(strings.TrimRight(term.SafeLines(g.GetEvidence()), "\n"), "\n") {
 		if g.GetLine() > 0 {
-			fmt.Fprintf(a.Out, "  %5d | %s\n", int(g.GetLine())+i, line)
+			a.say("  %5d | %s\n", int(g.GetLine())+i, line)
 		} else {
-			fmt.Fprintf(a.Out, "  | %s\n", line)
+			a.say("  | %s\n", line)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func (a *app) printHistory(g *apiv1.GapRecord) {
 	if len(g.GetHistory()) == 0 {
 		return
 	}
-	fmt.Fprintln(a.Out, "\nhistory")
+	a.say("\nhistory\n")
 	for _, change := range g.GetHistory() {
 		line := change.GetAt().AsTime().Format("2006-01-02 15:04:05") + "  " + joinNonEmpty(" → ", change.GetFrom(), change.GetTo())
 		if change.GetBy() != "" {
@@ -89,7 +89,7 @@ func (a *app) printHistory(g *apiv1.GapRecord) {
 		if change.GetReason() != "" {
 			line += ": " + change.GetReason()
 		}
-		fmt.Fprintln(a.Out, "  "+term.Safe(line))
+		a.say("  %s\n", term.Safe(line))
 	}
 }
 

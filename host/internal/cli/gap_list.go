@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -107,7 +106,7 @@ func listGaps(ctx context.Context, c *client, filter *apiv1.ListGapsRequest, lim
 
 func (o *gapListOptions) printTable(gaps []*apiv1.GapRecord, total int64) error {
 	if len(gaps) == 0 {
-		fmt.Fprintln(o.Out, "no gaps")
+		o.say("no gaps\n")
 		return nil
 	}
 	id := o.shortIDs(gaps)
@@ -121,7 +120,7 @@ func (o *gapListOptions) printTable(gaps []*apiv1.GapRecord, total int64) error 
 		return err
 	}
 	if more := total - int64(len(gaps)); more > 0 {
-		fmt.Fprintf(o.Err, "%d more; raise --limit to see them\n", more)
+		o.note("%d more; raise --limit to see them\n", more)
 	}
 	return nil
 }

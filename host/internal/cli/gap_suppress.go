@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -68,8 +67,8 @@ func (a *app) printDecision(what string, g *apiv1.GapRecord) error {
 	if g.GetSuppressUntil() != nil && what == "suppressed" {
 		until = " until " + g.GetSuppressUntil().AsTime().Format("2006-01-02 15:04 MST")
 	}
-	_, err := fmt.Fprintf(a.Out, "%s %s%s: %s, %s\n", what, term.Safe(g.GetId()), until, term.Safe(place(g.GetPath(), g.GetLine())), term.Safe(g.GetMessage()))
-	return err
+	a.say("%s %s%s: %s, %s\n", what, term.Safe(g.GetId()), until, term.Safe(place(g.GetPath(), g.GetLine())), term.Safe(g.GetMessage()))
+	return nil
 }
 
 // parseUntil reads the end of a suppression; nil stands for none.

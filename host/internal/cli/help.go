@@ -34,9 +34,9 @@ func (a *app) help(cmd *cobra.Command, _ []string) {
 	h.flags("Flags of every command", cmd.Root().PersistentFlags())
 	h.exits(cmd)
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(&h, "\n`%s COMMAND --help` tells more about a command.\n", cmd.CommandPath())
+		fmt.Fprintf(&h.Builder, "\n`%s COMMAND --help` tells more about a command.\n", cmd.CommandPath())
 	}
-	_, _ = fmt.Fprint(a.Out, h.String()) // a reader that went away needs no help
+	a.say("%s", h.String())
 }
 
 type helpText struct {
@@ -45,7 +45,7 @@ type helpText struct {
 }
 
 func (h *helpText) heading(title string) {
-	fmt.Fprintf(h, "\n%s\n", h.palette.Paint(term.Bold, title+":"))
+	fmt.Fprintf(&h.Builder, "\n%s\n", h.palette.Paint(term.Bold, title+":"))
 }
 
 func (h *helpText) about(cmd *cobra.Command) {
@@ -53,19 +53,19 @@ func (h *helpText) about(cmd *cobra.Command) {
 	if cmd.Long != "" {
 		text = strings.TrimSpace(cmd.Long)
 	}
-	fmt.Fprintln(h, text)
+	fmt.Fprintln(&h.Builder, text)
 }
 
 func (h *helpText) usage(cmd *cobra.Command) {
 	h.heading("Usage")
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(h, "  %s COMMAND [flags]\n", cmd.CommandPath())
+		fmt.Fprintf(&h.Builder, "  %s COMMAND [flags]\n", cmd.CommandPath())
 	} else {
-		fmt.Fprintf(h, "  %s\n", cmd.UseLine())
+		fmt.Fprintf(&h.Builder, "  %s\n", cmd.UseLine())
 	}
 	if cmd.Example != "" {
 		h.heading("Examples")
-		fmt.Fprintln(h, strings.TrimRight(cmd.Example, "\n"))
+		fmt.Fprintln(&h.Builder, strings.TrimRight(cmd.Example, "\n"))
 	}
 }
 
@@ -76,7 +76,7 @@ func (h *helpText) commands(cmd *cobra.Command) {
 	h.heading("Commands")
 	for _, sub := range cmd.Commands() {
 		if sub.IsAvailableCommand() {
-			fmt.Fprintf(h, "  %-12s %s\n", sub.Name(), sub.Short)
+			fmt.Fprintf(&h.Builder, "  %-12s %s\n", sub.Name(), sub.Short)
 		}
 	}
 }
@@ -94,7 +94,7 @@ func (h *helpText) exits(cmd *cobra.Command) {
 	all := cmd.HasSubCommands()
 	for code, meaning := range exitMeanings {
 		if all || code <= exitUsage || slices.Contains([]byte(listed), byte('0'+code)) {
-			fmt.Fprintf(h, "  %d  %s\n", code, meaning)
+			fmt.Fprintf(&h.Builder, "  %d  %s\n", code, meaning)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	_ "embed"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -43,7 +42,7 @@ func (a *app) newInitCommand() *cobra.Command {
 
 func (o *initOptions) run() error {
 	path := filepath.Join(o.dir, configName)
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+	if err := os.MkdirAll(o.dir, 0o750); err != nil {
 		return err
 	}
 	if err := createFile(path, firstConfig); err != nil {
@@ -56,18 +55,18 @@ func (o *initOptions) run() error {
 	if o.dir != "." {
 		flag = " -c " + term.Safe(path)
 	}
-	_, err := fmt.Fprintf(o.Out, `wrote %s; read it, it is short
+	o.say(`wrote %s; read it, it is short
 
 next:
   sop validate%[2]s      check it
   sop plugin lock%[2]s   record the plugins' checksums
   sop up%[2]s            start the host
 `, term.Safe(path), flag)
-	return err
+	return nil
 }
 
 func createFile(path string, content []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // a configuration is no secret, and others may have to read it
 	if errors.Is(err, fs.ErrExist) {
 		return sdk.Errorf(codes.AlreadyExists, "CONFIG_EXISTS", "%s exists already and is left as it is", path).
 			WithRemedy("edit it, or name another directory: `sop init DIR`")

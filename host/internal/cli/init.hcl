@@ -35,7 +35,7 @@ plugin "detector" "docs" {
   command = "${path.plugins}/detector-docs"
 }
 
-# Markers such as TODO, stubs, and functions that are too complex.
+# Marks of unfinished work, stubs, and functions that are too complex.
 plugin "detector" "code" {
   command = "${path.plugins}/detector-code"
 }

@@ -33,7 +33,7 @@ func scriptedSop() {
 	streams := Standard()
 	if columns, err := strconv.Atoi(os.Getenv("TEST_TERMINAL")); err == nil {
 		streams.OutTerminal, streams.ErrTerminal = true, true
-		streams.Width = func() int { return columns }
+		streams.Size = func() (int, int) { return columns, 24 }
 	}
 	ctx, stop := interruptible(context.Background(), os.Exit)
 	a := newTestApp(streams)

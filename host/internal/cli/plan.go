@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -46,7 +45,7 @@ func (o planOptions) run(ctx context.Context) error {
 	if o.json() {
 		err = o.printJSON("running", answer.Msg.GetChanges(), wires(answer.Msg.GetDiagnostics()))
 	} else {
-		o.printDiagnostics(o.Err, o.palette(o.ErrTerminal), answer.Msg.GetDiagnostics())
+		o.note("%s", diagnosticsText(answer.Msg.GetDiagnostics()))
 		err = o.print("running", answer.Msg.GetChanges(), refused)
 	}
 	return o.verdict(err, answer.Msg.GetChanges(), refused)
@@ -82,15 +81,15 @@ func (o planOptions) printJSON(host string, changes []*apiv1.PlannedChange, diag
 func (o planOptions) print(host string, changes []*apiv1.PlannedChange, refused bool) error {
 	switch {
 	case refused:
-		fmt.Fprintln(o.Err, "\na reload would be refused; what runs would stay as it is")
+		o.note("\na reload would be refused; what runs would stay as it is\n")
 		return nil
 	case pending(changes) == 0:
-		_, err := fmt.Fprintln(o.Out, "nothing would change")
-		return err
+		o.say("nothing would change\n")
+		return nil
 	case host == "stopped":
-		fmt.Fprintln(o.Out, "no host runs; `sop up` would")
+		o.say("no host runs; `sop up` would\n")
 	default:
-		fmt.Fprintln(o.Out, "a reload would")
+		o.say("a reload would\n")
 	}
 	return o.printChanges(changes)
 }

@@ -21,10 +21,10 @@ func (a *app) printPlugin(p *apiv1.PluginStatus) error {
 		return printJSON(a.Out, map[string]wire{"plugin": {p}})
 	}
 	palette := a.palette(a.OutTerminal)
-	fmt.Fprintf(a.Out, "%s  %s\n", palette.Paint(term.Bold, term.Safe(p.GetId())), palette.Paint(stateStyle(p.GetState()), term.Safe(p.GetState())))
+	a.say("%s  %s\n", palette.Paint(term.Bold, term.Safe(p.GetId())), palette.Paint(stateStyle(p.GetState()), term.Safe(p.GetState())))
 	for _, f := range a.pluginFields(p) {
 		if f[1] != "" {
-			fmt.Fprintf(a.Out, "  %s %s\n", term.Pad(f[0], 14), term.Safe(f[1]))
+			a.say("  %s %s\n", term.Pad(f[0], 14), term.Safe(f[1]))
 		}
 	}
 	return nil

@@ -40,8 +40,8 @@ func (o pluginListOptions) run(ctx context.Context) error {
 		return printJSON(o.Out, map[string][]wire{"plugins": wires(plugins)})
 	}
 	if len(plugins) == 0 {
-		_, err = fmt.Fprintln(o.Out, "no plugins are configured")
-		return err
+		o.say("no plugins are configured\n")
+		return nil
 	}
 	table := o.table(3, "PLUGIN", "STATE", "VERSION", "SUMMARY", "CALLS", "FAILED")
 	for _, p := range plugins {

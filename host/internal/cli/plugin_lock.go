@@ -2,7 +2,8 @@ package cli
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,7 @@ const lockTimeout = 2 * time.Minute
 
 type pluginLockOptions struct {
 	*app
-	check bool
+	check, quiet bool
 }
 
 func (a *app) newPluginLockCommand() *cobra.Command {
@@ -32,6 +33,7 @@ only what you trust.`,
 		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	cmd.Flags().BoolVar(&o.check, "check", false, "write nothing; exit 3 when something would change")
+	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "only show what changes")
 	return cmd
 }
 
@@ -51,10 +53,10 @@ func (o *pluginLockOptions) run(ctx context.Context) error {
 	ctx, cancel := o.bounded(ctx, lockTimeout)
 	defer cancel()
 	changes, err := o.engine.Lock(ctx, o.configPath(), o.pluginsDir(), o.version.Version, o.check)
-	if err != nil {
+	if err != nil && len(changes) == 0 {
 		return here(err)
 	}
-	if err := o.print(changes); err != nil {
+	if err := errors.Join(here(err), o.print(changes)); err != nil {
 		return err
 	}
 	for _, change := range changes {
@@ -73,9 +75,14 @@ func (o *pluginLockOptions) print(changes []startup.LockChange) error {
 		}
 		return printJSON(o.Out, map[string][]lockChange{"changes": out})
 	}
+	if o.quiet {
+		changes = slices.DeleteFunc(changes, func(c startup.LockChange) bool { return c.Action == "unchanged" })
+	}
 	if len(changes) == 0 {
-		_, err := fmt.Fprintln(o.Out, "no plugins are configured")
-		return err
+		if !o.quiet {
+			o.say("no plugins are configured\n")
+		}
+		return nil
 	}
 	table := o.table(3, "PLUGIN", "LOCK", "VERSION", "HASH")
 	for _, c := range changes {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -46,6 +45,6 @@ func (o *pluginRestartOptions) run(ctx context.Context) error {
 	if o.json() {
 		return printJSON(o.Out, map[string]wire{"plugin": {p}})
 	}
-	_, err = fmt.Fprintf(o.Out, "%s is %s: generation %d, pid %s\n", term.Safe(p.GetId()), term.Safe(p.GetState()), p.GetGeneration(), pidOf(p))
-	return err
+	o.say("%s is %s: generation %d, pid %s\n", term.Safe(p.GetId()), term.Safe(p.GetState()), p.GetGeneration(), pidOf(p))
+	return nil
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -48,18 +47,18 @@ func (o reloadOptions) run(ctx context.Context) error {
 }
 
 func (o reloadOptions) print(verdict *apiv1.ReloadVerdict) error {
-	o.printDiagnostics(o.Err, o.palette(o.ErrTerminal), verdict.GetDiagnostics())
+	o.note("%s", diagnosticsText(verdict.GetDiagnostics()))
 	if !verdict.GetOk() {
-		_, err := fmt.Fprintln(o.Err, "\nreload refused; what runs stays as it was")
-		return err
+		o.note("\nreload refused; what runs stays as it was\n")
+		return nil
 	}
 	if pending(verdict.GetChanges()) == 0 {
-		_, err := fmt.Fprintln(o.Out, "reloaded; nothing has changed")
-		return err
+		o.say("reloaded; nothing has changed\n")
+		return nil
 	}
 	if err := o.printChanges(verdict.GetChanges()); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(o.Out, "reloaded in %s\n", took(verdict.GetTook().AsDuration()))
-	return err
+	o.say("reloaded in %s\n", took(verdict.GetTook().AsDuration()))
+	return nil
 }

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,7 +24,9 @@ Without any set-up:
 
 // execute runs one command line.
 func (a *app) execute(ctx context.Context, args []string) int {
-	root := a.newRoot()
+	out := &checkedWriter{w: a.Out}
+	a.Out = out
+	root := a.newRoot() //nolint:contextcheck // commands get ctx from ExecuteContext
 	root.SetArgs(longFlags(root, args))
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
@@ -30,6 +34,9 @@ func (a *app) execute(ctx context.Context, args []string) int {
 	err := root.ExecuteContext(ctx)
 	if err != nil && wantsJSON(args) {
 		a.global.output = outputJSON // also where the flags could not be read to the end
+	}
+	if quiet := exitError(0); out.err != nil && (err == nil || errors.As(err, &quiet)) {
+		err = fmt.Errorf("cannot write the result: %w", out.err)
 	}
 	return a.report(err)
 }

@@ -56,10 +56,11 @@ func (a *app) statusReload(b *strings.Builder, v *apiv1.ReloadVerdict) {
 		fmt.Fprintf(b, ", %s", count(int64(n), "change", "changes"))
 	}
 	b.WriteByte('\n')
-	var text strings.Builder
-	a.printDiagnostics(&text, palette, v.GetDiagnostics())
-	for line := range strings.Lines(text.String()) {
-		b.WriteString("  " + line)
+	for line := range strings.Lines(diagnosticsText(v.GetDiagnostics())) {
+		if line != "\n" {
+			b.WriteString("  ")
+		}
+		b.WriteString(line)
 	}
 }
 

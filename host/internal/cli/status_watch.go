@@ -84,7 +84,11 @@ func (o *statusOptions) show(status *apiv1.Status) error {
 	}
 	// Each line is cleared before it is written, then what is left below:
 	// clearing all at once flickers.
-	screen := strings.ReplaceAll(b.String(), "\n", "\x1b[K\n")
+	lines := strings.SplitAfter(b.String(), "\n")
+	if _, rows := o.size(); rows > 1 && len(lines) > rows-1 {
+		lines = lines[:rows-1] // more would scroll
+	}
+	screen := strings.ReplaceAll(strings.Join(lines, ""), "\n", "\x1b[K\n")
 	_, err := fmt.Fprintf(o.Out, "\x1b[H%s%s\x1b[J", screen, o.palette(true).Paint(term.Faint, "Ctrl-C ends this"))
 	return err
 }

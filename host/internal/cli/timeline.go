@@ -60,12 +60,12 @@ func (t *timeline) step(s startup.Step) {
 	if s.Detail != "" {
 		phase = term.Pad(phase, phaseColumns)
 	}
-	fmt.Fprintf(t.Out, "%s  %s  %s%s\n",
+	t.say("%s  %s  %s%s\n",
 		palette.Paint(term.Faint, fmt.Sprintf("%9.3fs", s.Elapsed.Seconds())),
 		term.Pad(term.Safe(s.Component), componentColumns),
 		palette.Paint(stateStyle(s.Phase), phase), indented("  ", term.SafeLines(s.Detail)))
 	if s.Remedy != "" {
-		fmt.Fprintf(t.Out, "%12s%s%s\n", "", palette.Paint(term.BoldCyan, "remedy:"), indented(" ", term.SafeLines(s.Remedy)))
+		t.say("%12s%s%s\n", "", palette.Paint(term.BoldCyan, "remedy:"), indented(" ", term.SafeLines(s.Remedy)))
 	}
 }
 
@@ -88,8 +88,8 @@ func (t *timeline) firstScan(ws *apiv1.WorkspaceStatus, worst []*apiv1.GapRecord
 	}
 	scan := ws.GetLastScan()
 	palette := t.palette(t.OutTerminal)
-	fmt.Fprintf(t.Out, "\n%s  %s\n", palette.Paint(term.Bold, "workspace "+term.Safe(ws.GetName())), term.Safe(ws.GetPath()))
-	fmt.Fprintf(t.Out, "  %s in %s; gaps: %s\n", count(scan.GetFiles(), "file", "files"), took(scan.GetTook().AsDuration()), t.countsOf(ws.GetGaps()))
+	t.say("\n%s  %s\n", palette.Paint(term.Bold, "workspace "+term.Safe(ws.GetName())), term.Safe(ws.GetPath()))
+	t.say("  %s in %s; gaps: %s\n", count(scan.GetFiles(), "file", "files"), took(scan.GetTook().AsDuration()), t.countsOf(ws.GetGaps()))
 	t.scanTrouble(scan)
 	t.worst(worst, openGaps(ws.GetGaps()))
 	t.whereNext(worst)
@@ -98,13 +98,13 @@ func (t *timeline) firstScan(ws *apiv1.WorkspaceStatus, worst []*apiv1.GapRecord
 func (t *timeline) scanTrouble(scan *apiv1.ScanReport) {
 	palette := t.palette(t.OutTerminal)
 	if len(scan.GetSkipped()) > 0 {
-		fmt.Fprintf(t.Out, "  skipped: %s\n", skippedText(scan.GetSkipped()))
+		t.say("  skipped: %s\n", skippedText(scan.GetSkipped()))
 	}
 	if scan.GetError() != "" {
-		fmt.Fprintf(t.Out, "  %s %s\n", palette.Paint(term.BoldRed, "failed:"), term.Safe(scan.GetError()))
+		t.say("  %s %s\n", palette.Paint(term.BoldRed, "failed:"), term.Safe(scan.GetError()))
 	}
 	if n := scan.GetDiagnosticsTotal(); n > 0 {
-		fmt.Fprintf(t.Out, "  %s\n", palette.Paint(term.Yellow, fmt.Sprintf("%d not examined, see `sop status -o json`", n)))
+		t.say("  %s\n", palette.Paint(term.Yellow, fmt.Sprintf("%d not examined, see `sop status -o json`", n)))
 	}
 }
 
@@ -121,14 +121,14 @@ func (t *timeline) worst(gaps []*apiv1.GapRecord, total int64) {
 	for i, line := range strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n") {
 		if i < len(gaps) && gaps[i].GetSeverity() != severity {
 			severity = gaps[i].GetSeverity()
-			fmt.Fprintf(t.Out, "\n  %s\n", palette.Paint(severityStyle(severity), term.Safe(severity)))
+			t.say("\n  %s\n", palette.Paint(severityStyle(severity), term.Safe(severity)))
 		}
 		if line != "" {
-			fmt.Fprintf(t.Out, "    %s\n", line)
+			t.say("    %s\n", line)
 		}
 	}
 	if more := total - int64(len(gaps)); more > 0 && len(gaps) > 0 {
-		fmt.Fprintf(t.Out, "    and %d more\n", more)
+		t.say("    and %d more\n", more)
 	}
 }
 
@@ -137,7 +137,7 @@ func (t *timeline) whereNext(worst []*apiv1.GapRecord) {
 	if len(worst) > 0 {
 		id = term.Safe(worst[0].GetId())
 	}
-	fmt.Fprintf(t.Out, `
+	t.say(`
 where to look next, from another terminal:
   sop gap list       all gaps, worst first
   sop status         how the host and its plugins stand
@@ -162,7 +162,7 @@ func (t *timeline) rescan(ws *apiv1.WorkspaceStatus) {
 	case scan.GetOpened()+scan.GetReopened()+scan.GetResolved() == 0:
 		return
 	}
-	fmt.Fprintf(t.Out, "%s  workspace %s scanned: %s; gaps: %s\n", t.now().Format(time.TimeOnly), term.Safe(ws.GetName()), term.Safe(news), t.countsOf(ws.GetGaps()))
+	t.say("%s  workspace %s scanned: %s; gaps: %s\n", t.now().Format(time.TimeOnly), term.Safe(ws.GetName()), term.Safe(news), t.countsOf(ws.GetGaps()))
 }
 
 // log returns a writer of the host's log that keeps out of the way of the

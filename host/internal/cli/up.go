@@ -3,7 +3,10 @@ package cli
 import (
 	"context"
 	"errors"
+	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -40,10 +43,18 @@ func (o *upOptions) run(ctx context.Context) error {
 	if err := o.requireConfig(); err != nil {
 		return err
 	}
+	// Whoever read the timeline may go away; the host stays.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
+
 	scans := newScanQueue()
 	timeline := newTimeline(o.app)
+	// What has been found is still shown when ctx ends before the host has.
+	viewing, endView := context.WithCancel(context.WithoutCancel(ctx))
+	defer endView()
 	var viewer sync.WaitGroup
-	viewer.Go(func() { o.view(scans, timeline) })
+	viewer.Go(func() { o.view(viewing, scans, timeline) })
 	options := startup.Options{
 		ConfigPath: o.configPath(), PluginsDir: o.pluginsDir(), Version: o.version.Version,
 		OnStep: timeline.step, OnScan: scans.add,
@@ -53,6 +64,7 @@ func (o *upOptions) run(ctx context.Context) error {
 	}
 	err := o.engine.Run(ctx, options)
 	scans.close()
+	endView()
 	viewer.Wait()
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
@@ -62,7 +74,7 @@ func (o *upOptions) run(ctx context.Context) error {
 
 // view shows scans as they end. It asks the host for its worst gaps, so it must
 // not run in a callback of the host.
-func (o *upOptions) view(scans *scanQueue, timeline *timeline) {
+func (o *upOptions) view(ctx context.Context, scans *scanQueue, timeline *timeline) {
 	c := newClient(o.socket())
 	defer c.Close()
 	seen := make(map[string]bool)
@@ -73,7 +85,7 @@ func (o *upOptions) view(scans *scanQueue, timeline *timeline) {
 			timeline.rescan(ws)
 			continue
 		}
-		timeline.firstScan(ws, o.worst(scans.ctx, c, ws.GetName()))
+		timeline.firstScan(ws, o.worst(ctx, c, ws.GetName()))
 	}
 }
 
@@ -92,18 +104,14 @@ func (o *upOptions) worst(ctx context.Context, c *client, workspace string) []*a
 // scanQueue hands scans that have ended from the host to the viewer. Nothing
 // blocks or is left over once it is closed.
 type scanQueue struct {
-	ended  chan *apiv1.WorkspaceStatus
-	ctx    context.Context // done when closed; bounds the questions about a scan
-	cancel context.CancelFunc
+	ended chan *apiv1.WorkspaceStatus
 
 	mu     sync.Mutex
 	closed bool
 }
 
 func newScanQueue() *scanQueue {
-	q := &scanQueue{ended: make(chan *apiv1.WorkspaceStatus, 256)}
-	q.ctx, q.cancel = context.WithCancel(context.Background())
-	return q
+	return &scanQueue{ended: make(chan *apiv1.WorkspaceStatus, 256)}
 }
 
 // add never blocks the host: a viewer that is 256 scans behind misses some.
@@ -123,6 +131,5 @@ func (q *scanQueue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.cancel()
 	close(q.ended)
 }

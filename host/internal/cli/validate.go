@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/sop-host/sop/host/internal/config"
@@ -54,7 +52,7 @@ func (o validateOptions) print(diagnostics config.Diagnostics) error {
 		return err
 	}
 	if valid {
-		fmt.Fprintf(o.Out, "%s is valid\n", o.configPath())
+		o.say("%s is valid\n", o.configPath())
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -70,10 +69,10 @@ func (o versionOptions) run() error {
 		return printJSON(o.Out, o.version)
 	}
 	v := o.version
-	fmt.Fprintf(o.Out, "sop %s\n", v.Version)
+	o.say("sop %s\n", v.Version)
 	if v.Commit != "" {
-		fmt.Fprintf(o.Out, "commit %s\n", v.Commit)
+		o.say("commit %s\n", v.Commit)
 	}
-	fmt.Fprintf(o.Out, "%s %s, plugin contract %d\n", v.Go, v.Platform, v.Contract)
+	o.say("%s %s, plugin contract %d\n", v.Go, v.Platform, v.Contract)
 	return nil
 }

@@ -68,7 +68,7 @@ func (d Diagnostic) String() string {
 }
 
 // Diagnostics are the problems found by one operation, sorted by place.
-type Diagnostics []Diagnostic
+type Diagnostics []Diagnostic //nolint:errname // a list that may hold warnings alone; named as hcl's
 
 // HasErrors reports whether any diagnostic is an error rather than a warning.
 func (ds Diagnostics) HasErrors() bool {

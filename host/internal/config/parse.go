@@ -59,7 +59,7 @@ func parseBody(file string, src []byte, start hcl.Pos) (*hclsyntax.Body, hcl.Dia
 	if diags.HasErrors() {
 		return nil, diags
 	}
-	return f.Body.(*hclsyntax.Body), diags
+	return f.Body.(*hclsyntax.Body), diags //nolint:forcetypeassert // ParseConfig returns nothing else
 }
 
 // withoutEchoes drops what follows an unclosed quote, which makes nonsense of

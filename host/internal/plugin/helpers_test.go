@@ -55,10 +55,10 @@ func copyFile(t *testing.T, path string) {
 func TestRestartPolicy(t *testing.T) {
 	r := restarts{policy: RestartPolicy{BackoffMin: time.Second, BackoffMax: 3 * time.Second, BreakerFailures: 6, BreakerWindow: time.Minute}}
 	now := time.Unix(0, 0)
-	bounds := []struct{ min, max time.Duration }{{0, 0}, {500, 1000}, {1000, 2000}, {1500, 3000}, {1500, 3000}}
+	bounds := []struct{ min, max int64 }{{0, 0}, {500, 1000}, {1000, 2000}, {1500, 3000}, {1500, 3000}} // milliseconds
 	for i, b := range bounds {
 		wait, open := r.fail(now)
-		if open || wait < b.min*time.Millisecond || wait > b.max*time.Millisecond {
+		if open || wait.Milliseconds() < b.min || wait.Milliseconds() > b.max {
 			t.Errorf("failure %d: wait %v, open %v", i+1, wait, open)
 		}
 	}

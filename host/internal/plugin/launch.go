@@ -15,10 +15,10 @@ import (
 type Containment string
 
 const (
-	// PIDNamespace: the kernel ends every descendant with the plugin, however
+	// PIDNamespace says that the kernel ends every descendant with the plugin, however
 	// it has detached itself, and ends the plugin with the host.
 	PIDNamespace Containment = "pid-namespace"
-	// ProcessGroup: descendants that stay in the session are ended with the
+	// ProcessGroup says that descendants that stay in the session are ended with the
 	// plugin; the kernel ends the plugin, but not them, when the host is killed.
 	ProcessGroup Containment = "process-group"
 )
@@ -138,7 +138,7 @@ func launch(req launchRequest, attr func() *syscall.SysProcAttr) (*os.Process, e
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = null.Close() }() //nolint:errcheck // opened for reading only
+	defer func() { _ = null.Close() }() // opened for reading only
 	path := req.bin.path
 	if !req.bin.script {
 		path = fmt.Sprintf("/proc/self/fd/%d", req.bin.file.Fd())

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -32,13 +33,8 @@ type restarts struct {
 // fail records a failure at now and returns how long to wait before the next
 // start, or open when there is to be none.
 func (r *restarts) fail(now time.Time) (wait time.Duration, open bool) {
-	keep := r.failures[:0]
-	for _, at := range r.failures {
-		if now.Sub(at) < r.policy.BreakerWindow {
-			keep = append(keep, at)
-		}
-	}
-	r.failures = append(keep, now)
+	r.failures = slices.DeleteFunc(r.failures, func(at time.Time) bool { return now.Sub(at) >= r.policy.BreakerWindow })
+	r.failures = append(r.failures, now)
 	n := len(r.failures)
 	if n >= r.policy.BreakerFailures {
 		return 0, true
@@ -55,7 +51,7 @@ func (r *restarts) fail(now time.Time) (wait time.Duration, open bool) {
 	wait = min(wait, r.policy.BackoffMax)
 	// Jitter: between half and all of it, so that plugins that fell together
 	// do not rise together.
-	return wait/2 + rand.N(wait/2+1), false
+	return wait/2 + rand.N(wait/2+1), false //nolint:gosec // jitter is no secret
 }
 
 // reset forgets the failures.

@@ -62,7 +62,7 @@ func newRunner(l *launcher, spec *Spec, bin *binary, sink *logSink) *runner {
 	r.handshakeR, r.handshakeW = io.Pipe()
 	var w *io.PipeWriter
 	r.emptyR, w = io.Pipe()
-	_ = w.Close() //nolint:errcheck // never fails
+	_ = w.Close() // never fails
 	return r
 }
 
@@ -153,12 +153,12 @@ func (r *runner) readStdout() {
 	line, err := readHandshake(in)
 	if failure := r.checkHandshake(line, err); failure != nil {
 		r.failed <- failure
-		_ = r.handshakeW.CloseWithError(failure) //nolint:errcheck // never fails
+		_ = r.handshakeW.CloseWithError(failure) // never fails
 	} else {
-		_, _ = io.WriteString(r.handshakeW, line+"\n") //nolint:errcheck // fails only when go-plugin has stopped reading
-		_ = r.handshakeW.Close()                       //nolint:errcheck // never fails
+		_, _ = io.WriteString(r.handshakeW, line+"\n") // fails only when go-plugin has stopped reading
+		_ = r.handshakeW.Close()                       // never fails
 	}
-	n, _ := io.Copy(io.Discard, in) //nolint:errcheck // ends with the process or with the read deadline
+	n, _ := io.Copy(io.Discard, in) // ends with the process or with the read deadline
 	if n > 0 {
 		r.sink.logger.Warn("plugin wrote to standard output, which belongs to the handshake; discarded", "bytes", n)
 	}
@@ -221,12 +221,12 @@ func (r *runner) finishOutput() {
 	deadline := time.Now().Add(pipeGrace)
 	for _, f := range []*os.File{r.stdoutR, r.stderrR} {
 		if err := f.SetReadDeadline(deadline); err != nil {
-			_ = f.Close() //nolint:errcheck // ends the reader all the same
+			_ = f.Close() // ends the reader all the same
 		}
 	}
 	r.output.Wait()
-	_ = r.stdoutR.Close() //nolint:errcheck // read to its end
-	_ = r.stderrR.Close() //nolint:errcheck // read to its end
+	_ = r.stdoutR.Close() // read to its end
+	_ = r.stderrR.Close() // read to its end
 }
 
 // signal signals the process and its group, unless it has been reaped.

@@ -68,7 +68,7 @@ func openBinary(path string) (*binary, error) {
 	return b, nil
 }
 
-func (b *binary) close() { _ = b.file.Close() } //nolint:errcheck // opened for reading only
+func (b *binary) close() { _ = b.file.Close() } // opened for reading only
 
 // check says what keeps the file from being executed.
 func (b *binary) check() error {

@@ -53,7 +53,7 @@ func (d dataDir) acquire() (release func() error, err error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		holder := make([]byte, 32)
-		n, _ := f.Read(holder) //nolint:errcheck // only to say who holds it
+		n, _ := f.Read(holder) // only to say who holds it
 		return nil, errors.Join(
 			sdk.Errorf(codes.AlreadyExists, "HOST_RUNNING", "a host already runs on %s (pid %s)", string(d), strings.TrimSpace(string(holder[:n]))).
 				WithRemedy("use the one that runs (`sop status`), or set another host.data_dir"),

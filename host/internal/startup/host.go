@@ -193,6 +193,7 @@ func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 		ctx: context.Background(), store: h.store.Gaps(), publisher: &h.bus, gaps: h.gaps, onScan: h.opt.OnScan,
 		detectors: func() []gap.Detector { return detectorsOf(h.pool) },
 		changed:   h.changed.tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
+		dataDir: string(h.dir),
 	}
 	listener, err := api.Listen(h.dir.socket())
 	if err != nil {
@@ -262,7 +263,9 @@ func (h *host) reside(ctx context.Context, watcher *config.Watcher, served <-cha
 	defer func() {
 		stopWatching()
 		if watched != nil {
-			<-watched
+			if err := <-watched; err != nil {
+				h.logger.Warn("watch configuration", "error", err)
+			}
 		}
 	}()
 	for {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ type workspaces struct {
 	onScan    func(*apiv1.WorkspaceStatus)
 	changed   func()
 	logger    hclog.Logger
+	dataDir   string // is not scanned, wherever it lies
 
 	mu  sync.Mutex
 	all map[string]*governed
@@ -61,7 +63,7 @@ type run struct {
 func checkWorkspaces(all []config.Workspace) config.Diagnostics {
 	var diags config.Diagnostics
 	for _, w := range all {
-		detail := ""
+		var detail string
 		switch info, err := os.Stat(w.Path); {
 		case err != nil:
 			detail = err.Error()
@@ -119,7 +121,11 @@ func sameWorkspace(a, b config.Workspace) bool {
 
 // govern begins with a tree. w.mu is held.
 func (w *workspaces) govern(c config.Workspace) (*governed, error) {
-	walker, err := newWalker(c.Path, c.Scan.Exclude)
+	exclude := c.Scan.Exclude
+	if rel, err := filepath.Rel(c.Path, w.dataDir); err == nil && filepath.IsLocal(rel) && rel != "." {
+		exclude = append(slices.Clone(exclude), "/"+escapePattern(filepath.ToSlash(rel))+"/") // the host's own state
+	}
+	walker, err := newWalker(c.Path, exclude)
 	if err != nil {
 		return nil, fmt.Errorf("workspace %s: %w", c.Name, err)
 	}
@@ -131,6 +137,11 @@ func (w *workspaces) govern(c config.Workspace) (*governed, error) {
 	}
 	w.wg.Go(func() { w.schedule(ctx, g) })
 	return g, nil
+}
+
+// escapePattern makes a gitignore pattern that matches path and nothing else.
+func escapePattern(path string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, " ", `\ `).Replace(path)
 }
 
 // newWalker makes a walker that ignores what git would for this user.

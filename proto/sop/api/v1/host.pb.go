@@ -473,7 +473,8 @@ type ConfigDiagnostic struct {
 	File     string `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
 	Line     int32  `protobuf:"varint,5,opt,name=line,proto3" json:"line,omitempty"`
 	Column   int32  `protobuf:"varint,6,opt,name=column,proto3" json:"column,omitempty"`
-	// The source line with a caret line beneath, for people.
+	// All of it as a terminal shows it, with the source line and a caret line
+	// beneath.
 	Text          string `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
