@@ -37,6 +37,7 @@ var table = []rule{
 	{"sdk/plugintest", []string{"sdk", "proto/sop/plugin"}, "for the tests of plugin authors"},
 	{"sdk", []string{"sdk", "proto/sop/plugin"}, "authors get the contract and nothing of the host"},
 	{"proto", []string{"proto"}, "generated code"},
+	{"test", []string{"test", "proto", "sdk"}, "end-to-end tests drive the built programs and know the contract only"},
 	{"host/internal/bench", []string{"host/internal/plugin", "host/internal/api", "proto", "sdk"}, "measurements of what is beside it"},
 }
 

@@ -1,0 +1,143 @@
+package sdk
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+)
+
+// An Error arrives on the other side as it was sent, but for its cause.
+func TestErrorRoundTrip(t *testing.T) {
+	cause := errors.New("the disk is full")
+	sent := Errorf(codes.ResourceExhausted, "NO_SPACE", "cannot save: %w", cause).WithRemedy("free %d bytes", 7)
+	sent.Retryable, sent.Metadata = true, map[string]string{"path": "/x"}
+	if !errors.Is(sent, cause) {
+		t.Error("the cause is lost on the side where it arose")
+	}
+	// What gRPC does: an error becomes a status, the status an error again.
+	received := FromError(status.Convert(fmt.Errorf("while saving: %w", sent)).Err())
+	if received.Code != sent.Code || received.Reason != sent.Reason || received.Remedy != "free 7 bytes" ||
+		!received.Retryable || received.Metadata["path"] != "/x" || !strings.Contains(received.Message, "the disk is full") {
+		t.Errorf("received %+v", received)
+	}
+}
+
+func TestFromError(t *testing.T) {
+	tests := map[string]struct {
+		err       error
+		code      codes.Code
+		retryable bool
+	}{
+		"deadline":    {fmt.Errorf("call: %w", context.DeadlineExceeded), codes.DeadlineExceeded, true},
+		"cancel":      {context.Canceled, codes.Canceled, false},
+		"plain":       {errors.New("x"), codes.Unknown, false},
+		"unavailable": {status.Error(codes.Unavailable, "gone"), codes.Unavailable, true},
+		"wrapped":     {fmt.Errorf("a: %w", Errorf(codes.NotFound, "X", "y")), codes.NotFound, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if e := FromError(tt.err); e.Code != tt.code || e.Retryable != tt.retryable {
+				t.Errorf("got %+v", e)
+			}
+		})
+	}
+	if FromError(nil) != nil {
+		t.Error("no error became one")
+	}
+}
+
+func TestConfigDiagnostics(t *testing.T) {
+	err := errors.Join(
+		&ConfigError{Attribute: "limit", Summary: "too small", Detail: "use 1 or more"},
+		errors.Join(errors.New("plain"), &ConfigError{Summary: "the block as a whole"}),
+		fmt.Errorf("wrapped: %w", &ConfigError{Attribute: "x", Summary: "y"}),
+	)
+	got := configDiagnostics(err)
+	if len(got) != 4 {
+		t.Fatalf("got %v", got)
+	}
+	if got[0].GetSummary() != "too small" || got[0].GetDetail() != "use 1 or more" || got[0].GetPath()[0].GetName() != "limit" {
+		t.Errorf("first: %v", got[0])
+	}
+	if got[1].GetSummary() != "plain" || len(got[2].GetPath()) != 0 || !strings.HasPrefix(got[3].GetSummary(), "wrapped: ") {
+		t.Errorf("others: %v", got[1:])
+	}
+	for _, d := range got {
+		if d.GetLevel() != pluginv1.ConfigDiagnostic_LEVEL_ERROR {
+			t.Errorf("not an error: %v", d)
+		}
+	}
+}
+
+func TestSchema(t *testing.T) {
+	s, err := Schema{{Name: "words", Type: StringList, Default: []string{"a"}}, {Name: "n", Type: Number, Required: true}}.proto()
+	if err != nil || s.GetAttributes()[0].GetDefaultJson() != `["a"]` || s.GetAttributes()[1].GetDefaultJson() != "" || !s.GetAttributes()[1].GetRequired() {
+		t.Errorf("got %v, %v", s, err)
+	}
+	if _, err := (Schema{{Name: "bad", Default: make(chan int)}}).proto(); err == nil {
+		t.Error("a default that is no JSON was accepted")
+	}
+}
+
+func TestConfigureOnce(t *testing.T) {
+	var got struct{ Limit int }
+	s := &pluginServer{configure: func(_ context.Context, c *Config) error { return c.Decode(&got) }}
+	req := &pluginv1.ConfigureRequest{ConfigJson: []byte(`{"limit": 7}`)}
+	if _, err := s.Configure(t.Context(), req); err != nil || got.Limit != 7 {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	if _, err := s.Configure(t.Context(), req); FromError(err).Code != codes.FailedPrecondition {
+		t.Errorf("configured twice: %v", err)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	a, err := NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(a.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth} {
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: pool, DNSName: "localhost", KeyUsages: []x509.ExtKeyUsage{usage}}); err != nil {
+			t.Errorf("verify: %v", err)
+		}
+	}
+	if b, err := NewIdentity(); err != nil || bytes.Equal(a.Certificate[0], b.Certificate[0]) {
+		t.Errorf("two identities are one: %v", err)
+	}
+	if cert.NotAfter.Before(time.Now().AddDate(1, 0, 0)) {
+		t.Errorf("ends at %v: a host may run for long", cert.NotAfter)
+	}
+}
+
+func TestAnnounce(t *testing.T) {
+	cert := []byte("certificate")
+	encoded := base64.RawStdEncoding.EncodeToString(cert)
+	for in, want := range map[string]string{
+		"1|1|unix|/s|grpc|\n":              "1|1|unix|/s|grpc|" + encoded + "\n",
+		"1|1|unix|/s|grpc||true\nand more": "1|1|unix|/s|grpc|" + encoded + "|true\nand more",
+		"no newline":                       "",
+	} {
+		var out bytes.Buffer
+		announce(strings.NewReader(in), &out, cert)
+		if out.String() != want {
+			t.Errorf("%q became %q, want %q", in, out.String(), want)
+		}
+	}
+}
