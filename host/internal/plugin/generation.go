@@ -59,6 +59,7 @@ type generation struct {
 	conn      *grpc.ClientConn
 	described *pluginv1.DescribeResponse
 	readyAt   time.Time
+	realDir   string // see starter
 	logger    hclog.Logger
 
 	calls    atomic.Int64 // in flight; below zero once retired
@@ -73,6 +74,7 @@ type starter struct {
 	launcher *launcher
 	logger   hclog.Logger
 	runDir   string // sockets and working directories; short enough for a socket address
+	realDir  string // the same directory by its true path
 	version  string // of the host
 }
 
@@ -90,7 +92,7 @@ func (s *starter) start(ctx context.Context, spec *Spec, number int, phase func(
 	defer bin.close()
 
 	g = &generation{
-		number: number, spec: spec, logger: s.logger.Named(spec.ID()),
+		number: number, spec: spec, realDir: s.realDir, logger: s.logger.Named(spec.ID()),
 		drained: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	defer func() {
@@ -470,6 +472,11 @@ func (g *generation) cleanUp() {
 		g.logger.Warn("go-plugin did not let go of an ended plugin")
 	}
 	if dir := g.runner.directory(); dir != "" {
+		if g.runner.containmentLevel() == ProcessGroup {
+			if _, err := endStrays(filepath.Join(g.realDir, filepath.Base(dir))); err != nil {
+				g.logger.Warn("end the plugin's detached descendants", "error", err)
+			}
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			g.logger.Warn("remove the plugin's directory", "dir", filepath.Base(dir), "error", err)
 		}

@@ -1,14 +1,19 @@
 package plugin
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sop-host/sop/sdk"
 )
 
 // Containment says how a plugin's descendants are bound to it.
@@ -47,9 +52,11 @@ type launchReply struct {
 	err         error
 }
 
-func newLauncher() *launcher {
+// newLauncher tries the levels in order, and the next one for good when this
+// kernel or user may not have one.
+func newLauncher(levels []containmentLevel) *launcher {
 	l := &launcher{requests: make(chan launchRequest), done: make(chan struct{})}
-	go l.run()
+	go l.run(levels)
 	return l
 }
 
@@ -71,9 +78,8 @@ func (l *launcher) start(req launchRequest) (*os.Process, Containment, error) {
 	return r.process, r.containment, r.err
 }
 
-func (l *launcher) run() {
+func (l *launcher) run(levels []containmentLevel) {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-	levels := containmentLevels()
 	for {
 		select {
 		case <-l.done:
@@ -86,7 +92,7 @@ func (l *launcher) run() {
 				if len(levels) == 1 || !refused(reply.err) {
 					break
 				}
-				levels = levels[1:] // this kernel or user may not: so it will be for all
+				levels = levels[1:]
 			}
 			req.reply <- reply
 		}
@@ -173,4 +179,35 @@ func signalGroup(pid int, sig syscall.Signal) error {
 		return nil
 	}
 	return err
+}
+
+// endStrays kills every process that works in dir or beneath it and
+// returns how many there were. Plugins and what they start begin in a private
+// directory of the plugin host, with the handshake's variable: where no
+// namespace ends detached descendants, this finds those that have kept both.
+func endStrays(dir string) (int, error) {
+	cookie := []byte(sdk.Handshake.MagicCookieKey + "=" + sdk.Handshake.MagicCookieValue)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, fmt.Errorf("list processes: %w", err)
+	}
+	found := 0
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		cwd, err := os.Readlink("/proc/" + e.Name() + "/cwd")
+		if err != nil || !strings.HasPrefix(strings.TrimSuffix(cwd, " (deleted)")+"/", dir+"/") {
+			continue // gone, another user's, or elsewhere
+		}
+		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if err != nil || !bytes.Contains(env, cookie) {
+			continue // somebody who looks around in there
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err == nil {
+			found++
+		}
+	}
+	return found, nil
 }

@@ -79,6 +79,18 @@ func New(opt Options) (*Pool, error) {
 	if err := os.MkdirAll(opt.RunDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make plugin directory: %w", err)
 	}
+	if opt.Logger == nil {
+		opt.Logger = hclog.NewNullLogger()
+	}
+	realDir, err := filepath.EvalSymlinks(opt.RunDir)
+	if err != nil {
+		return nil, fmt.Errorf("resolve plugin directory: %w", err)
+	}
+	if n, err := endStrays(realDir); err != nil {
+		return nil, err
+	} else if n > 0 {
+		opt.Logger.Warn("ended processes that an earlier host's plugins had left", "count", n)
+	}
 	if err := clearDir(opt.RunDir); err != nil {
 		return nil, err
 	}
@@ -90,13 +102,11 @@ func New(opt Options) (*Pool, error) {
 	if len(runDir) > maxSocketDir {
 		runDir = fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
 	}
-	if opt.Logger == nil {
-		opt.Logger = hclog.NewNullLogger()
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Pool{
 		starter: starter{
-			verifier: &verifier{}, launcher: newLauncher(), logger: opt.Logger, runDir: runDir, version: opt.HostVersion,
+			verifier: &verifier{}, launcher: newLauncher(containmentLevels()), logger: opt.Logger,
+			runDir: runDir, realDir: realDir, version: opt.HostVersion,
 		},
 		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir,
 		healthInterval: orDefault(opt.HealthInterval, 5*time.Second),

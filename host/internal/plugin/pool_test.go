@@ -334,6 +334,36 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// Without namespaces, a descendant that has detached itself is found by where it
+// works: when its plugin ends, and by the next host.
+func TestStraysWithoutNamespaces(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		p := newPool(t)
+		p.starter.launcher.stop()
+		p.starter.launcher = newLauncher(containmentLevels()[1:])
+		p.start(newSpec(t, "a", "daemon"))
+		pid := p.status("a").PID
+		if c := p.status("a").Containment; c != ProcessGroup {
+			t.Fatalf("containment is %s", c)
+		}
+		strays := descendants(t, pid)
+		if len(strays) != 1 {
+			t.Fatalf("descendants: %v", strays)
+		}
+		gone := exits(t, strays)[strays[0]]
+		if killed { // as after the death of a host
+			if n, err := endStrays(p.runDir); err != nil || n < 1 {
+				t.Fatalf("ended %d, %v", n, err)
+			}
+		} else if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !gone(2 * time.Second) {
+			t.Errorf("the stray lives on (killed: %v)", killed)
+		}
+	}
+}
+
 // descendants returns the children of pid, as /proc tells.
 func descendants(t *testing.T, pid int) []int {
 	t.Helper()
