@@ -139,7 +139,7 @@ func ScanReport(r *gap.ScanResult, err error) *apiv1.ScanReport {
 	out.DiagnosticsTotal, out.Skipped = int64(r.DiagnosticsTotal), r.Skipped
 	for _, d := range r.Diagnostics[:min(len(r.Diagnostics), maxDiagnostics)] {
 		out.Diagnostics = append(out.Diagnostics, &apiv1.ScanDiagnostic{
-			Detector: d.Detector, Path: d.Path, Line: int32(d.Line), Reason: d.Reason, Message: d.Message,
+			Detector: d.Detector, Path: d.Path, Line: int32(d.Line), Reason: d.Reason, Message: d.Message, Remedy: d.Remedy,
 		})
 	}
 	return out

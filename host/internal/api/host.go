@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"connectrpc.com/connect"
 
@@ -35,7 +36,10 @@ func (s *hostService) WatchStatus(ctx context.Context, _ *connect.Request[apiv1.
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return ctx.Err()
+			}
+			return nil // the caller has gone, or the host stops
 		}
 	}
 }

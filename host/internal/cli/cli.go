@@ -65,6 +65,8 @@ type app struct {
 	now     func() time.Time
 	version version
 	global  globals
+	// outMayEnd says that the command goes on when nobody reads its output.
+	outMayEnd bool
 }
 
 // globals are the flags that every command takes.

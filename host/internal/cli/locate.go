@@ -55,7 +55,14 @@ func (a *app) socket() string {
 			return path
 		}
 	}
-	return startup.SocketPath(a.dataDir())
+	socket := startup.SocketPath(a.dataDir())
+	if _, err := os.Stat(socket); err == nil {
+		return socket
+	}
+	if running, ok := startup.RunningSocket(a.configPath()); ok {
+		return running // the configuration has been edited since
+	}
+	return socket
 }
 
 // dataDir comes from the configuration. A running host must stay within reach

@@ -35,7 +35,7 @@ func (a *app) execute(ctx context.Context, args []string) int {
 	if err != nil && wantsJSON(args) {
 		a.global.output = outputJSON // also where the flags could not be read to the end
 	}
-	if quiet := exitError(0); out.err != nil && (err == nil || errors.As(err, &quiet)) {
+	if quiet := exitError(0); out.err != nil && !a.outMayEnd && (err == nil || errors.As(err, &quiet)) {
 		err = fmt.Errorf("cannot write the result: %w", out.err)
 	}
 	return a.report(err)

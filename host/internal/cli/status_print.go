@@ -128,8 +128,34 @@ func (a *app) statusWorkspaces(b *strings.Builder, workspaces []*apiv1.Workspace
 		table.Row(term.Text(ws.GetName()), term.Styled(stateStyle(ws.GetState()), ws.GetState()), term.Text(a.lastScan(ws.GetLastScan())),
 			term.Text(fmt.Sprint(openGaps(ws.GetGaps()))), term.Text(ws.GetPath()))
 	}
-	_, err := table.WriteTo(b)
-	return err
+	if _, err := table.WriteTo(b); err != nil {
+		return err
+	}
+	for _, ws := range workspaces {
+		a.scanCauses(b, ws)
+	}
+	return nil
+}
+
+// maxCauses is how many causes of an incomplete scan the status shows.
+const maxCauses = 3
+
+// scanCauses says why the last scan of a workspace is not complete.
+func (a *app) scanCauses(b *strings.Builder, ws *apiv1.WorkspaceStatus) {
+	scan := ws.GetLastScan()
+	if scan == nil || scan.GetComplete() {
+		return
+	}
+	palette := a.palette(a.OutTerminal)
+	shown := 0
+	for _, d := range scan.GetDiagnostics() {
+		if d.GetRemedy() == "" || shown == maxCauses {
+			continue
+		}
+		shown++
+		fmt.Fprintf(b, "%s %s: %s\n", palette.Paint(term.Red, "!"), term.Safe(joinNonEmpty(", ", ws.GetName(), d.GetDetector())), term.Safe(d.GetMessage()))
+		fmt.Fprintf(b, "  %s %s\n", palette.Paint(term.BoldCyan, "remedy:"), term.Safe(d.GetRemedy()))
+	}
 }
 
 func (a *app) lastScan(scan *apiv1.ScanReport) string {

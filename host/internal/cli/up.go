@@ -44,6 +44,7 @@ func (o *upOptions) run(ctx context.Context) error {
 		return err
 	}
 	// Whoever read the timeline may go away; the host stays.
+	o.outMayEnd = true
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)
 	defer signal.Stop(broken)

@@ -32,6 +32,15 @@ type block struct {
 	body        *body
 }
 
+// attributeRange returns the place of an attribute, or of the block where it is
+// not set.
+func (b *block) attributeRange(name string) Range {
+	if attr := b.body.attributes[name]; attr != nil {
+		return publicRange(attr.expr.Range())
+	}
+	return publicRange(b.header)
+}
+
 // evaluateBlock evaluates every expression in b and below, whether or not
 // anything is known by its name, and reports what is wrong with them.
 func (r *reporter) evaluateBlock(b *hclsyntax.Block, s *scope) *block {

@@ -21,6 +21,17 @@ type Config struct {
 	Host       Host
 	Workspaces []Workspace // sorted by Name
 	Plugins    []Plugin    // sorted by ID
+
+	sources map[string][]byte // for Problem
+}
+
+// Problem returns an error about a place in the configuration, with its source
+// line: for what only shows when the configuration is put into effect.
+func (c *Config) Problem(at Range, summary, detail string) Diagnostic {
+	return Diagnostic{
+		Severity: SeverityError, Summary: clean(summary), Detail: clean(detail), Range: at,
+		Snippet: sourceLine(make(map[string][]string), c.sources, at.File, at.Line),
+	}
 }
 
 // Plugin returns the plugin with the given id ("detector.docs"), or nil.

@@ -9,6 +9,7 @@ type Host struct {
 	ReloadDebounce time.Duration // how long the files must be quiet before a reload
 	DrainTimeout   time.Duration // how long a retired generation may finish its calls
 	Source         Range         // the host block; zero when there is none
+	DataDirSource  Range         // the attribute, or else the block
 }
 
 var logLevels = []string{"trace", "debug", "info", "warn", "error"}
@@ -37,6 +38,7 @@ func readHost(r *reporter, b *block, dir string) Host {
 	}
 	if b != nil {
 		host.Source = publicRange(b.header)
+		host.DataDirSource = b.attributeRange("data_dir")
 	}
 	return host
 }

@@ -37,6 +37,7 @@ func Load(path string, opt Options) (*Config, Diagnostics) {
 	if diags.HasErrors() {
 		return nil, diags
 	}
+	config.sources = l.sources
 	return config, diags
 }
 

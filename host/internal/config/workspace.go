@@ -12,10 +12,11 @@ import (
 // A Workspace is a governed tree on disk. That it exists is for whoever opens
 // it to check: it may appear after the configuration is loaded.
 type Workspace struct {
-	Name   string
-	Path   string // absolute
-	Scan   Scan
-	Source Range
+	Name       string
+	Path       string // absolute
+	Scan       Scan
+	Source     Range
+	PathSource Range // the attribute
 }
 
 // Scan says when and how a workspace is looked over for gaps.
@@ -47,7 +48,7 @@ func readWorkspace(r *reporter, b *block, dir string) Workspace {
 	r.nameLabel(b, 0)
 	r.allow(b, workspaceAttributes, workspaceBlocks)
 	s.require("path")
-	w := Workspace{Name: b.labels[0], Path: s.path("path", ""), Source: publicRange(b.header)}
+	w := Workspace{Name: b.labels[0], Path: s.path("path", ""), Source: publicRange(b.header), PathSource: b.attributeRange("path")}
 	scan := r.single(b, "scan")
 	if scan != nil {
 		r.allow(scan, scanAttributes, nil)

@@ -154,7 +154,7 @@ func callError(caller context.Context, g *generation, method string, err error) 
 	id := g.spec.ID()
 	switch {
 	case e.Reason != "":
-	case e.Code == codes.Unavailable && waitClosed(g.runner.exited, exitNotice):
+	case isClosed(g.runner.exited) && caller.Err() == nil, e.Code == codes.Unavailable && waitClosed(g.runner.exited, exitNotice):
 		e.Reason, e.Retryable = ReasonCrashed, true
 		e.Message = "plugin " + id + " ended during the call: " + g.runner.exitCause()
 		e.Remedy = "see the plugin's log for the cause; it is being restarted"
@@ -172,6 +172,9 @@ func callError(caller context.Context, g *generation, method string, err error) 
 		e.Remedy = "install a newer release of the plugin"
 	default:
 		e.Message = "plugin " + id + ": " + e.Message
+		if e.Remedy == "" {
+			e.Remedy = "see the plugin's log; if it goes on, report it to the plugin's author"
+		}
 	}
 	return &e
 }

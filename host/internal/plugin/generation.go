@@ -56,6 +56,7 @@ type generation struct {
 	spec      *Spec
 	runner    *runner
 	client    *goplugin.Client
+	connected chan struct{} // closed when connect's goroutine has ended; nil before it began
 	conn      *grpc.ClientConn
 	described *pluginv1.DescribeResponse
 	readyAt   time.Time
@@ -188,7 +189,9 @@ func (g *generation) connect(ctx context.Context, phase func(Phase)) error {
 	done := make(chan result, 1)
 	var phaseMu sync.Mutex
 	over := false
+	g.connected = make(chan struct{})
 	go func() {
+		defer close(g.connected)
 		if _, err := g.client.Start(); err != nil {
 			done <- result{err: err}
 			return
@@ -339,7 +342,6 @@ func (g *generation) explain(ctx context.Context, err error) error {
 		if failure.Reason != ReasonExitedEarly {
 			return failure
 		}
-		waitClosed(g.runner.exited, exitNotice) // its output has ended: so will it
 	default:
 	}
 	select {
@@ -463,6 +465,9 @@ func (g *generation) end(grace time.Duration) {
 
 // cleanUp lets go-plugin end its goroutines and removes the directory.
 func (g *generation) cleanUp() {
+	if g.connected != nil && !waitClosed(g.connected, killWait) {
+		g.logger.Warn("go-plugin did not give up the start of an ended plugin")
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

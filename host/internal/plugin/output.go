@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,9 +18,10 @@ import (
 const (
 	maxLogLine    = 8 << 10 // bytes of one line that are kept
 	maxLogFields  = 32
-	logLinesBurst = 500 // lines that are logged at once
-	logLinesRate  = 200 // lines a second after that
-	tailLines     = 20  // last lines kept for the cause of a failure
+	logLinesBurst = 500     // lines that are logged at once
+	logLinesRate  = 200     // lines a second after that
+	tailLines     = 20      // last lines kept for the cause of a failure
+	maxTailLine   = 1 << 10 // bytes of each
 )
 
 // logSink turns the lines that a plugin prints into records of the host's log:
@@ -28,12 +30,13 @@ type logSink struct {
 	logger hclog.Logger
 	now    func() time.Time
 
-	mu      sync.Mutex
-	budget  float64
-	last    time.Time
-	dropped int64
-	total   int64 // dropped since the start
-	tail    []string
+	mu       sync.Mutex
+	budget   float64
+	last     time.Time
+	dropped  int64
+	total    int64    // dropped since the start
+	tail     [][]byte // the last lines, oldest first
+	panicked []byte   // where a panic or fatal error began
 }
 
 func newLogSink(logger hclog.Logger) *logSink {
@@ -85,15 +88,15 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 
 // line logs one line if the budget allows.
 func (s *logSink) line(raw []byte) {
-	text := strings.TrimRight(string(raw[:min(len(raw), maxLogLine)]), "\r\n")
-	if strings.TrimSpace(text) == "" {
+	raw = bytes.TrimRight(raw[:min(len(raw), maxLogLine)], "\r\n")
+	if len(bytes.TrimSpace(raw)) == 0 {
 		return
 	}
-	text = printable(text)
-	ok, dropped := s.admit(text)
+	ok, dropped := s.admit(raw)
 	if !ok {
 		return
 	}
+	text := printable(string(raw))
 	if dropped > 0 {
 		s.logger.Warn("plugin logs faster than the host writes: lines dropped", "lines", dropped)
 	}
@@ -111,14 +114,10 @@ func printable(text string) string {
 }
 
 // admit takes one line from the budget. It returns how many were dropped before it.
-func (s *logSink) admit(text string) (ok bool, dropped int64) {
+func (s *logSink) admit(raw []byte) (ok bool, dropped int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.tail) == tailLines {
-		copy(s.tail, s.tail[1:])
-		s.tail = s.tail[:tailLines-1]
-	}
-	s.tail = append(s.tail, text)
+	s.remember(raw[:min(len(raw), maxTailLine)])
 	now := s.now()
 	s.budget = min(logLinesBurst, s.budget+now.Sub(s.last).Seconds()*logLinesRate)
 	s.last = now
@@ -132,19 +131,31 @@ func (s *logSink) admit(text string) (ok bool, dropped int64) {
 	return true, dropped
 }
 
+// remember keeps the line for lastWords; s.mu is held.
+func (s *logSink) remember(line []byte) {
+	if len(s.panicked) == 0 && (bytes.HasPrefix(line, []byte("panic: ")) || bytes.HasPrefix(line, []byte("fatal error: "))) {
+		s.panicked = bytes.Clone(line)
+	}
+	if len(s.tail) < tailLines {
+		s.tail = append(s.tail, bytes.Clone(line))
+		return
+	}
+	oldest := s.tail[0]
+	copy(s.tail, s.tail[1:])
+	s.tail[tailLines-1] = append(oldest[:0], line...) // reused: a flood makes no garbage
+}
+
 // lastWords returns the line that best says why the plugin failed: where a
 // panic or a fatal error began, or the last line that is no chatter.
 func (s *logSink) lastWords() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, line := range s.tail {
-		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
-			return clip(line)
-		}
+	if len(s.panicked) > 0 {
+		return clip(printable(string(s.panicked)))
 	}
 	for _, line := range slices.Backward(s.tail) {
 		if text, level := message(line); level == hclog.NoLevel || level >= hclog.Warn {
-			return clip(text)
+			return clip(printable(text))
 		}
 	}
 	return ""
@@ -166,15 +177,15 @@ func clip(s string) string {
 }
 
 // message returns the text of a line, and its level where it states one.
-func message(line string) (string, hclog.Level) {
+func message(line []byte) (string, hclog.Level) {
 	var rec map[string]any
-	if json.Unmarshal([]byte(line), &rec) == nil {
+	if json.Unmarshal(line, &rec) == nil {
 		if m, ok := rec["@message"].(string); ok {
 			level, _ := rec["@level"].(string)
 			return m, hclog.LevelFromString(level)
 		}
 	}
-	return line, hclog.NoLevel
+	return string(line), hclog.NoLevel
 }
 
 // logLine writes one line with the level that it states: hclog's JSON, or the

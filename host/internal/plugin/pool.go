@@ -30,8 +30,8 @@ type Options struct {
 	// OnEvent is called for each step of each generation, from several
 	// goroutines; it must not block and must not call the pool. nil is fine.
 	OnEvent func(Event)
-	// HealthInterval and HealthTimeout default to 5 s and 2 s. Two failures in
-	// a row end a generation.
+	// HealthInterval and HealthTimeout default to 5 s each. Three failures in a
+	// row end a generation: a busy machine must not look like a hung plugin.
 	HealthInterval, HealthTimeout time.Duration
 }
 
@@ -110,7 +110,7 @@ func New(opt Options) (*Pool, error) {
 		},
 		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir,
 		healthInterval: orDefault(opt.HealthInterval, 5*time.Second),
-		healthTimeout:  orDefault(opt.HealthTimeout, 2*time.Second),
+		healthTimeout:  orDefault(opt.HealthTimeout, 5*time.Second),
 		ctx:            ctx, cancel: cancel,
 		units: make(map[string]*unit), numbers: make(map[string]int),
 	}, nil

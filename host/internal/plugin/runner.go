@@ -152,6 +152,9 @@ func (r *runner) readStdout() {
 	in := bufio.NewReaderSize(r.stdoutR, handshakeLimit)
 	line, err := readHandshake(in)
 	if failure := r.checkHandshake(line, err); failure != nil {
+		if failure.Reason == ReasonExitedEarly {
+			waitClosed(r.exited, exitNotice) // its output has ended: so will it, before go-plugin has it killed
+		}
 		r.failed <- failure
 		_ = r.handshakeW.CloseWithError(failure) // never fails
 	} else {

@@ -335,8 +335,11 @@ func unavailable(id string, state State, cause *sdk.Error) *sdk.Error {
 	return e
 }
 
+// healthFailures in a row end a generation.
+const healthFailures = 3
+
 // watchHealth asks a generation for its health until it exits or is replaced,
-// and kills it when it has failed to answer twice: a process that is stopped or
+// and kills it when it has failed to answer three times in a row: a process that is stopped or
 // hangs does not exit by itself.
 func (u *unit) watchHealth(g *generation) {
 	ticker := time.NewTicker(u.pool.healthInterval)
@@ -362,7 +365,7 @@ func (u *unit) watchHealth(g *generation) {
 			failures = 0
 			continue
 		}
-		if failures++; failures < 2 {
+		if failures++; failures < healthFailures {
 			continue
 		}
 		u.giveUp(g)

@@ -70,7 +70,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if first == nil {
 		return diags
 	}
-	if ds := checkWorkspaces(first.config.Workspaces); ds.HasErrors() {
+	if ds := checkWorkspaces(first.config); ds.HasErrors() {
 		return ds
 	}
 	h.loaded.Store(first)
@@ -205,6 +205,11 @@ func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	undo.add(func() error { return h.stopAPI(server, listener) })
+	if remove, err := writePointer(h.opt.ConfigPath, h.dir.socket()); err != nil {
+		h.logger.Warn("commands will not find the host when its configuration is edited or deleted", "error", err)
+	} else {
+		undo.add(remove)
+	}
 	h.steps.add(Step{Component: "api", Phase: "ready", Detail: h.dir.socket()})
 	return done, nil
 }

@@ -47,12 +47,10 @@ func (h *host) takeOver(ctx context.Context) ([]config.Change, config.Diagnostic
 		return nil, diags
 	}
 	if next.config.Host.DataDir != old.config.Host.DataDir {
-		return nil, append(diags, config.Diagnostic{
-			Severity: config.SeverityError, Summary: "The data directory cannot change while the host runs",
-			Detail: "Stop the host and start it again, or set data_dir back.", Range: next.config.Host.Source,
-		})
+		return nil, append(diags, next.config.Problem(next.config.Host.DataDirSource,
+			"The data directory cannot change while the host runs", "Stop the host and start it again, or set data_dir back."))
 	}
-	if ds := checkWorkspaces(next.config.Workspaces); ds.HasErrors() {
+	if ds := checkWorkspaces(next.config); ds.HasErrors() {
 		return nil, append(diags, ds...)
 	}
 	prepared, err := h.pool.Prepare(ctx, next.specs)
@@ -135,9 +133,8 @@ func preparationError(l *loaded, err error) config.Diagnostics {
 		return refusal(l, pe.ID, refused)
 	}
 	e := sdk.FromError(pe.Err)
-	d := l.config.Plugin(pe.ID).Diagnostic(nil, config.SeverityError, "Plugin "+pe.ID+" cannot be started", sentence(e.Message)+" "+sentence(e.Remedy), nil)
-	d.Range = l.config.Plugin(pe.ID).Source
-	return config.Diagnostics{d}
+	return config.Diagnostics{l.config.Problem(l.config.Plugin(pe.ID).Source, "Plugin "+pe.ID+" cannot be started",
+		strings.TrimSpace(sentence(e.Message)+" "+sentence(e.Remedy)))}
 }
 
 // sentence makes s end as one.

@@ -59,10 +59,10 @@ type run struct {
 	err    error
 }
 
-// check says what keeps the configured trees from being governed.
-func checkWorkspaces(all []config.Workspace) config.Diagnostics {
+// checkWorkspaces says what keeps the configured trees from being governed.
+func checkWorkspaces(cfg *config.Config) config.Diagnostics {
 	var diags config.Diagnostics
-	for _, w := range all {
+	for _, w := range cfg.Workspaces {
 		var detail string
 		switch info, err := os.Stat(w.Path); {
 		case err != nil:
@@ -72,10 +72,8 @@ func checkWorkspaces(all []config.Workspace) config.Diagnostics {
 		default:
 			continue
 		}
-		diags = append(diags, config.Diagnostic{
-			Severity: config.SeverityError, Summary: fmt.Sprintf("Workspace %q cannot be governed", w.Name),
-			Detail: detail + ". Create it, or correct `path`.", Range: w.Source,
-		})
+		diags = append(diags, cfg.Problem(w.PathSource, fmt.Sprintf("Workspace %q cannot be governed", w.Name),
+			detail+". Create it, or correct `path`."))
 	}
 	return diags
 }
@@ -116,6 +114,7 @@ func (w *workspaces) apply(all []config.Workspace) error {
 // sameWorkspace compares settings and not where they stand.
 func sameWorkspace(a, b config.Workspace) bool {
 	a.Source, b.Source = config.Range{}, config.Range{}
+	a.PathSource, b.PathSource = config.Range{}, config.Range{}
 	return reflect.DeepEqual(a, b)
 }
 

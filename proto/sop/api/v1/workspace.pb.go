@@ -416,12 +416,14 @@ func (x *ScanReport) GetError() string {
 
 // ScanDiagnostic is something that could not be examined.
 type ScanDiagnostic struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Detector      string                 `protobuf:"bytes,1,opt,name=detector,proto3" json:"detector,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Line          int32                  `protobuf:"varint,3,opt,name=line,proto3" json:"line,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	Message       string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Detector string                 `protobuf:"bytes,1,opt,name=detector,proto3" json:"detector,omitempty"`
+	Path     string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Line     int32                  `protobuf:"varint,3,opt,name=line,proto3" json:"line,omitempty"`
+	Reason   string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message  string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	// What to do about it; may be empty.
+	Remedy        string `protobuf:"bytes,6,opt,name=remedy,proto3" json:"remedy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -491,6 +493,13 @@ func (x *ScanDiagnostic) GetMessage() string {
 	return ""
 }
 
+func (x *ScanDiagnostic) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
 var File_sop_api_v1_workspace_proto protoreflect.FileDescriptor
 
 const file_sop_api_v1_workspace_proto_rawDesc = "" +
@@ -531,13 +540,14 @@ const file_sop_api_v1_workspace_proto_rawDesc = "" +
 	"\x05error\x18\r \x01(\tR\x05error\x1a:\n" +
 	"\fSkippedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x86\x01\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9e\x01\n" +
 	"\x0eScanDiagnostic\x12\x1a\n" +
 	"\bdetector\x18\x01 \x01(\tR\bdetector\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
 	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage2\xe2\x01\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12\x16\n" +
+	"\x06remedy\x18\x06 \x01(\tR\x06remedy2\xe2\x01\n" +
 	"\tWorkspace\x12k\n" +
 	"\x0eListWorkspaces\x12!.sop.api.v1.ListWorkspacesRequest\x1a\".sop.api.v1.ListWorkspacesResponse\"\x12\xa2\xbb\x18\x0eworkspace.read\x12h\n" +
 	"\rScanWorkspace\x12 .sop.api.v1.ScanWorkspaceRequest\x1a!.sop.api.v1.ScanWorkspaceResponse\"\x12\xa2\xbb\x18\x0eworkspace.scanB0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"

@@ -1,0 +1,87 @@
+package plugin
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func newTestSink(out *bytes.Buffer) *logSink {
+	s := newLogSink(hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: out, DisableTime: true}))
+	now := time.Unix(0, 0)
+	s.now = func() time.Time { return now }
+	return s
+}
+
+func TestLogLines(t *testing.T) {
+	var out bytes.Buffer
+	s := newTestSink(&out)
+	s.consume(strings.NewReader(strings.Join([]string{
+		`{"@level":"warn","@message":"structured","key":7}`,
+		`{"@message":1}`,
+		`{"@level":3,"@message":"odd level"}`,
+		"[ERROR] prefixed",
+		"plain \x1b[31mred\x00",
+		"\xff\xfe",
+		"   ",
+		strings.Repeat("x", 100<<10),
+		"last, without newline",
+	}, "\n")))
+	got := out.String()
+	for _, want := range []string{
+		"[WARN]  structured: key=7\n", "[DEBUG] {\"@message\":1}\n", "[INFO]  odd level\n", "[ERROR] prefixed\n",
+		"[DEBUG] plain \uFFFD[31mred\uFFFD\n", "[DEBUG] \uFFFD\uFFFD\n", "[DEBUG] last, without newline\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("missing %q in:\n%.2000s", want, got)
+		}
+	}
+	if len(got) > 10<<10 {
+		t.Errorf("a long line was logged with %d bytes", len(got))
+	}
+}
+
+func TestLogFloodIsBounded(t *testing.T) {
+	var out bytes.Buffer
+	s := newTestSink(&out)
+	for i := range 10 * logLinesBurst {
+		fmt.Fprintf(s.writer(), "line %d\n", i)
+	}
+	if n := strings.Count(out.String(), "\n"); n > logLinesBurst {
+		t.Errorf("%d lines were logged", n)
+	}
+	if s.droppedLines() != 9*logLinesBurst {
+		t.Errorf("%d dropped", s.droppedLines())
+	}
+	s.now = func() time.Time { return time.Unix(10, 0) }
+	fmt.Fprintln(s.writer(), "after a while")
+	if !strings.Contains(out.String(), fmt.Sprintf("lines=%d", 9*logLinesBurst)) || !strings.Contains(out.String(), "after a while") {
+		t.Error("what was dropped is not said")
+	}
+}
+
+func TestLastWords(t *testing.T) {
+	var out bytes.Buffer
+	tests := map[string]struct {
+		lines []string
+		want  string
+	}{
+		"nothing":      {nil, ""},
+		"chatter":      {[]string{"the cause", `{"@level":"debug","@message":"plugin address"}`}, "the cause"},
+		"a warning":    {[]string{"before", `{"@level":"warn","@message":"about to end"}`}, "about to end"},
+		"a long panic": {append([]string{"panic: it broke"}, strings.Split(strings.Repeat("frame\n", 100), "\n")...), "panic: it broke"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newTestSink(&out)
+			s.consume(strings.NewReader(strings.Join(tt.lines, "\n")))
+			if got := s.lastWords(); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
