@@ -1,6 +1,6 @@
 // Command detector-code is the bundled detector of unfinished and overgrown
-// code: markers such as TODO in comments, functions that are stubs, and
-// functions that are too complex. It imports the SDK and parsers only.
+// code: markers in comments, functions that are stubs, and functions that are
+// too complex. It imports the SDK and parsers only.
 package main
 
 import (

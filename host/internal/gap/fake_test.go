@@ -188,7 +188,7 @@ var todoRule = &pluginv1.Rule{
 	DefaultSeverity: pluginv1.Severity_SEVERITY_LOW, Summary: "a TODO",
 }
 
-// todos is an honest detector of lines that hold TODO.
+// todos is an honest detector of lines that hold `TODO`.
 func todos(w *world) *fake {
 	return &fake{
 		name: "code", version: "1.0", generation: "g1", rules: []*pluginv1.Rule{todoRule},
