@@ -95,6 +95,11 @@ func (f *fakes) Reopen(context.Context, string, string, string) (*gap.Gap, error
 // serve serves f on a socket and returns an HTTP client of it.
 func serve(t *testing.T, f *fakes) *http.Client {
 	t.Helper()
+	return serveWith(t, f, &fakeLog{})
+}
+
+func serveWith(t *testing.T, f *fakes, log nexus.Audit) *http.Client {
+	t.Helper()
 	// A long path: the socket's address does not fit it.
 	path := filepath.Join(t.TempDir(), strings.Repeat("d", 100), "sop.sock")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -104,7 +109,7 @@ func serve(t *testing.T, f *fakes) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := NewServer(&nexus.Nexus{Plugins: f, Gaps: f, Logger: hclog.NewNullLogger()})
+	server := NewServer(&nexus.Nexus{Plugins: f, Gaps: f, Audit: log, Logger: hclog.NewNullLogger()})
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, path) }}

@@ -9,6 +9,7 @@ import (
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/token"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 )
 
@@ -143,4 +144,21 @@ func ScanReport(r *gap.ScanResult, err error) *apiv1.ScanReport {
 		})
 	}
 	return out
+}
+
+// TokenRecord converts a token.
+func TokenRecord(t *token.Token) *apiv1.TokenRecord {
+	r := &apiv1.TokenRecord{
+		Id: t.ID, Accessor: t.Accessor, Type: string(t.Type), State: string(t.State), Reason: t.Reason,
+		Protocol: t.Protocol, Operations: t.Operations, Requester: t.Requester, Task: t.Task, Paths: t.Paths, Workspace: t.Workspace,
+		IssuedBy: t.IssuedBy, Parent: t.Parent,
+		CreatedAt: stamp(t.CreatedAt), NotBefore: stamp(t.NotBefore), ExpiresAt: stamp(t.ExpiresAt), Deadline: stamp(t.Deadline()), LastUse: stamp(t.LastUse),
+		MaxUses: int64(t.MaxUses), Uses: int64(t.Uses), Reserved: int64(t.Reserved), Remaining: int64(t.Remaining()),
+	}
+	for _, c := range t.History {
+		r.History = append(r.History, &apiv1.TokenChange{
+			At: stamp(c.At), Action: string(c.Action), From: string(c.From), To: string(c.To), By: c.By, Reason: c.Why,
+		})
+	}
+	return r
 }

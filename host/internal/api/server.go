@@ -43,6 +43,8 @@ func NewServer(n *nexus.Nexus) *Server {
 	mux.Handle(apiv1connect.NewPluginHandler(&pluginService{n}, opts))
 	mux.Handle(apiv1connect.NewWorkspaceHandler(&workspaceService{n}, opts))
 	mux.Handle(apiv1connect.NewGapHandler(&gapService{n}, opts))
+	mux.Handle(apiv1connect.NewTokenHandler(&tokenService{n}, opts))
+	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -105,6 +107,7 @@ func (d *door) close() { d.once.Do(func() { close(d.closing) }) }
 // WrapUnary implements [connect.Interceptor].
 func (d *door) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		ctx = withOrigin(ctx, req.Header())
 		if err := d.nexus.Authorize(ctx, permission(req.Spec())); err != nil {
 			return nil, wireError(err)
 		}
@@ -121,6 +124,7 @@ func (d *door) WrapStreamingClient(next connect.StreamingClientFunc) connect.Str
 // WrapStreamingHandler implements [connect.Interceptor].
 func (d *door) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		ctx = withOrigin(ctx, conn.RequestHeader())
 		if err := d.nexus.Authorize(ctx, permission(conn.Spec())); err != nil {
 			return wireError(err)
 		}

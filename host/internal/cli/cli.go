@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	xterm "golang.org/x/term"
@@ -53,6 +54,7 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 		env:     os.Getenv,
 		now:     time.Now,
 		version: buildVersion(),
+		program: programName(os.Args[0]),
 	}
 	return a.execute(ctx, args)
 }
@@ -67,6 +69,17 @@ type app struct {
 	global  globals
 	// outMayEnd says that the command goes on when nobody reads its output.
 	outMayEnd bool
+	// program is what to type to call this program again; "" is "sop".
+	program string
+}
+
+// programName is what a person types for the program that was started as arg0:
+// its path as far as it was typed, and its name when it lies in PATH.
+func programName(arg0 string) string {
+	if strings.ContainsRune(arg0, filepath.Separator) {
+		return arg0
+	}
+	return "sop"
 }
 
 // globals are the flags that every command takes.

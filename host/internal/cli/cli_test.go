@@ -350,8 +350,8 @@ workspace main  /srv/main
     a\u202e\x1b[31m.go:3  docs.go.exported  exported <T> has no comment
 
 where to look next, from another terminal:
-  sop gap list       all gaps, worst first
-  sop status         how the host and its plugins stand
+  sop gap list    all gaps, worst first
+  sop status      how the host and its plugins stand
   sop gap show 019cb000-0000-7000-8000-000000000001
 
 12:00:00  workspace main scanned: 3 new, 0 back, 0 resolved; gaps: 3 open: 1 high, 1 medium, 1 low

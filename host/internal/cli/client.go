@@ -28,6 +28,8 @@ type client struct {
 	host    apiv1connect.HostClient
 	plugin  apiv1connect.PluginClient
 	gap     apiv1connect.GapClient
+	token   apiv1connect.TokenClient
+	audit   apiv1connect.AuditClient
 	process *http.Transport
 }
 
@@ -44,6 +46,8 @@ func newClient(socket string) *client {
 		host:    apiv1connect.NewHostClient(doer, baseURL),
 		plugin:  apiv1connect.NewPluginClient(doer, baseURL),
 		gap:     apiv1connect.NewGapClient(doer, baseURL),
+		token:   apiv1connect.NewTokenClient(doer, baseURL),
+		audit:   apiv1connect.NewAuditClient(doer, baseURL),
 		process: transport,
 	}
 }

@@ -16,6 +16,8 @@ type Engine struct {
 	Lock     func(ctx context.Context, configPath, pluginsDir, version string, check bool) ([]startup.LockChange, error)
 	Validate func(configPath, pluginsDir string) config.Diagnostics
 	Plan     func(ctx context.Context, configPath, pluginsDir string) ([]*apiv1.PlannedChange, config.Diagnostics, error)
+
+	VerifyAudit func(ctx context.Context, v startup.AuditVerification) (*apiv1.VerifyResponse, error)
 }
 
 func hostEngine() Engine {
@@ -25,5 +27,7 @@ func hostEngine() Engine {
 		Lock:     startup.Lock,
 		Validate: startup.Validate,
 		Plan:     startup.Plan,
+
+		VerifyAudit: startup.VerifyAudit,
 	}
 }

@@ -162,6 +162,7 @@ func (h fakeHost) WatchStatus(ctx context.Context, _ *connect.Request[apiv1.Watc
 	}
 	if h.scenario == "forever" {
 		<-ctx.Done()
+		return ctx.Err() // as the host does
 	}
 	return h.failure()
 }
@@ -239,6 +240,8 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 	mux.Handle(apiv1connect.NewHostHandler(host))
 	mux.Handle(apiv1connect.NewPluginHandler(host))
 	mux.Handle(apiv1connect.NewGapHandler(host))
+	mux.Handle(apiv1connect.NewTokenHandler(fakeToken{host}))
+	mux.Handle(apiv1connect.NewAuditHandler(fakeAudit{fakeHost: host}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {
@@ -254,7 +257,7 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 // fakeEngine does its work as in a scenario.
 func fakeEngine(scenario string) Engine {
 	e := engineScenario(scenario)
-	return Engine{Run: e.run, ScanOnce: e.scan, Lock: e.lock, Validate: e.validate, Plan: e.plan}
+	return Engine{Run: e.run, ScanOnce: e.scan, Lock: e.lock, Validate: e.validate, Plan: e.plan, VerifyAudit: e.verifyAudit}
 }
 
 type engineScenario string

@@ -86,11 +86,20 @@ func parseUntil(now time.Time, text string) (*timestamppb.Timestamp, error) {
 	return timestamppb.New(until), nil
 }
 
-func readTime(now time.Time, text string) (time.Time, bool) {
+// readInstant reads a date or a point in time.
+func readInstant(text string) (time.Time, bool) {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if t, err := time.Parse(layout, text); err == nil {
 			return t, true
 		}
+	}
+	return time.Time{}, false
+}
+
+// readTime reads a point in time, or how long after now it is.
+func readTime(now time.Time, text string) (time.Time, bool) {
+	if t, ok := readInstant(text); ok {
+		return t, true
 	}
 	if days, found := strings.CutSuffix(text, "d"); found {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {

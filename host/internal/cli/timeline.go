@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -139,11 +140,11 @@ func (t *timeline) whereNext(worst []*apiv1.GapRecord) {
 	}
 	t.say(`
 where to look next, from another terminal:
-  sop gap list       all gaps, worst first
-  sop status         how the host and its plugins stand
-  sop gap show %s
+  %[1]s gap list    all gaps, worst first
+  %[1]s status      how the host and its plugins stand
+  %[1]s gap show %[2]s
 
-`, id)
+`, cmp.Or(t.program, "sop"), id)
 }
 
 // rescan says in a line what a later scan changed, if it did.

@@ -10,6 +10,9 @@ import (
 )
 
 func unknownCommand(cmd *cobra.Command, name string) error {
+	if strings.HasPrefix(name, "sop_") {
+		name = "sop_…" // it may be a token, which is not to be shown
+	}
 	err := usagef("unknown command %q for %q", name, cmd.CommandPath())
 	if similar := cmd.SuggestionsFor(name); len(similar) > 0 {
 		return err.WithRemedy("did you mean %s? `%s --help` lists all", orList(quoted(similar)), cmd.CommandPath())

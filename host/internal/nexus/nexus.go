@@ -61,6 +61,8 @@ type Nexus struct {
 	Plugins    Plugins
 	Workspaces Workspaces
 	Gaps       Gaps
+	Tokens     Tokens
+	Audit      Audit
 	Logger     hclog.Logger
 }
 
@@ -87,23 +89,20 @@ func CallerFrom(ctx context.Context) (Caller, bool) {
 }
 
 // Authorize decides whether the caller in ctx may do what permission names
-// ("gap.read"), and records the decision. The owner of the host and root may do
-// everything; anybody else nothing.
+// ("gap.read"), and records the decision: every denial, and every permission
+// but those to read. The owner of the host and root may do everything; anybody
+// else nothing.
 func (n *Nexus) Authorize(ctx context.Context, permission string) error {
 	c, ok := CallerFrom(ctx)
-	if !ok {
-		n.Logger.Warn("denied", "permission", permission, "caller", "unauthenticated")
-		return sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
-			WithRemedy("call through the host's unix socket")
+	switch {
+	case !ok:
+		return n.denied(ctx, permission, Caller{}, sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
+			WithRemedy("call through the host's unix socket"))
+	case c.UID != 0 && int(c.UID) != os.Geteuid():
+		return n.denied(ctx, permission, c, sdk.Errorf(codes.PermissionDenied, "NOT_THE_OWNER", "%s may not %s: the host belongs to uid:%d", c.Name, permission, os.Geteuid()).
+			WithRemedy("run the command as the user that runs the host, or as root"))
+	case permission == "":
+		return n.denied(ctx, permission, c, sdk.Errorf(codes.PermissionDenied, "NO_PERMISSION_STATED", "the method states no permission and is closed"))
 	}
-	if c.UID != 0 && int(c.UID) != os.Geteuid() {
-		n.Logger.Warn("denied", "permission", permission, "caller", c.Name, "pid", c.PID)
-		return sdk.Errorf(codes.PermissionDenied, "NOT_THE_OWNER", "%s may not %s: the host belongs to uid:%d", c.Name, permission, os.Geteuid()).
-			WithRemedy("run the command as the user that runs the host, or as root")
-	}
-	if permission == "" {
-		return sdk.Errorf(codes.PermissionDenied, "NO_PERMISSION_STATED", "the method states no permission and is closed")
-	}
-	n.Logger.Debug("permitted", "permission", permission, "caller", c.Name, "pid", c.PID)
-	return nil
+	return n.permitted(ctx, permission, c)
 }

@@ -22,6 +22,7 @@ func (d dataDir) join(elem ...string) string {
 
 func (d dataDir) database() string { return d.join("state", "sop.db") }
 func (d dataDir) socket() string   { return SocketPath(string(d)) }
+func (d dataDir) tokenKey() string { return d.join("state", "token.key") }
 func (d dataDir) lockFile() string { return d.join("state", "host.lock") }
 func (d dataDir) log() string      { return d.join("logs", "host.log") }
 func (d dataDir) timeline() string { return d.join("logs", "activation.jsonl") }

@@ -17,12 +17,14 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sop-host/sop/host/internal/api"
+	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/store"
+	"github.com/sop-host/sop/host/internal/token"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
 )
@@ -39,7 +41,10 @@ type host struct {
 	bus        event.Bus
 	store      *store.DB
 	pool       *plugin.Pool
+	audit      *audit.Log
+	facts      *audit.Queue // records of what has happened already
 	gaps       *gap.Service
+	tokens     *token.Service
 	workspaces *workspaces
 
 	loaded    atomic.Pointer[loaded]
@@ -158,9 +163,15 @@ func (h *host) open(undo *closers, first *loaded) error {
 	}
 	h.store = db
 	undo.add(db.Close)
+	if err := h.openAudit(undo, first); err != nil {
+		return err
+	}
 	h.gaps = gap.NewService(db.Gaps(), &h.bus)
 	undo.add(func() error { h.bus.Close(); return nil })
 	h.steps.add(Step{Component: "store", Phase: "ready", Detail: h.dir.database()})
+	if err := h.openTokens(undo); err != nil {
+		return err
+	}
 
 	h.pool, err = plugin.New(plugin.Options{
 		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent,
@@ -183,6 +194,7 @@ func (h *host) onPluginEvent(e plugin.Event) {
 		step.Detail = fmt.Sprintf("generation %d", e.Generation)
 	}
 	h.steps.add(step)
+	h.recordPlugin(e)
 	h.changed.tell()
 }
 
@@ -200,7 +212,7 @@ func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 		return nil, err
 	}
 	server := api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Logger: h.logger.Named("nexus"),
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: h.tokens, Audit: h.audit, Logger: h.logger.Named("nexus"),
 	})
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()

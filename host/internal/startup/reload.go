@@ -24,7 +24,7 @@ func (h *host) reload(ctx context.Context, trigger string) *apiv1.ReloadVerdict 
 	defer h.reloading.Unlock()
 	begin := time.Now()
 	verdict := &apiv1.ReloadVerdict{At: timestamppb.New(begin), Trigger: trigger}
-	changes, diags := h.takeOver(ctx)
+	changes, diags := h.takeOver(ctx, trigger)
 	verdict.Ok, verdict.Took = !diags.HasErrors(), durationpb.New(time.Since(begin))
 	verdict.Changes = api.PlannedChanges(changes)
 	verdict.Diagnostics = api.ConfigDiagnostics(diags, diagnosticText)
@@ -32,6 +32,7 @@ func (h *host) reload(ctx context.Context, trigger string) *apiv1.ReloadVerdict 
 		h.logger.Info("configuration taken over", "trigger", trigger, "changes", countChanges(changes))
 	} else {
 		h.logger.Error("configuration refused; what runs stays as it is", "trigger", trigger, "error", diags.Error())
+		h.recordRefusal(ctx, trigger, diags)
 	}
 	h.verdict.Store(verdict)
 	h.changed.tell()
@@ -40,7 +41,7 @@ func (h *host) reload(ctx context.Context, trigger string) *apiv1.ReloadVerdict 
 
 // takeOver prepares everything that the configuration changes, and commits it
 // all or none of it. h.reloading is held.
-func (h *host) takeOver(ctx context.Context) ([]config.Change, config.Diagnostics) {
+func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, config.Diagnostics) {
 	old := h.loaded.Load()
 	next, diags := load(h.opt.ConfigPath, h.opt.PluginsDir)
 	if next == nil {
@@ -57,6 +58,11 @@ func (h *host) takeOver(ctx context.Context) ([]config.Change, config.Diagnostic
 	if err != nil {
 		return nil, append(diags, preparationFailed(next, err)...)
 	}
+	changes := diff(old, next)
+	if err := h.recordChange(ctx, trigger, changes); err != nil {
+		prepared.Discard()
+		return nil, append(diags, unrecorded(err))
+	}
 	prepared.Commit()
 	if err := h.workspaces.apply(next.config.Workspaces); err != nil {
 		// Checked a moment ago: the tree has gone since. It is reported; the rest stands.
@@ -67,7 +73,7 @@ func (h *host) takeOver(ctx context.Context) ([]config.Change, config.Diagnostic
 	if detectorsChanged(prepared) {
 		h.workspaces.rescan()
 	}
-	return diff(old, next), diags
+	return changes, diags
 }
 
 // detectorsChanged says whether a detector was started or replaced.

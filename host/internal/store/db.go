@@ -33,6 +33,8 @@ type DB struct {
 	dialect *dialect
 	write   *sql.DB // one connection
 	read    *sql.DB // the same in memory
+	writer  *writer // nil where nothing is written
+	audited notice  // of the audit log
 }
 
 // Open opens the SQLite database at path, makes it where there is none, and
@@ -48,7 +50,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 		return nil, sdk.Errorf(codes.FailedPrecondition, "STORE_UNUSABLE", "open database %s: %w", abs, err).
 			WithRemedy("make the file and its directory writable for the user that runs sop")
 	}
-	write, err := sql.Open("sqlite", dsn(abs, url.Values{"_txlock": {"immediate"}}))
+	write, err := openPatient(dsn(abs, url.Values{"_txlock": {"immediate"}}))
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
@@ -64,7 +66,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 
 // OpenMemory opens a database that is gone when it is closed.
 func OpenMemory(ctx context.Context) (*DB, error) {
-	db, err := sql.Open("sqlite", "file::memory:?_txlock=immediate&_pragma=foreign_keys(1)")
+	db, err := openPatient("file::memory:?_txlock=immediate&_pragma=foreign_keys(1)")
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
@@ -78,12 +80,38 @@ func start(ctx context.Context, db *DB) (*DB, error) {
 	if err := db.migrate(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	db.writer = newWriter(db)
+	return db, nil
+}
+
+// openReadOnly opens what is there. What a host left in the write-ahead log is
+// read too; without one, not even the index of that log is made.
+func openReadOnly(ctx context.Context, path string) (*DB, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	q := url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(10000)", "query_only(1)"}}
+	if info, err := os.Stat(abs + "-wal"); err != nil || info.Size() == 0 {
+		q.Set("immutable", "1")
+	}
+	read, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: abs, RawQuery: q.Encode()}).String())
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	db := &DB{path: abs, dialect: &sqliteDialect, write: read, read: read}
+	if err := read.PingContext(ctx); err != nil {
+		return nil, errors.Join(db.translate(err), read.Close())
+	}
 	return db, nil
 }
 
 // Close closes the database. It waits for what is under way, and may be called
 // again.
 func (db *DB) Close() error {
+	if db.writer != nil {
+		db.writer.close()
+	}
 	if db.read == db.write {
 		return db.write.Close()
 	}
@@ -184,26 +212,4 @@ func (db *DB) translate(err error) error {
 		return e
 	}
 	return fmt.Errorf("database: %s", strings.TrimSpace(err.Error()))
-}
-
-// update runs fn in one write transaction.
-func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) (err error) {
-	tx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return db.translate(err)
-	}
-	committed := false
-	defer func() {
-		if committed {
-			return
-		}
-		if undo := tx.Rollback(); undo != nil && !errors.Is(undo, sql.ErrTxDone) {
-			err = errors.Join(err, db.translate(undo))
-		}
-	}()
-	if err := fn(tx); err != nil {
-		return db.translate(err)
-	}
-	committed = true
-	return db.translate(tx.Commit())
 }

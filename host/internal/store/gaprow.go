@@ -41,9 +41,9 @@ func excluded(columns string) string {
 const rowsAtATime = 64
 
 // insert inserts rows, many with one prepared statement.
-func insert[T any](ctx context.Context, t *gapTx, b bulk, rows []T, values func([]any, T) []any) (err error) {
+func insert[T any](ctx context.Context, db *DB, tx *sql.Tx, b bulk, rows []T, values func([]any, T) []any) (err error) {
 	text := func(n int) string {
-		return "INSERT INTO " + b.into + " VALUES " + t.db.dialect.tuples(n, b.columns) + b.suffix
+		return "INSERT INTO " + b.into + " VALUES " + db.dialect.tuples(n, b.columns) + b.suffix
 	}
 	args := make([]any, 0, min(len(rows), rowsAtATime)*b.columns)
 	fill := func(some []T) []any {
@@ -54,7 +54,7 @@ func insert[T any](ctx context.Context, t *gapTx, b bulk, rows []T, values func(
 		return args
 	}
 	if len(rows) >= rowsAtATime {
-		stmt, err := t.tx.PrepareContext(ctx, text(rowsAtATime))
+		stmt, err := tx.PrepareContext(ctx, text(rowsAtATime))
 		if err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ func insert[T any](ctx context.Context, t *gapTx, b bulk, rows []T, values func(
 	if len(rows) == 0 {
 		return nil
 	}
-	_, err = t.tx.ExecContext(ctx, text(len(rows)), fill(rows)...)
+	_, err = tx.ExecContext(ctx, text(len(rows)), fill(rows)...)
 	return err
 }
 

@@ -29,7 +29,11 @@ const keptScans = 100
 // Update implements [gap.Store].
 func (s *Gaps) Update(ctx context.Context, fn func(tx gap.Tx) error) error {
 	return s.db.update(ctx, func(tx *sql.Tx) error {
-		return fn(&gapTx{gapReader{s.db, tx}, tx})
+		t := &gapTx{gapReader: gapReader{s.db, tx}, tx: tx}
+		if err := fn(t); err != nil {
+			return err
+		}
+		return s.db.appendAudit(ctx, tx, t.tally.records()...)
 	})
 }
 
@@ -222,21 +226,23 @@ func (r gapReader) selected(ctx context.Context, sel gap.Selection, paths []stri
 // gapTx implements [gap.Tx].
 type gapTx struct {
 	gapReader
-	tx *sql.Tx
+	tx    *sql.Tx
+	tally gapTally // what becomes of it in the audit log
 }
 
 // Put implements [gap.Tx].
 func (t *gapTx) Put(ctx context.Context, gaps []*gap.Gap, changes []gap.Change) error {
-	err := insert(ctx, t, putGap, gaps, gapValues)
+	err := insert(ctx, t.db, t.tx, putGap, gaps, gapValues)
 	if err != nil {
 		return fmt.Errorf("store gaps: %w", err)
 	}
-	err = insert(ctx, t, putChange, changes, func(args []any, c gap.Change) []any {
+	err = insert(ctx, t.db, t.tx, putChange, changes, func(args []any, c gap.Change) []any {
 		return append(args, c.GapID, c.At.UnixNano(), string(c.From), string(c.To), c.By, c.Why)
 	})
 	if err != nil {
 		return fmt.Errorf("store history: %w", err)
 	}
+	t.tally.add(gaps, changes)
 	return nil
 }
 

@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv("STORE_TEST_VICTIM"); path != "" {
 		writeUntilKilled(path)
 	}
+	if path := os.Getenv("STORE_TEST_AUDIT_VICTIM"); path != "" {
+		auditUntilKilled(path)
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -1,0 +1,212 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/host/internal/store"
+	"github.com/sop-host/sop/host/internal/token"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
+)
+
+// serveTokens serves tokens kept in memory on a socket.
+func serveTokens(t *testing.T) apiv1connect.TokenClient {
+	t.Helper()
+	client, _ := serveTokensWithLog(t)
+	return client
+}
+
+func serveTokensWithLog(t *testing.T) (apiv1connect.TokenClient, *fakeLog) {
+	t.Helper()
+	db, err := store.OpenMemory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := token.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := token.NewService(t.Context(), db.Tokens(), token.Options{Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "sop.sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &fakeLog{}
+	server := NewServer(&nexus.Nexus{Tokens: tokens, Audit: log, Logger: hclog.NewNullLogger()})
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, path) }}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		if err := errors.Join(server.Shutdown(context.WithoutCancel(t.Context())), <-done, db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return apiv1connect.NewTokenClient(&http.Client{Transport: transport}, "http://sop"), log
+}
+
+// tokenReason is why a call was refused.
+func tokenReason(t *testing.T, err error) string {
+	t.Helper()
+	var ce *connect.Error
+	if !errors.As(err, &ce) || len(ce.Details()) != 1 {
+		t.Fatalf("got %v", err)
+	}
+	value, err := ce.Details()[0].Value()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value.(*apiv1.ErrorDetail).GetReason()
+}
+
+func TestTokensOverTheSocket(t *testing.T) {
+	client, ctx := serveTokens(t), t.Context()
+	spec := &apiv1.TokenSpec{Type: "todo", Operations: []string{"op"}, Requester: "agent", Paths: []string{"docs"}, Ttl: durationpb.New(time.Hour)}
+	dry, err := client.IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: spec, ValidateOnly: true}))
+	if err != nil || dry.Msg.GetSecret() != "" {
+		t.Errorf("%v, %v", dry, err)
+	}
+	issued, err := client.IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: spec}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, id := issued.Msg.GetSecret(), issued.Msg.GetToken().GetId()
+	if p, err := token.ParseSecret(secret); err != nil || p.Accessor() != issued.Msg.GetToken().GetAccessor() {
+		t.Errorf("secret: %v", err)
+	}
+	looked, err := client.ValidateToken(ctx, connect.NewRequest(&apiv1.ValidateTokenRequest{Secret: secret}))
+	if err != nil || looked.Msg.GetToken().GetRemaining() != 100 {
+		t.Errorf("%v, %v", looked, err)
+	}
+	use := &apiv1.TokenUse{Operation: "op", Paths: []string{"docs/a"}}
+	_, err = client.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{Secret: secret, Use: use}))
+	if got := tokenReason(t, err); got != token.ReasonWrongAgent || connect.CodeOf(err) != connect.CodePermissionDenied {
+		t.Errorf("as oneself: %s", got)
+	}
+	use.Requester = "agent"
+	used, err := client.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{Secret: secret, Use: use, IdempotencyKey: "k"}))
+	if err != nil || used.Msg.GetUses() != 1 || used.Msg.GetRemaining() != 99 || used.Msg.GetState() != "active" {
+		t.Errorf("%v, %v", used, err)
+	}
+	child, err := client.IssueChildToken(ctx, connect.NewRequest(&apiv1.IssueChildTokenRequest{Secret: secret, Holder: "agent", Spec: &apiv1.TokenSpec{MaxUses: 9}}))
+	if err != nil || child.Msg.GetToken().GetParent() != id {
+		t.Errorf("%v, %v", child, err)
+	}
+	renewed, err := client.RenewToken(ctx, connect.NewRequest(&apiv1.RenewTokenRequest{Id: id, Ttl: durationpb.New(2 * time.Hour)}))
+	if err != nil || !renewed.Msg.GetToken().GetExpiresAt().AsTime().After(issued.Msg.GetToken().GetExpiresAt().AsTime()) {
+		t.Errorf("%v, %v", renewed, err)
+	}
+	list, err := client.ListTokens(ctx, connect.NewRequest(&apiv1.ListTokensRequest{States: []string{"active"}, PageSize: 1}))
+	if err != nil || len(list.Msg.GetTokens()) != 1 || list.Msg.GetNextPageToken() == "" {
+		t.Errorf("%v, %v", list, err)
+	}
+	_, err = client.ListTokens(ctx, connect.NewRequest(&apiv1.ListTokensRequest{Types: []string{"other"}}))
+	if tokenReason(t, err) != "TOKEN_REQUEST" {
+		t.Errorf("unknown type: %v", err)
+	}
+	revoked, err := client.RevokeToken(ctx, connect.NewRequest(&apiv1.RevokeTokenRequest{Id: id[:30], Reason: "leaked"}))
+	if err != nil && connect.CodeOf(err) != connect.CodeInvalidArgument { // the child's id may begin so
+		t.Errorf("%v, %v", revoked, err)
+	}
+	if revoked, err = client.RevokeToken(ctx, connect.NewRequest(&apiv1.RevokeTokenRequest{Id: id, Reason: "leaked"})); err != nil {
+		t.Errorf("%v, %v", revoked, err)
+	}
+	got, err := client.GetToken(ctx, connect.NewRequest(&apiv1.GetTokenRequest{Id: child.Msg.GetToken().GetAccessor()}))
+	if err != nil || got.Msg.GetToken().GetState() != "revoked" || len(got.Msg.GetToken().GetHistory()) != 3 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// Only a system caller is told why, and speaks for others.
+func TestWhoPresentsAToken(t *testing.T) {
+	stranger := nexus.WithCaller(t.Context(), nexus.Caller{UID: 54321, Name: "uid:54321"})
+	if _, _, err := nexus.Presenting(stranger, "agent"); err == nil {
+		t.Error("a stranger spoke for another")
+	}
+	for name, tt := range map[string]struct {
+		ctx  context.Context
+		want string
+	}{
+		"stranger": {stranger, token.ReasonDenied},
+		"nobody":   {t.Context(), token.ReasonDenied},
+		"root":     {nexus.WithCaller(t.Context(), nexus.Caller{UID: 0, Name: "uid:0"}), token.ReasonMalformed},
+	} {
+		ctx, who, err := nexus.Presenting(tt.ctx, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		db, err := store.OpenMemory(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := token.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := token.NewService(ctx, db.Tokens(), token.Options{Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Validate(ctx, "garbage", token.Request{Requester: who})
+		if got := fmt.Sprint(wireError(err)); tokenReason(t, wireError(err)) != tt.want {
+			t.Errorf("%s: %s", name, got)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A refusal is recorded with its reason and the token's accessor, never with
+// the secret.
+func TestTokenRefusalsAreRecorded(t *testing.T) {
+	client, log := serveTokensWithLog(t)
+	spec := &apiv1.TokenSpec{Type: "operation", Operations: []string{"op"}, Requester: "agent"}
+	issued, err := client.IssueToken(t.Context(), connect.NewRequest(&apiv1.IssueTokenRequest{Spec: spec}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := issued.Msg.GetSecret()
+	for _, presented := range []string{secret, "no token at all"} {
+		_, err := client.ConsumeToken(t.Context(), connect.NewRequest(&apiv1.ConsumeTokenRequest{
+			Secret: presented, Use: &apiv1.TokenUse{Operation: "another", Requester: "agent"},
+		}))
+		if err == nil {
+			t.Fatal("it was permitted")
+		}
+	}
+	var refusals []string
+	for _, r := range log.all() {
+		if strings.Contains(fmt.Sprint(*r), secret) {
+			t.Errorf("the secret is in the record: %v", r.Action)
+		}
+		if r.Action == "access.token.consume" {
+			refusals = append(refusals, fmt.Sprint(r.Outcome, " ", r.Reason, " ", r.Token))
+		}
+	}
+	want := []string{
+		"denied TOKEN_WRONG_OPERATION " + issued.Msg.GetToken().GetAccessor(),
+		"denied TOKEN_MALFORMED ",
+	}
+	if !slices.Equal(refusals, want) {
+		t.Errorf("recorded %q, want %q", refusals, want)
+	}
+}

@@ -1,0 +1,237 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/sdk"
+)
+
+// Options say how a [Log] works.
+type Options struct {
+	Store Store
+	Key   *Key
+	// Every is after how many records a checkpoint is signed; 0 means 1000.
+	Every uint64
+	// Interval is after how long one is signed if there are new records; 0
+	// means a minute.
+	Interval time.Duration
+	// OnError is told what kept a checkpoint from being signed. nil is fine.
+	OnError func(error)
+}
+
+// Log is the audit log of a running host. It is safe for concurrent use.
+type Log struct {
+	Options
+	verifier note.Verifier
+	signing  sync.Mutex
+}
+
+// NewLog returns a log. Run makes it sign checkpoints.
+func NewLog(opt Options) (*Log, error) {
+	if opt.Every == 0 {
+		opt.Every = 1000
+	}
+	if opt.Interval == 0 {
+		opt.Interval = time.Minute
+	}
+	if opt.OnError == nil {
+		opt.OnError = func(error) {}
+	}
+	verifier, err := ParseKey([]byte(opt.Key.Public))
+	if err != nil {
+		return nil, err
+	}
+	return &Log{Options: opt, verifier: verifier}, nil
+}
+
+// PublicKey is the key that verifies checkpoints, in one line.
+func (l *Log) PublicKey() string { return l.Key.Public }
+
+// Append writes records in a transaction of their own. When it returns an error
+// none of them is there, and what they speak of must not happen.
+func (l *Log) Append(ctx context.Context, records ...Record) error {
+	if err := l.Store.Append(ctx, records...); err != nil {
+		return unrecorded(err)
+	}
+	return nil
+}
+
+func unrecorded(cause error) error {
+	e := sdk.Errorf(codes.Unavailable, "AUDIT_UNAVAILABLE", "the audit record cannot be written: %w", cause).
+		WithRemedy("make room for the database, or mend it; nothing is done that cannot be recorded")
+	e.Retryable = true
+	return e
+}
+
+// List returns one page.
+func (l *Log) List(ctx context.Context, filter Filter) (Page, error) {
+	return l.Store.List(ctx, filter)
+}
+
+// Follow returns what passes the filter and comes after filter.After, in order,
+// and goes on as the log grows, until ctx is done.
+func (l *Log) Follow(ctx context.Context, filter Filter) iter.Seq2[*Record, error] {
+	filter.Oldest, filter.Token = true, ""
+	return func(yield func(*Record, error) bool) {
+		for ctx.Err() == nil {
+			changed := l.Store.Changed() // before the list, so that no record is missed
+			page, err := l.Store.List(ctx, filter)
+			if err != nil {
+				if ctx.Err() == nil {
+					yield(nil, err)
+				}
+				return
+			}
+			for _, r := range page.Records {
+				filter.After = r.Seq
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if page.Next != "" {
+				continue
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// Checkpoint signs the log as it is now and keeps what it signed; where nothing
+// has come since the last checkpoint, it returns that one.
+func (l *Log) Checkpoint(ctx context.Context) (*Checkpoint, error) {
+	l.signing.Lock()
+	defer l.signing.Unlock()
+	head, err := l.Store.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	last, err := l.Latest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if last != nil && last.Size == head.Size && last.Root == head.Root() {
+		return last, nil
+	}
+	c, err := Sign(&head, time.Now(), l.Key)
+	if err != nil {
+		return nil, err
+	}
+	return c, l.Store.PutCheckpoint(ctx, c)
+}
+
+// Latest returns the largest checkpoint, or nil. One that this host's key has
+// not signed is an error.
+func (l *Log) Latest(ctx context.Context) (*Checkpoint, error) {
+	all, err := l.Store.Checkpoints(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return OpenCheckpoint(all[len(all)-1].Note, l.verifier)
+}
+
+// Verify reads the whole log and checks it against itself and against every
+// checkpoint in the store, and those given.
+func (l *Log) Verify(ctx context.Context, also ...string) (*Report, error) {
+	return VerifyStore(ctx, l.Store, l.verifier, also...)
+}
+
+// VerifyStore is [Log.Verify] where no host runs.
+func VerifyStore(ctx context.Context, store Store, key note.Verifier, also ...string) (*Report, error) {
+	kept, err := store.Checkpoints(ctx) // before the head: nothing of them is ahead of it
+	if err != nil {
+		return nil, err
+	}
+	head, err := store.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit := head.Size
+	for _, c := range kept {
+		also = append(also, c.Note)
+		limit = max(limit, c.Size) // a head that claims less is not believed
+	}
+	return Verify(upTo(ctx, store, limit), also, key, &head)
+}
+
+// upTo returns the first records of a store, and leaves out what has been
+// appended meanwhile. What nobody has appended it does not leave out.
+func upTo(ctx context.Context, store Store, size uint64) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		n := uint64(0)
+		for r, err := range store.Records(ctx, 1) {
+			if err == nil && n == size && r.Seq == size+1 {
+				now, headErr := store.Head(ctx)
+				if headErr == nil && now.Size > size {
+					return
+				}
+				err = headErr
+			}
+			n++
+			if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// Export writes the whole log.
+func (l *Log) Export(ctx context.Context, format Format, to io.Writer) error {
+	for r, err := range l.Store.Records(ctx, 1) {
+		if err != nil {
+			return err
+		}
+		if err := format.Write(to, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lastSign is how long the checkpoint at the end may take.
+const lastSign = 5 * time.Second
+
+// Run signs checkpoints until ctx is done, and a last one then.
+func (l *Log) Run(ctx context.Context) {
+	tick := time.NewTicker(l.Interval)
+	defer tick.Stop()
+	signed := l.sign(ctx, 0)
+	for {
+		changed := l.Store.Changed()
+		if head, err := l.Store.Head(ctx); err == nil && head.Size >= signed+l.Every {
+			signed = l.sign(ctx, signed)
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+			signed = l.sign(ctx, signed)
+		case <-ctx.Done():
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSign)
+			defer cancel()
+			l.sign(ctx, signed)
+			return
+		}
+	}
+}
+
+// sign signs and returns how many records are signed now; were is how many were.
+func (l *Log) sign(ctx context.Context, were uint64) uint64 {
+	c, err := l.Checkpoint(ctx)
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			l.OnError(err)
+		}
+		return were
+	}
+	return c.Size
+}

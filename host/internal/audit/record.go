@@ -1,0 +1,162 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Record is one statement of the log. Who writes it fills in everything up to
+// Attributes but Seq; [Seal] does the rest.
+type Record struct {
+	Seq      uint64    // from 1, without gaps
+	Time     time.Time // UTC; set when it is zero
+	Actor    string    // "uid:1000", "host", "plugin detector.docs" …
+	Action   string    // dotted, such as "gap.suppress"; see docs/operations.md
+	Resource string    // "gap/<id>", "plugin/<id>" …
+	Outcome  Outcome
+	Reason   string // one sentence, or the reason of an error
+	// RequestID and TraceID tie records of one request together.
+	RequestID, TraceID string
+	// Token is the accessor of the token it was done under, never its secret.
+	Token      string
+	Attributes map[string]string // may be nil
+
+	PrevHash Hash // of the record before; zero for the first
+	Hash     Hash
+}
+
+// Outcome is how it ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Success Outcome = "success"
+	Failure Outcome = "failure"
+	Denied  Outcome = "denied"
+)
+
+// Outcomes returns all outcomes.
+func Outcomes() []Outcome { return []Outcome{Success, Failure, Denied} }
+
+// Bounds of a record, in bytes; what is longer is cut and ends in "…".
+const (
+	maxName      = 256  // actor, action
+	maxText      = 1024 // resource, reason, value of an attribute
+	maxID        = 128  // request, trace, token, key of an attribute
+	maxAttribute = 32   // attributes
+)
+
+// clean bounds everything and makes it safe to print. It never changes a map
+// that the caller holds.
+func (r *Record) clean() {
+	for _, f := range []struct {
+		text  *string
+		limit int
+	}{
+		{&r.Actor, maxName},
+		{&r.Action, maxName},
+		{&r.Resource, maxText},
+		{&r.Reason, maxText},
+		{&r.RequestID, maxID},
+		{&r.TraceID, maxID},
+		{&r.Token, maxID},
+	} {
+		*f.text = safe(*f.text, f.limit)
+	}
+	if !slices.Contains(Outcomes(), r.Outcome) {
+		r.Outcome = Failure
+	}
+	r.Attributes = cleanAttributes(r.Attributes)
+}
+
+// cleanAttributes keeps the first attributes by key and says how many it left
+// out.
+func cleanAttributes(in map[string]string) map[string]string {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make(map[string]string, min(len(in), maxAttribute))
+	for i, key := range slices.Sorted(maps.Keys(in)) {
+		if i == maxAttribute-1 && len(in) > maxAttribute {
+			out["left_out"] = fmt.Sprint(len(in) - i)
+			break
+		}
+		out[safe(key, maxID)] = safe(in[key], maxText)
+	}
+	return out
+}
+
+const cut = "…"
+
+// safe writes out what could act on a terminal, hide or reorder text, and bytes
+// that are not UTF-8, and bounds the result.
+func safe(s string, limit int) string {
+	if len(s) <= limit && isPlain(s) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		piece := escaped(r, s[i:i+size])
+		if b.Len()+len(piece) > limit-len(cut) && (i+size < len(s) || b.Len()+len(piece) > limit) {
+			b.WriteString(cut)
+			break
+		}
+		b.WriteString(piece)
+		i += size
+	}
+	return b.String()
+}
+
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func escaped(r rune, raw string) string {
+	switch {
+	case r == utf8.RuneError && len(raw) == 1:
+		return fmt.Sprintf(`\x%02x`, raw[0])
+	case unicode.IsGraphic(r):
+		return raw
+	case r <= 0xffff:
+		return fmt.Sprintf(`\u%04x`, r)
+	}
+	return fmt.Sprintf(`\U%08x`, r)
+}
+
+// Origin is what ties a record to the request that it belongs to.
+type Origin struct {
+	RequestID, TraceID string
+	Token              string // accessor
+}
+
+type originKey struct{}
+
+// WithOrigin returns a context in which records belong to o.
+func WithOrigin(ctx context.Context, o Origin) context.Context {
+	return context.WithValue(ctx, originKey{}, o)
+}
+
+// belong fills in what ctx knows and the record does not say.
+func (r *Record) belong(ctx context.Context) {
+	o, ok := ctx.Value(originKey{}).(Origin)
+	if !ok {
+		return
+	}
+	for _, f := range []struct{ to, from *string }{{&r.RequestID, &o.RequestID}, {&r.TraceID, &o.TraceID}, {&r.Token, &o.Token}} {
+		if *f.to == "" {
+			*f.to = *f.from
+		}
+	}
+}

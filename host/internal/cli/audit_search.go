@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+)
+
+type auditSearchOptions struct {
+	*app
+	flags auditFilterFlags
+	limit int
+}
+
+func (a *app) newAuditSearchCommand() *cobra.Command {
+	o := &auditSearchOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "search",
+		Short: "Find records, the latest first",
+		Example: `  sop audit search --outcome denied --since 7d
+  sop audit search --action gap. --actor uid:1000
+  sop audit search --resource plugin/detector.docs -o json`,
+		Args:        noArguments,
+		Annotations: exits("4567"),
+		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+	o.flags.add(a, cmd)
+	cmd.Flags().IntVarP(&o.limit, "limit", "n", 100, "at most `number` records; 0 means all")
+	return cmd
+}
+
+func (o *auditSearchOptions) run(ctx context.Context) error {
+	if o.limit < 0 {
+		return usagef("--limit must not be negative")
+	}
+	filter, err := o.flags.filter(o.now())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := o.bounded(ctx, queryTimeout)
+	defer cancel()
+	c := o.connect()
+	defer c.Close()
+	records, more, err := searchRecords(ctx, c, filter, o.limit)
+	if err != nil {
+		return err
+	}
+	if o.json() {
+		return printJSON(o.Out, map[string][]wire{"records": wires(records)})
+	}
+	if len(records) == 0 {
+		o.say("no records\n")
+		return nil
+	}
+	if err := o.printRecords(records); err != nil {
+		return err
+	}
+	if more {
+		o.note("there are more; raise --limit to see them\n")
+	}
+	return nil
+}
+
+// searchRecords asks page by page until it has limit records, or all when limit
+// is 0, and says whether there are more.
+func searchRecords(ctx context.Context, c *client, filter *apiv1.AuditFilter, limit int) ([]*apiv1.AuditRecord, bool, error) {
+	var records []*apiv1.AuditRecord
+	req := &apiv1.ListRecordsRequest{Filter: filter}
+	for {
+		req.PageSize = largestPage
+		if limit > 0 {
+			req.PageSize = int32(min(largestPage, limit-len(records)))
+		}
+		answer, err := c.audit.ListRecords(ctx, connect.NewRequest(req))
+		if err != nil {
+			return nil, false, err
+		}
+		records = append(records, answer.Msg.GetRecords()...)
+		req.PageToken = answer.Msg.GetNextPageToken()
+		if req.PageToken == "" || limit > 0 && len(records) >= limit {
+			return records, req.PageToken != "", nil
+		}
+	}
+}

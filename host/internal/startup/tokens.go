@@ -1,0 +1,48 @@
+package startup
+
+import (
+	"context"
+	"time"
+
+	"github.com/sop-host/sop/host/internal/token"
+)
+
+// openTokens makes the token service and keeps it swept until the host stops.
+func (h *host) openTokens(undo *closers) error {
+	key, err := token.LoadKey(h.dir.tokenKey())
+	if err != nil {
+		return err
+	}
+	h.tokens, err = token.NewService(context.Background(), h.store.Tokens(), token.Options{Key: key, Publisher: &h.bus})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.sweepTokens(ctx)
+	}()
+	undo.add(func() error {
+		cancel()
+		<-done
+		return nil
+	})
+	return nil
+}
+
+// sweepTokens records what the time has brought, at once and then regularly.
+func (h *host) sweepTokens(ctx context.Context) {
+	tick := time.NewTicker(token.SweepEvery)
+	defer tick.Stop()
+	for {
+		if _, err := h.tokens.Sweep(ctx); err != nil && ctx.Err() == nil {
+			h.logger.Warn("sweep tokens", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

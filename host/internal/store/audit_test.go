@@ -1,0 +1,299 @@
+package store_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/mod/sumdb/note"
+	"pgregory.net/rapid"
+
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/store"
+	"github.com/sop-host/sop/host/internal/store/storetest"
+)
+
+func TestAuditSQLite(t *testing.T) {
+	storetest.RunAudit(t, func(t *testing.T) storetest.AuditStores {
+		db := open(t, filepath.Join(t.TempDir(), "sop.db"))
+		return storetest.AuditStores{Audit: db.Audit(), Gaps: db.Gaps()}
+	})
+}
+
+func TestAuditMemory(t *testing.T) {
+	storetest.RunAudit(t, func(t *testing.T) storetest.AuditStores {
+		db, err := store.OpenMemory(t.Context())
+		db = closeLater(t, db, err)
+		return storetest.AuditStores{Audit: db.Audit(), Gaps: db.Gaps()}
+	})
+}
+
+// tamper changes the file behind the store's back, as somebody with access to
+// it would.
+func tamper(t testing.TB, path string, statements ...string) {
+	t.Helper()
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range append([]string{"DROP TRIGGER IF EXISTS audit_records_stay", "DROP TRIGGER IF EXISTS audit_records_last"}, statements...) {
+		if _, err := raw.Exec(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// signedLog makes a database with n records, signed after every fifth.
+func signedLog(t testing.TB, n int) (path string, verifier note.Verifier) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "sop.db")
+	db, err := store.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, verifier := storetest.AuditKey(t)
+	log, err := audit.NewLog(audit.Options{Store: db.Audit(), Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		err := log.Append(t.Context(), audit.Record{Actor: fmt.Sprint("a", i), Action: "x.y", Resource: "r", Outcome: audit.Success, Attributes: map[string]string{"k": "v"}})
+		if i%5 == 4 {
+			_, signErr := log.Checkpoint(t.Context())
+			err = errors.Join(err, signErr)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path, verifier
+}
+
+// Whatever is changed in the file of a stored log, it is found by a reader who
+// changes nothing, and the first bad record is named.
+func TestTamperedStore(t *testing.T) {
+	const n = 23
+	path, verifier := signedLog(t, n)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	copies := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		copies++
+		victim := filepath.Join(dir, fmt.Sprint(copies, ".db"))
+		if err := os.WriteFile(victim, before, 0o600); err != nil {
+			rt.Fatal(err)
+		}
+		i := rapid.IntRange(1, n).Draw(rt, "record")
+		statements, first := drawTampering(rt, i, n)
+		tamper(t, victim, statements...)
+		db, err := store.OpenReadOnly(t.Context(), victim)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		report, err := audit.VerifyStore(t.Context(), db.Audit(), verifier)
+		if err := errors.Join(err, db.Close()); err != nil {
+			rt.Fatal(err)
+		}
+		if report.Fault == nil || report.Fault.Seq != uint64(first) {
+			rt.Fatalf("%q: the first bad record is %d; found %+v", statements, first, report.Fault)
+		}
+	})
+	if _, err := os.Stat(filepath.Join(dir, "1.db-shm")); err == nil {
+		t.Error("reading left a file")
+	}
+}
+
+func drawTampering(t *rapid.T, i, n int) (statements []string, first int) {
+	column := rapid.SampledFrom([]string{"at", "actor", "action", "resource", "outcome", "reason", "request_id", "trace_id", "token", "attributes", "prev_hash", "hash"})
+	switch rapid.SampledFrom([]string{"edit", "delete", "swap", "cut", "cut with head"}).Draw(t, "tampering") {
+	case "edit":
+		value := "'other'"
+		if c := column.Draw(t, "column"); c == "at" {
+			return []string{fmt.Sprintf("UPDATE audit_records SET at = at + 1 WHERE seq = %d", i)}, i
+		} else if strings.HasSuffix(c, "hash") {
+			value = "zeroblob(32)"
+			i = max(i, 2) // the first has a zero hash before it
+			return []string{fmt.Sprintf("UPDATE audit_records SET %s = %s WHERE seq = %d", c, value, i)}, i
+		} else {
+			return []string{fmt.Sprintf("UPDATE audit_records SET %s = %s WHERE seq = %d", c, value, i)}, i
+		}
+	case "delete":
+		return []string{fmt.Sprintf("DELETE FROM audit_records WHERE seq = %d", i)}, i
+	case "swap":
+		i = min(i, n-1)
+		j := rapid.IntRange(i+1, n).Draw(t, "other")
+		return []string{
+			fmt.Sprintf("UPDATE audit_records SET seq = -1 WHERE seq = %d", i),
+			fmt.Sprintf("UPDATE audit_records SET seq = %d WHERE seq = %d", i, j),
+			fmt.Sprintf("UPDATE audit_records SET seq = %d WHERE seq = -1", j),
+		}, i
+	case "cut":
+		return []string{fmt.Sprintf("DELETE FROM audit_records WHERE seq >= %d", i)}, i
+	}
+	// The head goes too, as if nothing had been there: the checkpoints remember.
+	i = min(i, n-n%5)
+	return []string{fmt.Sprintf("DELETE FROM audit_records WHERE seq >= %d", i), "DELETE FROM audit_head"}, i
+}
+
+// A record that was put behind the end of the log is found, though the chain
+// is whole with it.
+func TestForgedEnd(t *testing.T) {
+	path, verifier := signedLog(t, 7)
+	tamper(t, path, `INSERT INTO audit_records SELECT 8, at, actor, action, resource, outcome, reason, request_id, trace_id, token, attributes, hash, hash
+		FROM audit_records WHERE seq = 7`)
+	db, err := store.OpenReadOnly(t.Context(), path)
+	db = closeLater(t, db, err)
+	report, err := audit.VerifyStore(t.Context(), db.Audit(), verifier)
+	if err != nil || report.Fault == nil || report.Fault.Seq != 8 {
+		t.Errorf("%+v, %v", report.Fault, err)
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	path, verifier := signedLog(t, 7)
+	db, err := store.OpenReadOnly(t.Context(), path)
+	db = closeLater(t, db, err)
+	if report := storetest.VerifyAudit(t, db.Audit(), verifier); report.Records != 7 || report.Signed != 5 {
+		t.Errorf("%+v", report)
+	}
+	_, err = store.OpenReadOnly(t.Context(), path+".gone")
+	if err == nil {
+		t.Error("a missing database was opened")
+	}
+	if _, err := os.Stat(path + ".gone"); err == nil {
+		t.Error("a missing database was made")
+	}
+}
+
+// auditUntilKilled appends records from many goroutines, saying each once it
+// was acknowledged.
+func auditUntilKilled(path string) {
+	ctx := context.Background()
+	db, err := store.Open(ctx, path)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	log, err := audit.NewLog(audit.Options{Store: db.Audit(), Key: victimKey(filepath.Dir(path)), Every: 10})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	go log.Run(ctx)
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for i := 0; err == nil; i++ {
+				id := fmt.Sprintf("%d-%d-%d", os.Getpid(), w, i)
+				if err := log.Append(ctx, audit.Record{Actor: "victim", Action: "a", Resource: id, Outcome: audit.Success}); err != nil {
+					return
+				}
+				fmt.Println(id)
+			}
+		})
+	}
+	wg.Wait()
+	os.Exit(1)
+}
+
+func victimKey(dir string) *audit.Key {
+	key, err := audit.LoadKey(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return key
+}
+
+// TestKilledLogLosesNothing kills a process that appends, over and over: every
+// acknowledged record is there, none twice, and the log verifies.
+func TestKilledLogLosesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sop.db")
+	said := make(map[string]bool)
+	kills := 20
+	if os.Getenv("SOP_TEST_LONG") != "" {
+		kills = 200
+	}
+	for range kills {
+		for _, id := range killed(t, "STORE_TEST_AUDIT_VICTIM="+path, 5+rand.IntN(200)) {
+			said[id] = true
+		}
+	}
+	db := open(t, path)
+	verifier, err := audit.ParseKey([]byte(victimKey(filepath.Dir(path)).Public))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := storetest.VerifyAudit(t, db.Audit(), verifier)
+	found := make(map[string]int)
+	for r, err := range db.Audit().Records(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[r.Resource]++
+		if found[r.Resource] > 1 {
+			t.Errorf("%s is there twice", r.Resource)
+		}
+	}
+	for id := range said {
+		if found[id] == 0 {
+			t.Errorf("%s was acknowledged and is not there", id)
+		}
+	}
+	t.Logf("%d kills, %d records acknowledged, %d there, %d checkpoints", kills, len(said), report.Records, report.Checkpoints)
+}
+
+// killed runs this test binary with env until it has said so many lines, kills
+// it, and returns all that it said.
+func killed(t *testing.T, env string, lines int) (said []string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), env)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	scanner := bufio.NewScanner(out)
+	whole := func(data []byte, _ bool) (int, []byte, error) { // a line that the kill cut is none
+		i := bytes.IndexByte(data, '\n')
+		if i < 0 {
+			return 0, nil, nil
+		}
+		return i + 1, data[:i], nil
+	}
+	scanner.Split(whole)
+	for scanner.Scan() {
+		said = append(said, scanner.Text())
+		if len(said) == lines {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err == nil || len(said) < lines {
+		t.Fatalf("the writer ended by itself after %d lines: %v", len(said), err)
+	}
+	return said
+}

@@ -1,0 +1,297 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"runtime"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/sdk"
+)
+
+// A group is one transaction that does the work of several callers, one after
+// the other and each within its own savepoint, so that one sync to disk serves
+// them all. It begins with the first caller and takes in who comes while it
+// works; whoever comes while it syncs is in the next one.
+const (
+	groupSize = 256                  // callers
+	groupTime = 5 * time.Millisecond // after which nobody is taken in any more
+)
+
+// writer gives one caller at a time the turn to write. Its goroutine begins,
+// commits and undoes; what a caller does in its turn runs on the caller's own
+// goroutine, where its panics belong.
+type writer struct {
+	db    *DB
+	queue chan *turn
+	stop  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+	group *group      // under way; whoever has the turn may use it
+	crowd int         // callers of the last group
+	head  *audit.Head // after the last group; nil: look it up
+}
+
+// turn is one caller's work.
+type turn struct {
+	ctx    context.Context //nolint:containedctx // of one call, which waits for it
+	start  chan *sql.Tx
+	over   chan error // what the work returned
+	result chan error // what came of it; has room, so that nobody waits for the caller
+}
+
+// group is a transaction under way.
+type group struct {
+	tx    *sql.Tx
+	turns []*turn // whose work is in it
+	begun time.Time
+	audit pendingAudit
+}
+
+var (
+	errClosed    = errors.New("database is closed")
+	errAbandoned = errors.New("the caller panicked")
+)
+
+func newWriter(db *DB) *writer {
+	w := &writer{db: db, queue: make(chan *turn), stop: make(chan struct{}), done: make(chan struct{})}
+	go w.run()
+	return w
+}
+
+// close waits for the group under way.
+func (w *writer) close() {
+	w.once.Do(func() { close(w.stop) })
+	<-w.done
+}
+
+func (w *writer) run() {
+	defer close(w.done)
+	for {
+		select {
+		case t := <-w.queue:
+			w.serve(t)
+		case <-w.stop:
+			return
+		}
+	}
+}
+
+// update runs fn in a write transaction, alone among writers. What fn did is
+// durable when update returns nil, and undone when fn returns an error or
+// panics, or ctx is done before fn has returned. fn uses nothing of the store
+// but tx. The transaction is shared with other callers that come at the same
+// time; they neither see each other's failures nor suffer from them.
+func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	w := db.writer
+	t := &turn{ctx: ctx, start: make(chan *sql.Tx), over: make(chan error, 1), result: make(chan error, 1)}
+	select {
+	case w.queue <- t:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.stop:
+		return errClosed
+	}
+	select {
+	case tx := <-t.start:
+		return db.translate(t.run(tx, fn))
+	case err := <-t.result: // there is no transaction
+		return db.translate(err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// run does the work and waits for what comes of it.
+func (t *turn) run(tx *sql.Tx, fn func(tx *sql.Tx) error) error {
+	returned := false
+	defer func() {
+		if !returned { // a panic, or the end of the goroutine
+			t.over <- errAbandoned
+			_ = t.outcome() // that it was undone
+		}
+	}()
+	err := fn(tx)
+	if err == nil {
+		err = t.ctx.Err()
+	}
+	returned = true
+	t.over <- err
+	return t.outcome()
+}
+
+// outcome waits for what comes of the turn.
+func (t *turn) outcome() error { return <-t.result }
+
+// serve begins a group with first, takes in others, and commits.
+func (w *writer) serve(first *turn) {
+	tx, err := w.db.write.BeginTx(context.Background(), nil)
+	if err != nil {
+		first.result <- err
+		return
+	}
+	w.group = &group{tx: tx, begun: time.Now()}
+	defer func() { w.group = nil }()
+	for t := first; t != nil; t = w.next() {
+		if err := w.take(t); err != nil {
+			w.answer(errors.Join(err, ignoreDone(tx.Rollback())))
+			return
+		}
+		if len(w.group.turns) == 0 { // the first has failed, and all is undone
+			return
+		}
+	}
+	w.answer(w.commit())
+}
+
+// next returns who else wants to write now, or nil. After a group of several,
+// those who were just answered may be on their way back: they get the chance to
+// arrive, which makes the difference between large groups and a large one and a
+// small one in turns.
+func (w *writer) next() *turn {
+	g := w.group
+	if len(g.turns) >= groupSize || time.Since(g.begun) > groupTime {
+		return nil
+	}
+	for tries := 0; ; tries++ {
+		select {
+		case t := <-w.queue:
+			return t
+		default:
+		}
+		if len(g.turns) >= w.crowd || tries >= maxYields {
+			return nil
+		}
+		runtime.Gosched()
+	}
+}
+
+// maxYields bounds how often others are let run before a group is closed.
+const maxYields = 64
+
+// take lets t do its work. What fails is undone alone; an error says that the
+// whole group is lost.
+func (w *writer) take(t *turn) error {
+	ctx := context.Background()
+	g := w.group
+	first := len(g.turns) == 0 // then there is nothing else to undo
+	if !first {
+		if _, err := g.tx.ExecContext(ctx, "SAVEPOINT caller"); err != nil {
+			t.result <- err
+			return lost(err)
+		}
+	}
+	before := g.audit.mark()
+	err := t.work(g.tx)
+	if err == nil && !first {
+		if _, err := g.tx.ExecContext(ctx, "RELEASE caller"); err != nil {
+			t.result <- err
+			return lost(err)
+		}
+	}
+	if err == nil {
+		g.turns = append(g.turns, t)
+		return nil
+	}
+	g.audit.reset(before)
+	if first {
+		t.result <- errors.Join(err, ignoreDone(g.tx.Rollback()))
+		return nil
+	}
+	_, undo := g.tx.ExecContext(ctx, "ROLLBACK TO caller")
+	if undo == nil {
+		_, undo = g.tx.ExecContext(ctx, "RELEASE caller")
+	}
+	t.result <- err
+	if undo != nil {
+		return lost(err)
+	}
+	return nil
+}
+
+// work gives the turn to the caller, unless it has gone, and waits.
+func (t *turn) work(tx *sql.Tx) error {
+	select {
+	case t.start <- tx:
+		return <-t.over
+	case <-t.ctx.Done():
+		return t.ctx.Err()
+	}
+}
+
+// lost is what callers are told whose transaction the engine gave up, for what
+// befell another: a full or failing disk.
+func lost(cause error) error {
+	e := sdk.Errorf(codes.Unavailable, "STORE_GROUP_LOST", "the database gave up the transaction, and nothing of it was stored: %w", cause).
+		WithRemedy("look at the file system beneath the database, and try again")
+	e.Retryable = true
+	return e
+}
+
+// commit writes the audit records and makes everything durable.
+func (w *writer) commit() error {
+	g := w.group
+	if !g.audit.loaded {
+		return g.tx.Commit()
+	}
+	w.head = nil
+	if err := w.db.flushAudit(g.tx, &g.audit); err != nil {
+		return errors.Join(err, ignoreDone(g.tx.Rollback()))
+	}
+	if err := g.tx.Commit(); err != nil {
+		return err
+	}
+	w.head = &g.audit.head
+	return nil
+}
+
+// answer tells everybody in the group what came of it.
+func (w *writer) answer(err error) {
+	g := w.group
+	if err == nil && len(g.audit.records) > 0 {
+		w.db.audited.tell()
+	}
+	w.crowd = len(g.turns)
+	for _, t := range g.turns {
+		t.result <- err
+	}
+}
+
+// ignoreDone forgives an undo where there is nothing left to undo.
+func ignoreDone(err error) error {
+	if errors.Is(err, sql.ErrTxDone) {
+		return nil
+	}
+	return err
+}
+
+// notice tells any number of waiters that something has changed.
+type notice struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+// wait returns a channel that is closed at the next change.
+func (n *notice) wait() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ch == nil {
+		n.ch = make(chan struct{})
+	}
+	return n.ch
+}
+
+// tell wakes who waits.
+func (n *notice) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ch != nil {
+		close(n.ch)
+		n.ch = nil
+	}
+}

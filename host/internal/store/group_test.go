@@ -1,0 +1,220 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/sop-host/sop/host/internal/audit"
+)
+
+func openGroups(t testing.TB) *DB {
+	t.Helper()
+	db, err := Open(t.Context(), filepath.Join(t.TempDir(), "sop.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := db.write.ExecContext(t.Context(), "CREATE TABLE work (n INTEGER NOT NULL UNIQUE)"); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+// hold makes the writer busy until release is called, so that those who come
+// meanwhile are one group with it.
+func hold(t *testing.T, db *DB) (release func() error) {
+	t.Helper()
+	held, free, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- db.update(context.Background(), func(*sql.Tx) error {
+			close(held)
+			<-free
+			return nil
+		})
+	}()
+	<-held
+	db.writer.crowd = 1 << 20 // waits for more: we have the turn, and may say so
+	return func() error {
+		close(free)
+		return <-done
+	}
+}
+
+func work(ctx context.Context, db *DB, n int) func(*sql.Tx) error {
+	return func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO work (n) VALUES ($1)", n)
+		return errors.Join(err, db.appendAudit(ctx, tx, audit.Record{Resource: fmt.Sprint(n)}))
+	}
+}
+
+var errWork = errors.New("work failed")
+
+// Each caller of a group is told of its own failure, and of nobody else's; what
+// failed is undone, with its audit record, and nothing else is.
+func TestGroupKeepsCallersApart(t *testing.T) {
+	db := openGroups(t)
+	release := hold(t, db)
+	const callers = 60
+	errs := make([]error, callers)
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			defer func() {
+				if p := recover(); (p != nil) != (i%6 == 3) {
+					t.Errorf("caller %d: panic %v", i, p)
+				}
+			}()
+			errs[i] = db.update(ctx, func(tx *sql.Tx) error {
+				err := work(ctx, db, i)(tx)
+				switch i % 6 {
+				case 1:
+					return errors.Join(err, errWork)
+				case 2: // violates the constraint
+					err = errors.Join(err, work(ctx, db, i)(tx))
+				case 3:
+					panic("work")
+				case 4:
+					cancel()
+				}
+				return err
+			})
+		})
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	for i, err := range errs {
+		good := map[int]bool{0: err == nil, 1: errors.Is(err, errWork), 2: err != nil, 3: err == nil, 4: errors.Is(err, context.Canceled), 5: err == nil}
+		if !good[i%6] {
+			t.Errorf("caller %d: %v", i, err)
+		}
+	}
+	count(t, db, "SELECT count(*) FROM work WHERE n % 6 IN (0, 5)", callers/3)
+	count(t, db, "SELECT count(*) FROM work", callers/3)
+	count(t, db, "SELECT count(*) FROM audit_records", callers/3)
+	count(t, db, "SELECT count(DISTINCT resource) FROM audit_records JOIN work ON resource = n", callers/3)
+	count(t, db, "SELECT size FROM audit_head", callers/3)
+}
+
+func count(t *testing.T, db *DB, query string, want int) {
+	t.Helper()
+	var got int
+	if err := db.read.QueryRowContext(t.Context(), query).Scan(&got); err != nil {
+		t.Fatal(err)
+	}
+	if got != want {
+		t.Errorf("%s: %d, want %d", query, got, want)
+	}
+}
+
+// A test that ends in its turn ends alone.
+func TestGoexitGivesTheTurnBack(t *testing.T) {
+	db := openGroups(t)
+	t.Run("skipped", func(t *testing.T) {
+		err := db.update(t.Context(), func(*sql.Tx) error { t.SkipNow(); return nil })
+		t.Error("not skipped", err)
+	})
+	if err := db.update(t.Context(), work(t.Context(), db, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who gives up while it waits for its turn is not waited for.
+func TestGroupLeavesWhoHasGone(t *testing.T) {
+	db := openGroups(t)
+	release := hold(t, db)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- db.update(ctx, work(ctx, db, 1)) }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	count(t, db, "SELECT count(*) FROM work", 0)
+}
+
+// When the record cannot be written, what it speaks of does not happen.
+func TestNoRecordNoChange(t *testing.T) {
+	db := openGroups(t)
+	if _, err := db.write.ExecContext(t.Context(), "CREATE TRIGGER full BEFORE INSERT ON audit_records BEGIN SELECT RAISE(ABORT, 'full'); END"); err != nil {
+		t.Fatal(err)
+	}
+	release := hold(t, db)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			if err := db.update(t.Context(), work(t.Context(), db, i)); err == nil {
+				t.Error("done without a record")
+			}
+		})
+	}
+	_ = release() // may be in the group, and then is told so too
+	wg.Wait()
+	count(t, db, "SELECT count(*) FROM work", 0)
+}
+
+func TestClosed(t *testing.T) {
+	db, err := Open(t.Context(), filepath.Join(t.TempDir(), "sop.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Close(), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.update(t.Context(), func(*sql.Tx) error { return nil }); !errors.Is(err, errClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// BenchmarkUpdate compares durable work with its audit record: callers that
+// share syncs with callers one by one, and without the record.
+func BenchmarkUpdate(b *testing.B) {
+	for _, callers := range []int{1, 8, 64} {
+		for _, record := range []bool{false, true} {
+			b.Run(fmt.Sprintf("callers=%d/audit=%v", callers, record), func(b *testing.B) {
+				db := openGroups(b)
+				jobs := make(chan int)
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						for n := range jobs {
+							err := db.update(context.Background(), func(tx *sql.Tx) error {
+								if record {
+									return work(context.Background(), db, n)(tx)
+								}
+								_, err := tx.ExecContext(context.Background(), "INSERT INTO work (n) VALUES ($1)", n)
+								return err
+							})
+							if err != nil {
+								b.Error(err)
+							}
+						}
+					})
+				}
+				n := 0
+				for b.Loop() {
+					jobs <- n
+					n++
+				}
+				close(jobs)
+				wg.Wait()
+				b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "op/s")
+			})
+		}
+	}
+}
