@@ -146,6 +146,13 @@ func (s *clientStream) RecvMsg(m any) error {
 // precede the news that the process has exited.
 const exitNotice = 100 * time.Millisecond
 
+// outOfTime says whether the caller has ended the call, or its own deadline is
+// what the plugin keeps: the plugin's clock may strike a moment before ours.
+func outOfTime(caller context.Context) bool {
+	deadline, ok := caller.Deadline()
+	return caller.Err() != nil || ok && time.Until(deadline) < exitNotice
+}
+
 // callError says what a failed call means. caller is the context before the
 // plugin's deadline was added.
 func callError(caller context.Context, g *generation, method string, err error) error {
@@ -158,7 +165,7 @@ func callError(caller context.Context, g *generation, method string, err error) 
 		e.Reason, e.Retryable = ReasonCrashed, true
 		e.Message = "plugin " + id + " ended during the call: " + g.runner.exitCause()
 		e.Remedy = "see the plugin's log for the cause; it is being restarted"
-	case e.Code == codes.DeadlineExceeded && caller.Err() == nil:
+	case e.Code == codes.DeadlineExceeded && !outOfTime(caller):
 		e.Reason, e.Retryable = ReasonDeadline, true
 		e.Message = "plugin " + id + " did not answer " + method + " within " + g.spec.CallTimeout.String()
 		e.Remedy = "raise the plugin's call_timeout if the work needs longer; see its log if it hangs"
