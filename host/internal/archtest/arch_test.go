@@ -25,7 +25,7 @@ var table = []rule{
 	{"host/internal/api", []string{"host/internal/nexus", "host/internal/audit", "host/internal/gap", "host/internal/token", "host/internal/plugin", "host/internal/config", "proto/sop/api", "sdk"}, "handlers convert the features' types and call the nexus"},
 	{"host/internal/nexus", []string{"host/internal/audit", "host/internal/gap", "host/internal/token", "host/internal/plugin", "proto/sop/api", "sdk"}, "the door knows the features' types and calls them through interfaces of its own"},
 	{"host/internal/store/storetest", []string{"host/internal/audit", "host/internal/gap", "host/internal/token", "sdk"}, "the suite knows the interfaces, not the engines"},
-	{"host/internal/store", []string{"host/internal/store", "host/internal/audit", "host/internal/gap", "host/internal/token", "sdk"}, "a store implements what the features declare"},
+	{"host/internal/store", []string{"host/internal/event", "host/internal/store", "host/internal/audit", "host/internal/gap", "host/internal/token", "sdk"}, "a store implements what the features declare"},
 	{"host/internal/gap", []string{"host/internal/event", "host/internal/workspace", "proto/sop/plugin", "sdk"}, "features never import each other"},
 	{"host/internal/token", []string{"host/internal/event", "sdk"}, "features never import each other"},
 	{"host/internal/audit", []string{"sdk"}, "one record, of whatever it is about: it knows no feature, and of sdk only the errors"},

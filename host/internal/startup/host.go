@@ -37,7 +37,7 @@ type host struct {
 	dir        dataDir
 	logger     hclog.Logger
 	steps      *steps
-	changed    notice
+	changed    event.Notice
 	bus        event.Bus
 	store      *store.DB
 	pool       *plugin.Pool
@@ -195,7 +195,7 @@ func (h *host) onPluginEvent(e plugin.Event) {
 	}
 	h.steps.add(step)
 	h.recordPlugin(e)
-	h.changed.tell()
+	h.changed.Tell()
 }
 
 // serveAPI begins to serve, so that the host can be asked how its start goes.
@@ -204,7 +204,7 @@ func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 	h.workspaces = &workspaces{
 		ctx: context.Background(), store: h.store.Gaps(), publisher: &h.bus, gaps: h.gaps, onScan: h.opt.OnScan,
 		detectors: func() []gap.Detector { return detectorsOf(h.pool) },
-		changed:   h.changed.tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
+		changed:   h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
 		dataDir: string(h.dir),
 	}
 	listener, err := api.Listen(h.dir.socket())
@@ -229,7 +229,7 @@ func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 func (h *host) stopAPI(server *api.Server, listener net.Listener) error {
 	ctx, cancel := context.WithTimeout(context.Background(), apiGrace)
 	defer cancel()
-	h.changed.tell() // watchers see that it stops
+	h.changed.Tell() // watchers see that it stops
 	err := server.Shutdown(ctx)
 	if closeErr := listener.Close(); closeErr != nil && !errors.Is(closeErr, net.ErrClosed) {
 		err = errors.Join(err, closeErr)
@@ -306,11 +306,11 @@ func (h *host) reside(ctx context.Context, watcher *config.Watcher, served <-cha
 
 func (h *host) setPhase(phase string) {
 	h.phase.Store(&phase)
-	h.changed.tell()
+	h.changed.Tell()
 }
 
 // Changed implements nexus.Host.
-func (h *host) Changed() <-chan struct{} { return h.changed.wait() }
+func (h *host) Changed() <-chan struct{} { return h.changed.Wait() }
 
 // Reload implements nexus.Host.
 func (h *host) Reload(ctx context.Context) (*apiv1.ReloadVerdict, error) {

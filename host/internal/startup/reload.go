@@ -35,7 +35,7 @@ func (h *host) reload(ctx context.Context, trigger string) *apiv1.ReloadVerdict 
 		h.recordRefusal(ctx, trigger, diags)
 	}
 	h.verdict.Store(verdict)
-	h.changed.tell()
+	h.changed.Tell()
 	return verdict
 }
 

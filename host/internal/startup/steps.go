@@ -101,29 +101,3 @@ func stepRecord(s Step) record {
 		ElapsedMS: float64(s.Elapsed.Microseconds()) / 1000, Component: s.Component, Phase: s.Phase, Detail: s.Detail, Remedy: s.Remedy,
 	}
 }
-
-// notice tells any number of waiters that something has changed.
-type notice struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-// wait returns a channel that is closed at the next change.
-func (n *notice) wait() <-chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ch == nil {
-		n.ch = make(chan struct{})
-	}
-	return n.ch
-}
-
-// tell wakes who waits.
-func (n *notice) tell() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ch != nil {
-		close(n.ch)
-		n.ch = nil
-	}
-}

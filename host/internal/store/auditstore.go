@@ -268,7 +268,7 @@ func (s *Audit) Checkpoints(ctx context.Context) ([]*audit.Checkpoint, error) {
 }
 
 // Changed implements [audit.Store].
-func (s *Audit) Changed() <-chan struct{} { return s.db.audited.wait() }
+func (s *Audit) Changed() <-chan struct{} { return s.db.audited.Wait() }
 
 // OpenReadOnly opens the database at path for reading, and changes nothing: it
 // is for looking at the log while no host runs. A database of another schema is

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	_ "modernc.org/sqlite" // registers the driver
 
+	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -31,10 +32,10 @@ const readers = 4
 type DB struct {
 	path    string // empty: in memory
 	dialect *dialect
-	write   *sql.DB // one connection
-	read    *sql.DB // the same in memory
-	writer  *writer // nil where nothing is written
-	audited notice  // of the audit log
+	write   *sql.DB      // one connection
+	read    *sql.DB      // the same in memory
+	writer  *writer      // nil where nothing is written
+	audited event.Notice // of the audit log
 }
 
 // Open opens the SQLite database at path, makes it where there is none, and

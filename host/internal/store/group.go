@@ -254,7 +254,7 @@ func (w *writer) commit() error {
 func (w *writer) answer(err error) {
 	g := w.group
 	if err == nil && len(g.audit.records) > 0 {
-		w.db.audited.tell()
+		w.db.audited.Tell()
 	}
 	w.crowd = len(g.turns)
 	for _, t := range g.turns {
@@ -268,30 +268,4 @@ func ignoreDone(err error) error {
 		return nil
 	}
 	return err
-}
-
-// notice tells any number of waiters that something has changed.
-type notice struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-// wait returns a channel that is closed at the next change.
-func (n *notice) wait() <-chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ch == nil {
-		n.ch = make(chan struct{})
-	}
-	return n.ch
-}
-
-// tell wakes who waits.
-func (n *notice) tell() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.ch != nil {
-		close(n.ch)
-		n.ch = nil
-	}
 }
