@@ -78,6 +78,7 @@ const (
 	CodeVanished   Code = "vanished"   // a directory that went, or became something else, during the walk
 	CodeSpecial    Code = "special"    // a fifo, a socket or a device
 	CodeBadName    Code = "bad_name"   // Path is quoted as in Go
+	CodeLoop       Code = "link_loop"  // a link to itself, or to a directory that it lies in
 	CodeTooDeep    Code = "too_deep"   // Options.MaxDepth
 	CodeTooMany    Code = "too_many"   // Options.MaxFiles
 	CodeGit        Code = "git"        // an ignore file, an index or a configuration file; Path may be absolute

@@ -340,6 +340,7 @@ func (t *traversal) wanted(d dir, e *entry) bool {
 		t.skipVendored(e.path)
 	case e.kind == unix.DT_LNK:
 		t.m.Skipped.Symlinks++
+		t.checkLink(d, path, name)
 	case !printable(name):
 		t.m.Skipped.BadNames++
 		t.report(strconv.Quote(t.rel(e.path)), CodeBadName, "the name is not printable UTF-8; it is not listed")
@@ -350,6 +351,29 @@ func (t *traversal) wanted(d dir, e *entry) bool {
 		return true
 	}
 	return false
+}
+
+// checkLink reports a link that leads in circles: to itself, by way of other links or not, or to a directory that it lies
+// in. No link is followed, so this is for whoever's programs do.
+func (t *traversal) checkLink(d dir, path, name string) {
+	if !printable(name) {
+		return
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(d.fd, name, &st, 0); errors.Is(err, unix.ELOOP) {
+		t.report(t.rel(path), CodeLoop, "a link that leads back to itself; it is not followed")
+		return
+	}
+	var target [unix.PathMax]byte
+	n, err := unix.Readlinkat(d.fd, name, target[:])
+	if err != nil || filepath.IsAbs(string(target[:n])) {
+		return // gone, or away from here
+	}
+	here := filepath.Join("/", t.rel(d.path))
+	to := filepath.Join(here, string(target[:n]))
+	if to == here || strings.HasPrefix(here, strings.TrimSuffix(to, "/")+"/") {
+		t.report(t.rel(path), CodeLoop, "a link to a directory that it lies in; it is not followed")
+	}
 }
 
 // hidden decides by exclusions, ignore files and index; path is that of e without a directory's slash.

@@ -455,3 +455,34 @@ func TestConcurrentWalks(t *testing.T) {
 
 // settle lets the files written so far become clearly older than the next walk.
 func settle() { time.Sleep(time.Duration(3 * granularity)) }
+
+// Links that lead in circles are reported; others are only counted.
+func TestLinkLoops(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "a", "b"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{
+		"self": "self", "one": "two", "two": "one", "up": "..", "a/b/root": "../..", "a/b/here": ".", "a/b/same": "../b", // loops
+		"a/side": "b", "dangling": "nowhere", "outside": "/etc", "a/away": "../../elsewhere", // none
+	} {
+		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := Walk(t.Context(), root, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var loops []string
+	for _, d := range m.Diagnostics {
+		if d.Code == CodeLoop {
+			loops = append(loops, d.Path)
+		}
+	}
+	slices.Sort(loops)
+	want := []string{"a/b/here", "a/b/root", "a/b/same", "one", "self", "two", "up"}
+	if !slices.Equal(loops, want) || m.Skipped.Symlinks != 11 || len(m.Incomplete) != 0 {
+		t.Errorf("loops %v, want %v; %d links; incomplete %v", loops, want, m.Skipped.Symlinks, m.Incomplete)
+	}
+}
