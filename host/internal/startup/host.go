@@ -83,7 +83,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 
 	var undo closers
 	defer func() { err = errors.Join(err, undo.close()) }()
-	if err := h.open(&undo, first); err != nil {
+	if err := h.open(ctx, &undo, first); err != nil {
 		return err
 	}
 	serve, err := h.serveAPI(&undo)
@@ -91,7 +91,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 		return err
 	}
 	h.startPlugins(ctx, first)
-	if err := h.startWorkspaces(ctx, &undo, first); err != nil {
+	if err := h.startWorkspaces(&undo, first); err != nil {
 		return err
 	}
 	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first))})
@@ -134,7 +134,7 @@ func (c *closers) close() error {
 }
 
 // open takes the data directory, opens log and store, and makes the pool.
-func (h *host) open(undo *closers, first *loaded) error {
+func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	if err := h.dir.create(); err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (h *host) open(undo *closers, first *loaded) error {
 	})
 	h.steps.add(Step{Component: "config", Phase: "ready", Detail: first.config.Path})
 
-	db, err := store.Open(context.Background(), h.dir.database())
+	db, err := store.Open(ctx, h.dir.database())
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (h *host) open(undo *closers, first *loaded) error {
 	h.gaps = gap.NewService(db.Gaps(), &h.bus)
 	undo.add(func() error { h.bus.Close(); return nil })
 	h.steps.add(Step{Component: "store", Phase: "ready", Detail: h.dir.database()})
-	if err := h.openTokens(undo); err != nil {
+	if err := h.openTokens(ctx, undo); err != nil {
 		return err
 	}
 
@@ -201,8 +201,9 @@ func (h *host) onPluginEvent(e plugin.Event) {
 // serveAPI begins to serve, so that the host can be asked how its start goes.
 // The channel yields what serving ended with.
 func (h *host) serveAPI(undo *closers) (<-chan error, error) {
+	scans, endScans := context.WithCancel(context.Background()) // scans outlive the request that began them
 	h.workspaces = &workspaces{
-		ctx: context.Background(), store: h.store.Gaps(), publisher: &h.bus, gaps: h.gaps, onScan: h.opt.OnScan,
+		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: &h.bus, gaps: h.gaps, onScan: h.opt.OnScan,
 		detectors: func() []gap.Detector { return detectorsOf(h.pool) },
 		changed:   h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
 		dataDir: string(h.dir),
@@ -251,14 +252,8 @@ func (h *host) startPlugins(ctx context.Context, first *loaded) {
 	}
 }
 
-func (h *host) startWorkspaces(_ context.Context, undo *closers, first *loaded) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	h.workspaces.ctx = ctx
-	undo.add(func() error {
-		cancel()
-		h.workspaces.close()
-		return nil
-	})
+func (h *host) startWorkspaces(undo *closers, first *loaded) error {
+	undo.add(func() error { h.workspaces.close(); return nil })
 	if err := h.workspaces.apply(first.config.Workspaces); err != nil {
 		return err
 	}

@@ -8,20 +8,20 @@ import (
 )
 
 // openTokens makes the token service and keeps it swept until the host stops.
-func (h *host) openTokens(undo *closers) error {
+func (h *host) openTokens(ctx context.Context, undo *closers) error {
 	key, err := token.LoadKey(h.dir.tokenKey())
 	if err != nil {
 		return err
 	}
-	h.tokens, err = token.NewService(context.Background(), h.store.Tokens(), token.Options{Key: key, Publisher: &h.bus})
+	h.tokens, err = token.NewService(ctx, h.store.Tokens(), token.Options{Key: key, Publisher: &h.bus})
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	sweeps, cancel := context.WithCancel(context.WithoutCancel(ctx)) // until everything that uses tokens has ended
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		h.sweepTokens(ctx)
+		h.sweepTokens(sweeps)
 	}()
 	undo.add(func() error {
 		cancel()

@@ -27,6 +27,7 @@ import (
 // at intervals and on request. It implements nexus.Workspaces.
 type workspaces struct {
 	ctx       context.Context //nolint:containedctx // the host's own life: scans outlive the request that began them
+	cancel    context.CancelFunc
 	store     gap.Store
 	publisher gap.Publisher
 	gaps      *gap.Service
@@ -290,10 +291,6 @@ func (w *workspaces) status(ctx context.Context, g *governed) *apiv1.WorkspaceSt
 
 // close ends all schedules and scans, and waits for them.
 func (w *workspaces) close() {
-	w.mu.Lock()
-	for _, g := range w.all {
-		g.stop()
-	}
-	w.mu.Unlock()
+	w.cancel()
 	w.wg.Wait()
 }
