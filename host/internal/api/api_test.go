@@ -193,11 +193,11 @@ func TestStrangersAreRefused(t *testing.T) {
 	if err := n.Authorize(t.Context(), "gap.read"); sdk.FromError(err).Code != codes.Unauthenticated {
 		t.Errorf("nobody: %v", err)
 	}
-	stranger := nexus.WithCaller(t.Context(), nexus.Caller{UID: 54321, Name: "uid:54321"})
+	stranger := nexus.WithCaller(t.Context(), nexus.PeerCaller(54321, 0))
 	if err := n.Authorize(stranger, "gap.read"); sdk.FromError(err).Code != codes.PermissionDenied {
 		t.Errorf("stranger: %v", err)
 	}
-	owner := nexus.WithCaller(t.Context(), nexus.Caller{UID: 0, Name: "uid:0"})
+	owner := nexus.WithCaller(t.Context(), nexus.PeerCaller(0, 0))
 	if err := n.Authorize(owner, ""); sdk.FromError(err).Code != codes.PermissionDenied {
 		t.Errorf("a method that states no permission: %v", err)
 	}

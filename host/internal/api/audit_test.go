@@ -154,8 +154,8 @@ func TestAuditStreams(t *testing.T) {
 func TestDecisionsAreRecorded(t *testing.T) {
 	log := &fakeLog{}
 	n := &nexus.Nexus{Audit: log, Logger: hclog.NewNullLogger()}
-	owner := nexus.WithCaller(t.Context(), nexus.Caller{UID: 0, PID: 7, Name: "uid:0"})
-	stranger := nexus.WithCaller(t.Context(), nexus.Caller{UID: 54321, Name: "uid:54321"})
+	owner := nexus.WithCaller(t.Context(), nexus.PeerCaller(0, 7))
+	stranger := nexus.WithCaller(t.Context(), nexus.PeerCaller(54321, 0))
 	for _, tt := range []struct {
 		ctx        context.Context
 		permission string

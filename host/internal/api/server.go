@@ -91,7 +91,7 @@ func authenticate(ctx context.Context, conn net.Conn) context.Context {
 	if err != nil || credErr != nil {
 		return ctx
 	}
-	return nexus.WithCaller(ctx, nexus.Caller{UID: cred.Uid, PID: cred.Pid, Name: fmt.Sprintf("uid:%d", cred.Uid)})
+	return nexus.WithCaller(ctx, nexus.PeerCaller(cred.Uid, cred.Pid))
 }
 
 // door sends every call through the nexus before its handler, and every error

@@ -137,7 +137,7 @@ func TestTokensOverTheSocket(t *testing.T) {
 
 // Only a system caller is told why, and speaks for others.
 func TestWhoPresentsAToken(t *testing.T) {
-	stranger := nexus.WithCaller(t.Context(), nexus.Caller{UID: 54321, Name: "uid:54321"})
+	stranger := nexus.WithCaller(t.Context(), nexus.PeerCaller(54321, 0))
 	if _, _, err := nexus.Presenting(stranger, "agent"); err == nil {
 		t.Error("a stranger spoke for another")
 	}
@@ -147,7 +147,7 @@ func TestWhoPresentsAToken(t *testing.T) {
 	}{
 		"stranger": {stranger, token.ReasonDenied},
 		"nobody":   {t.Context(), token.ReasonDenied},
-		"root":     {nexus.WithCaller(t.Context(), nexus.Caller{UID: 0, Name: "uid:0"}), token.ReasonMalformed},
+		"root":     {nexus.WithCaller(t.Context(), nexus.PeerCaller(0, 0)), token.ReasonMalformed},
 	} {
 		ctx, who, err := nexus.Presenting(tt.ctx, "")
 		if err != nil {

@@ -41,9 +41,12 @@ func unrecorded(permission string) bool {
 // decision is the record of what Authorize decided.
 func decision(permission string, c Caller, outcome audit.Outcome, reason string) audit.Record {
 	actor := c.Name
-	attributes := map[string]string{"uid": strconv.FormatUint(uint64(c.UID), 10), "pid": strconv.Itoa(int(c.PID))}
-	if actor == "" {
+	attributes := map[string]string{"method": string(c.Method)}
+	switch {
+	case actor == "":
 		actor, attributes = "unauthenticated", nil
+	case c.Method == MethodPeer:
+		attributes["uid"], attributes["pid"] = strconv.FormatUint(uint64(c.UID), 10), strconv.Itoa(int(c.PID))
 	}
 	return audit.Record{
 		Actor: actor, Action: "access." + permission, Resource: "permission/" + permission,

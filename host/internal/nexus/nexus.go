@@ -8,6 +8,7 @@ package nexus
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -66,14 +67,49 @@ type Nexus struct {
 	Logger     hclog.Logger
 }
 
+// Trust says how far an agent is trusted.
+type Trust string
+
+const (
+	// System agents are trusted in full.
+	System Trust = "system"
+	// Exterior agents may do what policy lets them.
+	Exterior Trust = "exterior"
+)
+
+// Method is what an identity was proven by.
+type Method string
+
+// MethodPeer is proof by the kernel: the credentials of the process at the
+// other end of a unix socket.
+const MethodPeer Method = "peer"
+
 // Caller is who asks, as far as the transport has proven it.
 type Caller struct {
-	// UID and PID of the process at the other end of a unix socket.
+	// Name for people and records, such as "uid:1000".
+	Name   string
+	Trust  Trust
+	Method Method
+	// UID and PID of the process, by MethodPeer only.
 	UID uint32
 	PID int32
-	// Name for people and records, such as "uid:1000".
-	Name string
+	// Groups that the configuration, or whoever vouches for the identity, puts
+	// the caller in.
+	Groups []string
 }
+
+// PeerCaller is the process at the other end of a unix socket. The owner of the
+// host and root are system agents, anybody else is an exterior one.
+func PeerCaller(uid uint32, pid int32) Caller {
+	c := Caller{Name: fmt.Sprintf("uid:%d", uid), Trust: Exterior, Method: MethodPeer, UID: uid, PID: pid}
+	if uid == 0 || int(uid) == os.Geteuid() {
+		c.Trust = System
+	}
+	return c
+}
+
+// System says that the caller is trusted in full.
+func (c Caller) System() bool { return c.Trust == System }
 
 type callerKey struct{}
 
@@ -98,7 +134,7 @@ func (n *Nexus) Authorize(ctx context.Context, permission string) error {
 	case !ok:
 		return n.denied(ctx, permission, Caller{}, sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
 			WithRemedy("call through the host's unix socket"))
-	case c.UID != 0 && int(c.UID) != os.Geteuid():
+	case !c.System():
 		return n.denied(ctx, permission, c, sdk.Errorf(codes.PermissionDenied, "NOT_THE_OWNER", "%s may not %s: the host belongs to uid:%d", c.Name, permission, os.Geteuid()).
 			WithRemedy("run the command as the user that runs the host, or as root"))
 	case permission == "":

@@ -3,7 +3,6 @@ package nexus
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -25,10 +24,6 @@ type Tokens interface {
 	List(ctx context.Context, filter token.Filter) (token.Page, error)
 	Get(ctx context.Context, ref string) (*token.Token, error)
 }
-
-// System says that the caller is trusted in full: the owner of the host, or
-// root.
-func (c Caller) System() bool { return c.UID == 0 || int(c.UID) == os.Geteuid() }
 
 // Presenting returns who presents a token: the caller, or whom a system caller
 // speaks for. In the context a system caller is told why a token is refused.
