@@ -54,8 +54,7 @@ bench: build ## Measure, as ratios to a floor taken in the same run
 
 .PHONY: generate
 generate: tools ## Generate code from proto/
-	cd proto && PATH="$(TOOLS):$$PATH" buf generate --template buf.gen.plugin.yaml
-	cd proto && PATH="$(TOOLS):$$PATH" buf generate --template buf.gen.api.yaml
+	cd proto && for t in buf.gen.*.yaml; do PATH="$(TOOLS):$$PATH" buf generate --template $$t || exit 1; done
 
 .PHONY: format
 format: tools ## Format Go and proto files

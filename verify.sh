@@ -27,7 +27,7 @@ generated() {
   local dir
   dir=$(mktemp -d) || return 1
   cp -r proto "$dir/" &&
-    (cd "$dir/proto" && find . -name '*.go' -delete && buf generate --template buf.gen.plugin.yaml && buf generate --template buf.gen.api.yaml) &&
+    (cd "$dir/proto" && find . -name '*.go' -delete && for t in buf.gen.*.yaml; do buf generate --template "$t" || exit 1; done) &&
     diff -r proto "$dir/proto"
   local status=$?
   rm -rf "$dir"

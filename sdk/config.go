@@ -63,6 +63,8 @@ type Config struct {
 	// StateDir is an absolute path of a directory that belongs to this plugin
 	// alone and outlives the generation.
 	StateDir string
+	// Host takes the plugin's requests; its methods fail where it is nil.
+	Host *Host
 }
 
 // Decode unmarshals the block into dst, a pointer to a struct with json tags

@@ -85,7 +85,12 @@ func FromError(err error) *Error {
 	st := status.Convert(err)
 	e = &Error{Code: st.Code(), Message: st.Message(), Cause: err}
 	for _, d := range st.Details() {
-		if pe, ok := d.(*pluginv1.Error); ok {
+		if pe, ok := d.(interface { // of a plugin, or of the host's API
+			GetReason() string
+			GetRemedy() string
+			GetRetryable() bool
+			GetMetadata() map[string]string
+		}); ok {
 			e.Reason, e.Remedy, e.Retryable, e.Metadata = pe.GetReason(), pe.GetRemedy(), pe.GetRetryable(), pe.GetMetadata()
 			return e
 		}

@@ -128,8 +128,11 @@ func (s *pluginServer) Configure(ctx context.Context, req *pluginv1.ConfigureReq
 			WithRemedy("start a new generation for a new configuration")
 	}
 	if s.configure != nil {
-		err := s.configure(ctx, &Config{json: req.GetConfigJson(), StateDir: req.GetStateDir()})
+		host, err := dialHost(s.broker, req.GetHostBrokerId())
 		if err != nil {
+			return nil, err
+		}
+		if err := s.configure(ctx, &Config{json: req.GetConfigJson(), StateDir: req.GetStateDir(), Host: host}); err != nil {
 			return &pluginv1.ConfigureResponse{Diagnostics: configDiagnostics(err)}, nil
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/sop-host/sop/host/internal/plugin"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
+	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // Every method of every service states the permission that it takes.
 func TestEveryMethodStatesItsPermission(t *testing.T) {
 	methods := 0
-	protoregistry.GlobalFiles.RangeFilesByPackage("sop.api.v1", func(file protoreflect.FileDescriptor) bool {
+	look := func(file protoreflect.FileDescriptor) bool {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)
 			for j := range service.Methods().Len() {
@@ -46,7 +47,9 @@ func TestEveryMethodStatesItsPermission(t *testing.T) {
 			}
 		}
 		return true
-	})
+	}
+	protoregistry.GlobalFiles.RangeFilesByPackage("sop.api.v1", look)
+	look(pluginv1.File_sop_plugin_v1_host_proto)
 	if methods < 10 {
 		t.Errorf("only %d methods were looked at", methods)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/sop-host/sop/host/internal/nexus"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
+	"github.com/sop-host/sop/proto/sop/plugin/v1/pluginv1connect"
 )
 
 const (
@@ -28,7 +29,8 @@ const (
 
 // Server serves the API.
 type Server struct {
-	http *http.Server
+	http    *http.Server
+	plugins http.Handler // see ServePlugin
 }
 
 // NewServer returns a server of n.
@@ -46,15 +48,24 @@ func NewServer(n *nexus.Nexus) *Server {
 	mux.Handle(apiv1connect.NewTokenHandler(&tokenService{n}, opts))
 	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	plugins := http.NewServeMux()
+	plugins.Handle("/", mux)
+	plugins.Handle(pluginv1connect.NewHostHandler(&pluginHost{n}, opts))
+	server := newHTTPServer(mux)
+	server.ConnContext = authenticate
+	server.RegisterOnShutdown(d.close)
+	return &Server{http: server, plugins: plugins}
+}
+
+// newHTTPServer returns a server with the bounds of all of ours.
+func newHTTPServer(handler http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{
-		Handler: mux, Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeader, ConnContext: authenticate,
+	return &http.Server{
+		Handler: handler, Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 	}
-	server.RegisterOnShutdown(d.close)
-	return &Server{http: server}
 }
 
 // Serve serves on l until Shutdown; it closes l.

@@ -46,8 +46,12 @@ type Target struct {
 	Walker    Walker
 	Detectors []Detector
 	Rules     []string // to apply; empty: all. What others find is left as it is.
-	Token     string   // secret that covers the scan; may be empty
+	Grant     Grant    // nil: detectors work without a token
 }
+
+// Grant gives a detector the secret of a token for one scan. Who has been given
+// it calls end when the scan is over.
+type Grant func(ctx context.Context, detector, scan string) (secret string, end func(), err error)
 
 // ScanResult says what a scan did.
 type ScanResult struct {
@@ -323,22 +327,31 @@ func (sh *share) examine(ctx context.Context, s *scan, d Detector, before *held)
 // consult sends the plan, and the whole manifest when the detector does not
 // hold what the plan is relative to. It returns the plan that was answered.
 func (s *scan) consult(ctx context.Context, d Detector, rules []*pluginv1.Rule, p plan) (*collector, plan, error) {
+	secret := ""
+	if s.target.Grant != nil {
+		given, end, err := s.target.Grant(ctx, d.Name(), s.result.ID)
+		if err != nil {
+			return nil, p, fmt.Errorf("get a token for the scan: %w", err)
+		}
+		defer end()
+		secret = given
+	}
 	c := s.collector(d, rules)
-	err := exchange(ctx, d, s.start(&p), &p, c)
+	err := exchange(ctx, d, s.start(&p, secret), &p, c)
 	if !p.whole() && err != nil && sdk.FromError(err).Reason == "MANIFEST_UNKNOWN" {
 		p = planFor(nil, s.manifest)
 		c = s.collector(d, rules)
-		err = exchange(ctx, d, s.start(&p), &p, c)
+		err = exchange(ctx, d, s.start(&p, secret), &p, c)
 	}
 	c.finish()
 	return c, p, err
 }
 
-func (s *scan) start(p *plan) *pluginv1.ScanStart {
+func (s *scan) start(p *plan, secret string) *pluginv1.ScanStart {
 	return &pluginv1.ScanStart{
 		ScanId: s.result.ID, Workspace: s.target.Workspace, Root: s.manifest.Root,
 		Revision: s.manifest.Revision, BaseRevision: p.base, Rules: s.target.Rules,
-		MaxFileSize: s.options.MaxFileSize, Token: s.target.Token,
+		MaxFileSize: s.options.MaxFileSize, Token: secret,
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/plugin"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -45,6 +46,8 @@ type Workspaces interface {
 	List(ctx context.Context) ([]*apiv1.WorkspaceStatus, error)
 	// Scan scans now, or joins the scan that is under way.
 	Scan(ctx context.Context, workspace string) (*apiv1.ScanReport, error)
+	// Report takes in what an agent, a detector, found outside of a scan.
+	Report(ctx context.Context, agent, workspace string, found *pluginv1.Finding) (*gap.Gap, error)
 }
 
 // Gaps are what detectors found.
@@ -134,6 +137,7 @@ func (n *Nexus) Authorize(ctx context.Context, permission string) error {
 	case !ok:
 		return n.denied(ctx, permission, Caller{}, sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
 			WithRemedy("call through the host's unix socket"))
+	case c.Method == MethodPlugin && pluginMay[permission]:
 	case !c.System():
 		return n.denied(ctx, permission, c, sdk.Errorf(codes.PermissionDenied, "NOT_THE_OWNER", "%s may not %s: the host belongs to uid:%d", c.Name, permission, os.Geteuid()).
 			WithRemedy("run the command as the user that runs the host, or as root"))

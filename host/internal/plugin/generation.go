@@ -62,6 +62,9 @@ type generation struct {
 	readyAt   time.Time
 	realDir   string // see starter
 	logger    hclog.Logger
+	tls       *tls.Config // of the connection; go-plugin adds the plugin's certificate to it
+	broker    *goplugin.GRPCBroker
+	callback  *callback // nil until configured, and where there is none
 
 	calls    atomic.Int64 // in flight; below zero once retired
 	drained  chan struct{}
@@ -77,6 +80,7 @@ type starter struct {
 	runDir   string // sockets and working directories; short enough for a socket address
 	realDir  string // the same directory by its true path
 	version  string // of the host
+	serve    Callbacks
 }
 
 // start brings a generation up to ready, or leaves nothing behind. phase is
@@ -117,7 +121,7 @@ func (s *starter) start(ctx context.Context, spec *Spec, number int, phase func(
 		return g, err
 	}
 	phase(PhaseConfiguring)
-	if err := g.configure(ctx); err != nil {
+	if err := g.configure(ctx, s.serve); err != nil {
 		return g, err
 	}
 	phase(PhaseHealth)
@@ -137,14 +141,15 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 	}
 	sink := newLogSink(g.logger)
 	g.runner = newRunner(s.launcher, g.spec, bin, sink)
+	g.tls = &tls.Config{
+		Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert,
+		MinVersion: tls.VersionTLS13, ServerName: "localhost",
+	}
 	config := &goplugin.ClientConfig{
 		HandshakeConfig:  sdk.Handshake,
 		Plugins:          goplugin.PluginSet{g.spec.Kind: connPlugin{}},
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
-		TLSConfig: &tls.Config{
-			Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert,
-			MinVersion: tls.VersionTLS13, ServerName: "localhost",
-		},
+		TLSConfig:        g.tls,
 		StartTimeout:     g.spec.StartTimeout,
 		SkipHostEnv:      true,
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: s.runDir},
@@ -183,8 +188,8 @@ func environment(spec *Spec, handshake []string, cert []byte) []string {
 // ctx ends first, the process is killed, and that ends them.
 func (g *generation) connect(ctx context.Context, phase func(Phase)) error {
 	type result struct {
-		conn *grpc.ClientConn
-		err  error
+		dispensed
+		err error
 	}
 	done := make(chan result, 1)
 	var phaseMu sync.Mutex
@@ -206,16 +211,16 @@ func (g *generation) connect(ctx context.Context, phase func(Phase)) error {
 			done <- result{err: err}
 			return
 		}
-		conn, err := protocol.Dispense(g.spec.Kind)
+		got, err := protocol.Dispense(g.spec.Kind)
 		if err != nil {
 			done <- result{err: err}
 			return
 		}
-		done <- result{conn: conn.(*grpc.ClientConn)} //nolint:forcetypeassert // connPlugin returns nothing else
+		done <- result{dispensed: got.(dispensed)} //nolint:forcetypeassert // connPlugin returns nothing else
 	}()
 	select {
 	case r := <-done:
-		g.conn = r.conn
+		g.conn, g.broker = r.conn, r.broker
 		return r.err
 	case <-ctx.Done():
 		phaseMu.Lock()
@@ -225,8 +230,14 @@ func (g *generation) connect(ctx context.Context, phase func(Phase)) error {
 	}
 }
 
-// connPlugin makes go-plugin hand out the connection itself: clients of any
-// kind are made from it.
+// dispensed is the connection itself, from which clients of any kind are made,
+// and what the plugin calls back through.
+type dispensed struct {
+	conn   *grpc.ClientConn
+	broker *goplugin.GRPCBroker
+}
+
+// connPlugin makes go-plugin hand it out.
 type connPlugin struct {
 	goplugin.NetRPCUnsupportedPlugin
 }
@@ -237,8 +248,8 @@ func (connPlugin) GRPCServer(*goplugin.GRPCBroker, *grpc.Server) error {
 }
 
 // GRPCClient implements goplugin.GRPCPlugin.
-func (connPlugin) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
-	return conn, nil
+func (connPlugin) GRPCClient(_ context.Context, broker *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return dispensed{conn, broker}, nil
 }
 
 // describe asks what the plugin is and checks that it is what was configured.
@@ -273,13 +284,17 @@ func (e *ConfigError) Error() string { return e.Err.Error() }
 // Unwrap returns the error that it is.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// configure hands over the configuration.
-func (g *generation) configure(ctx context.Context) error {
+// configure hands over the configuration, and the way back to the host.
+func (g *generation) configure(ctx context.Context, serve Callbacks) error {
 	if err := os.MkdirAll(g.spec.StateDir, 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
+	broker, err := g.openCallback(serve)
+	if err != nil {
+		return err
+	}
 	resp, err := pluginv1.NewPluginClient(g.conn).Configure(ctx, &pluginv1.ConfigureRequest{
-		ConfigJson: g.spec.Config, StateDir: g.spec.StateDir,
+		ConfigJson: g.spec.Config, StateDir: g.spec.StateDir, HostBrokerId: broker,
 	})
 	if err != nil {
 		return fmt.Errorf("configure: %w", err)
@@ -465,6 +480,7 @@ func (g *generation) end(grace time.Duration) {
 
 // cleanUp lets go-plugin end its goroutines and removes the directory.
 func (g *generation) cleanUp() {
+	g.callback.close()
 	if g.connected != nil && !waitClosed(g.connected, killWait) {
 		g.logger.Warn("go-plugin did not give up the start of an ended plugin")
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -93,7 +94,8 @@ func behave(mode string) {
 	sdk.Serve(protocol.Kind, sdk.Plugin[protocol.Protocol]{
 		Name: "test", Version: "1.2.3", Summary: "behaves as it is told", Impl: testProtocol{},
 		Schema: sdk.Schema{{Name: "limit", Type: sdk.Number}},
-		Configure: func(context.Context, *sdk.Config) error {
+		Configure: func(_ context.Context, c *sdk.Config) error {
+			wayBack.Store(c.Host)
 			if mode == "refuse-config" {
 				return &sdk.ConfigError{Attribute: "limit", Summary: "limit must be positive", Detail: "set it to 1 or more"}
 			}
@@ -121,6 +123,9 @@ func flood(w io.Writer, piece []byte) {
 	}
 }
 
+// wayBack is what the plugin was configured with.
+var wayBack atomic.Pointer[sdk.Host]
+
 // testProtocol does what the operation says.
 type testProtocol struct{ protocol.Protocol }
 
@@ -134,6 +139,9 @@ func (testProtocol) Handle(ctx context.Context, call *pluginv1.Call) ([]byte, er
 	switch call.GetOperation() {
 	case "echo":
 		return call.GetPayload(), nil
+	case "call-back":
+		_, err := wayBack.Load().AppendAudit(ctx, &pluginv1.AppendAuditRequest{Action: string(call.GetPayload())})
+		return nil, err
 	case "pid":
 		return fmt.Appendf(nil, "%d", os.Getpid()), nil
 	case "env":

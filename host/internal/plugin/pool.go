@@ -30,6 +30,8 @@ type Options struct {
 	// OnEvent is called for each step of each generation, from several
 	// goroutines; it must not block and must not call the pool. nil is fine.
 	OnEvent func(Event)
+	// Callbacks serves the plugins' requests; nil: they have no way back.
+	Callbacks Callbacks
 	// HealthInterval and HealthTimeout default to 5 s each. Three failures in a
 	// row end a generation: a busy machine must not look like a hung plugin.
 	HealthInterval, HealthTimeout time.Duration
@@ -106,7 +108,7 @@ func New(opt Options) (*Pool, error) {
 	return &Pool{
 		starter: starter{
 			verifier: &verifier{}, launcher: newLauncher(containmentLevels()), logger: opt.Logger,
-			runDir: runDir, realDir: realDir, version: opt.HostVersion,
+			runDir: runDir, realDir: realDir, version: opt.HostVersion, serve: opt.Callbacks,
 		},
 		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir,
 		healthInterval: orDefault(opt.HealthInterval, 5*time.Second),

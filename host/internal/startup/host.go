@@ -46,6 +46,7 @@ type host struct {
 	gaps       *gap.Service
 	tokens     *token.Service
 	workspaces *workspaces
+	server     *api.Server // made before the first plugin starts
 
 	loaded    atomic.Pointer[loaded]
 	verdict   atomic.Pointer[apiv1.ReloadVerdict]
@@ -175,6 +176,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 
 	h.pool, err = plugin.New(plugin.Options{
 		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent,
+		Callbacks: func(l net.Listener, id string) error { return h.server.ServePlugin(l, id) },
 	})
 	if err != nil {
 		return err
@@ -203,7 +205,7 @@ func (h *host) onPluginEvent(e plugin.Event) {
 func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 	scans, endScans := context.WithCancel(context.Background()) // scans outlive the request that began them
 	h.workspaces = &workspaces{
-		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: &h.bus, gaps: h.gaps, onScan: h.opt.OnScan,
+		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: &h.bus, gaps: h.gaps, tokens: h.tokens, onScan: h.opt.OnScan,
 		detectors: func() []gap.Detector { return detectorsOf(h.pool) },
 		changed:   h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
 		dataDir: string(h.dir),
@@ -212,12 +214,12 @@ func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := api.NewServer(&nexus.Nexus{
+	h.server = api.NewServer(&nexus.Nexus{
 		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: h.tokens, Audit: h.audit, Logger: h.logger.Named("nexus"),
 	})
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
-	undo.add(func() error { return h.stopAPI(server, listener) })
+	go func() { done <- h.server.Serve(listener) }()
+	undo.add(func() error { return h.stopAPI(listener) })
 	if remove, err := writePointer(h.opt.ConfigPath, h.dir.socket()); err != nil {
 		h.logger.Warn("commands will not find the host when its configuration is edited or deleted", "error", err)
 	} else {
@@ -227,11 +229,11 @@ func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 	return done, nil
 }
 
-func (h *host) stopAPI(server *api.Server, listener net.Listener) error {
+func (h *host) stopAPI(listener net.Listener) error {
 	ctx, cancel := context.WithTimeout(context.Background(), apiGrace)
 	defer cancel()
 	h.changed.Tell() // watchers see that it stops
-	err := server.Shutdown(ctx)
+	err := h.server.Shutdown(ctx)
 	if closeErr := listener.Close(); closeErr != nil && !errors.Is(closeErr, net.ErrClosed) {
 		err = errors.Join(err, closeErr)
 	}

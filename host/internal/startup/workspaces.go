@@ -18,6 +18,7 @@ import (
 	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/token"
 	"github.com/sop-host/sop/host/internal/workspace"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
@@ -31,6 +32,7 @@ type workspaces struct {
 	store     gap.Store
 	publisher gap.Publisher
 	gaps      *gap.Service
+	tokens    *token.Service
 	detectors func() []gap.Detector
 	onScan    func(*apiv1.WorkspaceStatus)
 	changed   func()
@@ -219,7 +221,7 @@ func (w *workspaces) scan(ctx context.Context, g *governed) (*apiv1.ScanReport, 
 	defer cancel()
 	w.logger.Info("scan started", "workspace", g.config.Name)
 	result, err := g.scanner.Scan(ctx, gap.Target{
-		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(),
+		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(), Grant: w.grantScan(g.config.Name, c.Timeout),
 	})
 	report := api.ScanReport(result, err)
 	if err != nil {
@@ -233,6 +235,21 @@ func (w *workspaces) scan(ctx context.Context, g *governed) (*apiv1.ScanReport, 
 
 // Scan implements nexus.Workspaces.
 func (w *workspaces) Scan(ctx context.Context, name string) (*apiv1.ScanReport, error) {
+	g, err := w.named(name)
+	if err != nil {
+		return nil, err
+	}
+	r := w.begin(w.ctx, g)
+	select {
+	case <-r.done:
+		return r.report, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// named returns the tree of that name.
+func (w *workspaces) named(name string) (*governed, error) {
 	w.mu.Lock()
 	g, ok := w.all[name]
 	names := make([]string, 0, len(w.all))
@@ -245,13 +262,7 @@ func (w *workspaces) Scan(ctx context.Context, name string) (*apiv1.ScanReport, 
 		return nil, sdk.Errorf(codes.NotFound, "WORKSPACE_UNKNOWN", "there is no workspace %q", name).
 			WithRemedy("the configured workspaces are: %s", strings.Join(names, ", "))
 	}
-	r := w.begin(w.ctx, g)
-	select {
-	case <-r.done:
-		return r.report, r.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return g, nil
 }
 
 // List implements nexus.Workspaces.

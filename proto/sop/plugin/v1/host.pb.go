@@ -7,9 +7,9 @@
 package pluginv1
 
 import (
+	_ "github.com/sop-host/sop/proto/sop/api/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -22,150 +22,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type ValidateTokenRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Secret of the token that is in question.
-	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	// What it is to be used for, such as "task.submit".
-	Operation     string `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
-	Resource      string `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ValidateTokenRequest) Reset() {
-	*x = ValidateTokenRequest{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ValidateTokenRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ValidateTokenRequest) ProtoMessage() {}
-
-func (x *ValidateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ValidateTokenRequest.ProtoReflect.Descriptor instead.
-func (*ValidateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *ValidateTokenRequest) GetToken() string {
-	if x != nil {
-		return x.Token
-	}
-	return ""
-}
-
-func (x *ValidateTokenRequest) GetOperation() string {
-	if x != nil {
-		return x.Operation
-	}
-	return ""
-}
-
-func (x *ValidateTokenRequest) GetResource() string {
-	if x != nil {
-		return x.Resource
-	}
-	return ""
-}
-
-type ValidateTokenResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Valid bool                   `protobuf:"varint,1,opt,name=valid,proto3" json:"valid,omitempty"`
-	// Why not; empty unless the caller may know.
-	Reason    string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// Uses left; -1 means without limit.
-	UsesLeft      int64 `protobuf:"varint,4,opt,name=uses_left,json=usesLeft,proto3" json:"uses_left,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ValidateTokenResponse) Reset() {
-	*x = ValidateTokenResponse{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ValidateTokenResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ValidateTokenResponse) ProtoMessage() {}
-
-func (x *ValidateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ValidateTokenResponse.ProtoReflect.Descriptor instead.
-func (*ValidateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *ValidateTokenResponse) GetValid() bool {
-	if x != nil {
-		return x.Valid
-	}
-	return false
-}
-
-func (x *ValidateTokenResponse) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
-func (x *ValidateTokenResponse) GetExpiresAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.ExpiresAt
-	}
-	return nil
-}
-
-func (x *ValidateTokenResponse) GetUsesLeft() int64 {
-	if x != nil {
-		return x.UsesLeft
-	}
-	return 0
-}
-
 type ReportGapRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	Workspace     string                 `protobuf:"bytes,2,opt,name=workspace,proto3" json:"workspace,omitempty"`
-	Finding       *Finding               `protobuf:"bytes,3,opt,name=finding,proto3" json:"finding,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// The token's workspace.
+	Workspace string `protobuf:"bytes,2,opt,name=workspace,proto3" json:"workspace,omitempty"`
+	// Of one of the detector's rules.
+	Finding       *Finding `protobuf:"bytes,3,opt,name=finding,proto3" json:"finding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportGapRequest) Reset() {
 	*x = ReportGapRequest{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[2]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -177,7 +47,7 @@ func (x *ReportGapRequest) String() string {
 func (*ReportGapRequest) ProtoMessage() {}
 
 func (x *ReportGapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[2]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -190,7 +60,7 @@ func (x *ReportGapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportGapRequest.ProtoReflect.Descriptor instead.
 func (*ReportGapRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{2}
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *ReportGapRequest) GetToken() string {
@@ -223,7 +93,7 @@ type ReportGapResponse struct {
 
 func (x *ReportGapResponse) Reset() {
 	*x = ReportGapResponse{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[3]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +105,7 @@ func (x *ReportGapResponse) String() string {
 func (*ReportGapResponse) ProtoMessage() {}
 
 func (x *ReportGapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[3]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +118,7 @@ func (x *ReportGapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportGapResponse.ProtoReflect.Descriptor instead.
 func (*ReportGapResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{3}
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ReportGapResponse) GetGapId() string {
@@ -262,16 +132,18 @@ type RequestMaintenanceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// Name of the subsystem that fails.
-	Subsystem     string   `protobuf:"bytes,2,opt,name=subsystem,proto3" json:"subsystem,omitempty"`
-	Description   string   `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
-	Severity      Severity `protobuf:"varint,4,opt,name=severity,proto3,enum=sop.plugin.v1.Severity" json:"severity,omitempty"`
+	Subsystem   string   `protobuf:"bytes,2,opt,name=subsystem,proto3" json:"subsystem,omitempty"`
+	Description string   `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	Severity    Severity `protobuf:"varint,4,opt,name=severity,proto3,enum=sop.plugin.v1.Severity" json:"severity,omitempty"`
+	// The token's workspace, if it has one.
+	Workspace     string `protobuf:"bytes,5,opt,name=workspace,proto3" json:"workspace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RequestMaintenanceRequest) Reset() {
 	*x = RequestMaintenanceRequest{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[4]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +155,7 @@ func (x *RequestMaintenanceRequest) String() string {
 func (*RequestMaintenanceRequest) ProtoMessage() {}
 
 func (x *RequestMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[4]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +168,7 @@ func (x *RequestMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*RequestMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{4}
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RequestMaintenanceRequest) GetToken() string {
@@ -327,6 +199,13 @@ func (x *RequestMaintenanceRequest) GetSeverity() Severity {
 	return Severity_SEVERITY_UNSPECIFIED
 }
 
+func (x *RequestMaintenanceRequest) GetWorkspace() string {
+	if x != nil {
+		return x.Workspace
+	}
+	return ""
+}
+
 type RequestMaintenanceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TaskId        string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
@@ -336,7 +215,7 @@ type RequestMaintenanceResponse struct {
 
 func (x *RequestMaintenanceResponse) Reset() {
 	*x = RequestMaintenanceResponse{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[5]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +227,7 @@ func (x *RequestMaintenanceResponse) String() string {
 func (*RequestMaintenanceResponse) ProtoMessage() {}
 
 func (x *RequestMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[5]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +240,7 @@ func (x *RequestMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*RequestMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{5}
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RequestMaintenanceResponse) GetTaskId() string {
@@ -372,20 +251,25 @@ func (x *RequestMaintenanceResponse) GetTaskId() string {
 }
 
 type AppendAuditRequest struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Token    string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	Action   string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
-	Resource string                 `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// What was done, such as "snapshot.prune"; recorded as "plugin." and this.
+	Action   string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	Resource string `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
 	// "success", "failure" or "denied".
-	Outcome       string            `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`
-	Attributes    map[string]string `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Outcome    string            `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Attributes map[string]string `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Why, in one sentence; may be empty.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The token's workspace, if it has one.
+	Workspace     string `protobuf:"bytes,7,opt,name=workspace,proto3" json:"workspace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AppendAuditRequest) Reset() {
 	*x = AppendAuditRequest{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[6]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -397,7 +281,7 @@ func (x *AppendAuditRequest) String() string {
 func (*AppendAuditRequest) ProtoMessage() {}
 
 func (x *AppendAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[6]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -410,7 +294,7 @@ func (x *AppendAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendAuditRequest.ProtoReflect.Descriptor instead.
 func (*AppendAuditRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{6}
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AppendAuditRequest) GetToken() string {
@@ -448,16 +332,29 @@ func (x *AppendAuditRequest) GetAttributes() map[string]string {
 	return nil
 }
 
+func (x *AppendAuditRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AppendAuditRequest) GetWorkspace() string {
+	if x != nil {
+		return x.Workspace
+	}
+	return ""
+}
+
 type AppendAuditResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	RecordId      string                 `protobuf:"bytes,1,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AppendAuditResponse) Reset() {
 	*x = AppendAuditResponse{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[7]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -469,7 +366,7 @@ func (x *AppendAuditResponse) String() string {
 func (*AppendAuditResponse) ProtoMessage() {}
 
 func (x *AppendAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[7]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -482,27 +379,22 @@ func (x *AppendAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendAuditResponse.ProtoReflect.Descriptor instead.
 func (*AppendAuditResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *AppendAuditResponse) GetRecordId() string {
-	if x != nil {
-		return x.RecordId
-	}
-	return ""
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{5}
 }
 
 type ReadScaffoldRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The token's workspace, if it has one.
+	Workspace     string `protobuf:"bytes,3,opt,name=workspace,proto3" json:"workspace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadScaffoldRequest) Reset() {
 	*x = ReadScaffoldRequest{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[8]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +406,7 @@ func (x *ReadScaffoldRequest) String() string {
 func (*ReadScaffoldRequest) ProtoMessage() {}
 
 func (x *ReadScaffoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[8]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +419,7 @@ func (x *ReadScaffoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadScaffoldRequest.ProtoReflect.Descriptor instead.
 func (*ReadScaffoldRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReadScaffoldRequest) GetToken() string {
@@ -544,6 +436,13 @@ func (x *ReadScaffoldRequest) GetName() string {
 	return ""
 }
 
+func (x *ReadScaffoldRequest) GetWorkspace() string {
+	if x != nil {
+		return x.Workspace
+	}
+	return ""
+}
+
 type ReadScaffoldResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -555,7 +454,7 @@ type ReadScaffoldResponse struct {
 
 func (x *ReadScaffoldResponse) Reset() {
 	*x = ReadScaffoldResponse{}
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[9]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +466,7 @@ func (x *ReadScaffoldResponse) String() string {
 func (*ReadScaffoldResponse) ProtoMessage() {}
 
 func (x *ReadScaffoldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_host_proto_msgTypes[9]
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +479,7 @@ func (x *ReadScaffoldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadScaffoldResponse.ProtoReflect.Descriptor instead.
 func (*ReadScaffoldResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReadScaffoldResponse) GetName() string {
@@ -608,30 +507,21 @@ var File_sop_plugin_v1_host_proto protoreflect.FileDescriptor
 
 const file_sop_plugin_v1_host_proto_rawDesc = "" +
 	"\n" +
-	"\x18sop/plugin/v1/host.proto\x12\rsop.plugin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csop/plugin/v1/detector.proto\"f\n" +
-	"\x14ValidateTokenRequest\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1c\n" +
-	"\toperation\x18\x02 \x01(\tR\toperation\x12\x1a\n" +
-	"\bresource\x18\x03 \x01(\tR\bresource\"\x9d\x01\n" +
-	"\x15ValidateTokenResponse\x12\x14\n" +
-	"\x05valid\x18\x01 \x01(\bR\x05valid\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\x129\n" +
-	"\n" +
-	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1b\n" +
-	"\tuses_left\x18\x04 \x01(\x03R\busesLeft\"x\n" +
+	"\x18sop/plugin/v1/host.proto\x12\rsop.plugin.v1\x1a\x1bsop/api/v1/permission.proto\x1a\x1csop/plugin/v1/detector.proto\"x\n" +
 	"\x10ReportGapRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1c\n" +
 	"\tworkspace\x18\x02 \x01(\tR\tworkspace\x120\n" +
 	"\afinding\x18\x03 \x01(\v2\x16.sop.plugin.v1.FindingR\afinding\"*\n" +
 	"\x11ReportGapResponse\x12\x15\n" +
-	"\x06gap_id\x18\x01 \x01(\tR\x05gapId\"\xa6\x01\n" +
+	"\x06gap_id\x18\x01 \x01(\tR\x05gapId\"\xc4\x01\n" +
 	"\x19RequestMaintenanceRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1c\n" +
 	"\tsubsystem\x18\x02 \x01(\tR\tsubsystem\x12 \n" +
 	"\vdescription\x18\x03 \x01(\tR\vdescription\x123\n" +
-	"\bseverity\x18\x04 \x01(\x0e2\x17.sop.plugin.v1.SeverityR\bseverity\"5\n" +
+	"\bseverity\x18\x04 \x01(\x0e2\x17.sop.plugin.v1.SeverityR\bseverity\x12\x1c\n" +
+	"\tworkspace\x18\x05 \x01(\tR\tworkspace\"5\n" +
 	"\x1aRequestMaintenanceResponse\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\tR\x06taskId\"\x8a\x02\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\"\xc0\x02\n" +
 	"\x12AppendAuditRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x1a\n" +
@@ -639,25 +529,27 @@ const file_sop_plugin_v1_host_proto_rawDesc = "" +
 	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x12Q\n" +
 	"\n" +
 	"attributes\x18\x05 \x03(\v21.sop.plugin.v1.AppendAuditRequest.AttributesEntryR\n" +
-	"attributes\x1a=\n" +
+	"attributes\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1c\n" +
+	"\tworkspace\x18\a \x01(\tR\tworkspace\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"2\n" +
-	"\x13AppendAuditResponse\x12\x1b\n" +
-	"\trecord_id\x18\x01 \x01(\tR\brecordId\"?\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x15\n" +
+	"\x13AppendAuditResponse\"]\n" +
 	"\x13ReadScaffoldRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"^\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
+	"\tworkspace\x18\x03 \x01(\tR\tworkspace\"^\n" +
 	"\x14ReadScaffoldResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
-	"\acontent\x18\x03 \x01(\fR\acontent2\xcc\x03\n" +
-	"\x04Host\x12Z\n" +
-	"\rValidateToken\x12#.sop.plugin.v1.ValidateTokenRequest\x1a$.sop.plugin.v1.ValidateTokenResponse\x12N\n" +
-	"\tReportGap\x12\x1f.sop.plugin.v1.ReportGapRequest\x1a .sop.plugin.v1.ReportGapResponse\x12i\n" +
-	"\x12RequestMaintenance\x12(.sop.plugin.v1.RequestMaintenanceRequest\x1a).sop.plugin.v1.RequestMaintenanceResponse\x12T\n" +
-	"\vAppendAudit\x12!.sop.plugin.v1.AppendAuditRequest\x1a\".sop.plugin.v1.AppendAuditResponse\x12W\n" +
-	"\fReadScaffold\x12\".sop.plugin.v1.ReadScaffoldRequest\x1a#.sop.plugin.v1.ReadScaffoldResponseB6Z4github.com/sop-host/sop/proto/sop/plugin/v1;pluginv1b\x06proto3"
+	"\acontent\x18\x03 \x01(\fR\acontent2\xbb\x03\n" +
+	"\x04Host\x12^\n" +
+	"\tReportGap\x12\x1f.sop.plugin.v1.ReportGapRequest\x1a .sop.plugin.v1.ReportGapResponse\"\x0e\xa2\xbb\x18\n" +
+	"gap.report\x12\x7f\n" +
+	"\x12RequestMaintenance\x12(.sop.plugin.v1.RequestMaintenanceRequest\x1a).sop.plugin.v1.RequestMaintenanceResponse\"\x14\xa2\xbb\x18\x10maintenance.file\x12f\n" +
+	"\vAppendAudit\x12!.sop.plugin.v1.AppendAuditRequest\x1a\".sop.plugin.v1.AppendAuditResponse\"\x10\xa2\xbb\x18\faudit.append\x12j\n" +
+	"\fReadScaffold\x12\".sop.plugin.v1.ReadScaffoldRequest\x1a#.sop.plugin.v1.ReadScaffoldResponse\"\x11\xa2\xbb\x18\rscaffold.readB6Z4github.com/sop-host/sop/proto/sop/plugin/v1;pluginv1b\x06proto3"
 
 var (
 	file_sop_plugin_v1_host_proto_rawDescOnce sync.Once
@@ -671,43 +563,37 @@ func file_sop_plugin_v1_host_proto_rawDescGZIP() []byte {
 	return file_sop_plugin_v1_host_proto_rawDescData
 }
 
-var file_sop_plugin_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_sop_plugin_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_sop_plugin_v1_host_proto_goTypes = []any{
-	(*ValidateTokenRequest)(nil),       // 0: sop.plugin.v1.ValidateTokenRequest
-	(*ValidateTokenResponse)(nil),      // 1: sop.plugin.v1.ValidateTokenResponse
-	(*ReportGapRequest)(nil),           // 2: sop.plugin.v1.ReportGapRequest
-	(*ReportGapResponse)(nil),          // 3: sop.plugin.v1.ReportGapResponse
-	(*RequestMaintenanceRequest)(nil),  // 4: sop.plugin.v1.RequestMaintenanceRequest
-	(*RequestMaintenanceResponse)(nil), // 5: sop.plugin.v1.RequestMaintenanceResponse
-	(*AppendAuditRequest)(nil),         // 6: sop.plugin.v1.AppendAuditRequest
-	(*AppendAuditResponse)(nil),        // 7: sop.plugin.v1.AppendAuditResponse
-	(*ReadScaffoldRequest)(nil),        // 8: sop.plugin.v1.ReadScaffoldRequest
-	(*ReadScaffoldResponse)(nil),       // 9: sop.plugin.v1.ReadScaffoldResponse
-	nil,                                // 10: sop.plugin.v1.AppendAuditRequest.AttributesEntry
-	(*timestamppb.Timestamp)(nil),      // 11: google.protobuf.Timestamp
-	(*Finding)(nil),                    // 12: sop.plugin.v1.Finding
-	(Severity)(0),                      // 13: sop.plugin.v1.Severity
+	(*ReportGapRequest)(nil),           // 0: sop.plugin.v1.ReportGapRequest
+	(*ReportGapResponse)(nil),          // 1: sop.plugin.v1.ReportGapResponse
+	(*RequestMaintenanceRequest)(nil),  // 2: sop.plugin.v1.RequestMaintenanceRequest
+	(*RequestMaintenanceResponse)(nil), // 3: sop.plugin.v1.RequestMaintenanceResponse
+	(*AppendAuditRequest)(nil),         // 4: sop.plugin.v1.AppendAuditRequest
+	(*AppendAuditResponse)(nil),        // 5: sop.plugin.v1.AppendAuditResponse
+	(*ReadScaffoldRequest)(nil),        // 6: sop.plugin.v1.ReadScaffoldRequest
+	(*ReadScaffoldResponse)(nil),       // 7: sop.plugin.v1.ReadScaffoldResponse
+	nil,                                // 8: sop.plugin.v1.AppendAuditRequest.AttributesEntry
+	(*Finding)(nil),                    // 9: sop.plugin.v1.Finding
+	(Severity)(0),                      // 10: sop.plugin.v1.Severity
 }
 var file_sop_plugin_v1_host_proto_depIdxs = []int32{
-	11, // 0: sop.plugin.v1.ValidateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	12, // 1: sop.plugin.v1.ReportGapRequest.finding:type_name -> sop.plugin.v1.Finding
-	13, // 2: sop.plugin.v1.RequestMaintenanceRequest.severity:type_name -> sop.plugin.v1.Severity
-	10, // 3: sop.plugin.v1.AppendAuditRequest.attributes:type_name -> sop.plugin.v1.AppendAuditRequest.AttributesEntry
-	0,  // 4: sop.plugin.v1.Host.ValidateToken:input_type -> sop.plugin.v1.ValidateTokenRequest
-	2,  // 5: sop.plugin.v1.Host.ReportGap:input_type -> sop.plugin.v1.ReportGapRequest
-	4,  // 6: sop.plugin.v1.Host.RequestMaintenance:input_type -> sop.plugin.v1.RequestMaintenanceRequest
-	6,  // 7: sop.plugin.v1.Host.AppendAudit:input_type -> sop.plugin.v1.AppendAuditRequest
-	8,  // 8: sop.plugin.v1.Host.ReadScaffold:input_type -> sop.plugin.v1.ReadScaffoldRequest
-	1,  // 9: sop.plugin.v1.Host.ValidateToken:output_type -> sop.plugin.v1.ValidateTokenResponse
-	3,  // 10: sop.plugin.v1.Host.ReportGap:output_type -> sop.plugin.v1.ReportGapResponse
-	5,  // 11: sop.plugin.v1.Host.RequestMaintenance:output_type -> sop.plugin.v1.RequestMaintenanceResponse
-	7,  // 12: sop.plugin.v1.Host.AppendAudit:output_type -> sop.plugin.v1.AppendAuditResponse
-	9,  // 13: sop.plugin.v1.Host.ReadScaffold:output_type -> sop.plugin.v1.ReadScaffoldResponse
-	9,  // [9:14] is the sub-list for method output_type
-	4,  // [4:9] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	9,  // 0: sop.plugin.v1.ReportGapRequest.finding:type_name -> sop.plugin.v1.Finding
+	10, // 1: sop.plugin.v1.RequestMaintenanceRequest.severity:type_name -> sop.plugin.v1.Severity
+	8,  // 2: sop.plugin.v1.AppendAuditRequest.attributes:type_name -> sop.plugin.v1.AppendAuditRequest.AttributesEntry
+	0,  // 3: sop.plugin.v1.Host.ReportGap:input_type -> sop.plugin.v1.ReportGapRequest
+	2,  // 4: sop.plugin.v1.Host.RequestMaintenance:input_type -> sop.plugin.v1.RequestMaintenanceRequest
+	4,  // 5: sop.plugin.v1.Host.AppendAudit:input_type -> sop.plugin.v1.AppendAuditRequest
+	6,  // 6: sop.plugin.v1.Host.ReadScaffold:input_type -> sop.plugin.v1.ReadScaffoldRequest
+	1,  // 7: sop.plugin.v1.Host.ReportGap:output_type -> sop.plugin.v1.ReportGapResponse
+	3,  // 8: sop.plugin.v1.Host.RequestMaintenance:output_type -> sop.plugin.v1.RequestMaintenanceResponse
+	5,  // 9: sop.plugin.v1.Host.AppendAudit:output_type -> sop.plugin.v1.AppendAuditResponse
+	7,  // 10: sop.plugin.v1.Host.ReadScaffold:output_type -> sop.plugin.v1.ReadScaffoldResponse
+	7,  // [7:11] is the sub-list for method output_type
+	3,  // [3:7] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_sop_plugin_v1_host_proto_init() }
@@ -722,7 +608,7 @@ func file_sop_plugin_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_plugin_v1_host_proto_rawDesc), len(file_sop_plugin_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,6 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Host_ValidateToken_FullMethodName      = "/sop.plugin.v1.Host/ValidateToken"
 	Host_ReportGap_FullMethodName          = "/sop.plugin.v1.Host/ReportGap"
 	Host_RequestMaintenance_FullMethodName = "/sop.plugin.v1.Host/RequestMaintenance"
 	Host_AppendAudit_FullMethodName        = "/sop.plugin.v1.Host/AppendAudit"
@@ -30,17 +29,17 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Host is what a plugin may ask of the host while it serves a call. Every
-// request carries the token of the call that the plugin is serving; a plugin
-// has no authority of its own.
+// Host is what a plugin may ask of the host, beside sop.api.v1.Token, which the
+// host serves on the same connection. Every request carries the secret of the
+// token of the call that the plugin is serving, issued to the plugin, for the
+// operation that the permission names: a plugin has no authority of its own.
+// Each answered request takes one use of it.
 type HostClient interface {
-	// ValidateToken says whether a token is good for an operation, without using it.
-	ValidateToken(ctx context.Context, in *ValidateTokenRequest, opts ...grpc.CallOption) (*ValidateTokenResponse, error)
 	// ReportGap hands over a finding outside of a scan.
 	ReportGap(ctx context.Context, in *ReportGapRequest, opts ...grpc.CallOption) (*ReportGapResponse, error)
 	// RequestMaintenance asks for a task that repairs a failing subsystem.
 	RequestMaintenance(ctx context.Context, in *RequestMaintenanceRequest, opts ...grpc.CallOption) (*RequestMaintenanceResponse, error)
-	// AppendAudit adds a record to the audit trail.
+	// AppendAudit adds a record to the audit trail, in the plugin's name.
 	AppendAudit(ctx context.Context, in *AppendAuditRequest, opts ...grpc.CallOption) (*AppendAuditResponse, error)
 	// ReadScaffold returns a scaffold by name.
 	ReadScaffold(ctx context.Context, in *ReadScaffoldRequest, opts ...grpc.CallOption) (*ReadScaffoldResponse, error)
@@ -52,16 +51,6 @@ type hostClient struct {
 
 func NewHostClient(cc grpc.ClientConnInterface) HostClient {
 	return &hostClient{cc}
-}
-
-func (c *hostClient) ValidateToken(ctx context.Context, in *ValidateTokenRequest, opts ...grpc.CallOption) (*ValidateTokenResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ValidateTokenResponse)
-	err := c.cc.Invoke(ctx, Host_ValidateToken_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
 }
 
 func (c *hostClient) ReportGap(ctx context.Context, in *ReportGapRequest, opts ...grpc.CallOption) (*ReportGapResponse, error) {
@@ -108,17 +97,17 @@ func (c *hostClient) ReadScaffold(ctx context.Context, in *ReadScaffoldRequest, 
 // All implementations must embed UnimplementedHostServer
 // for forward compatibility.
 //
-// Host is what a plugin may ask of the host while it serves a call. Every
-// request carries the token of the call that the plugin is serving; a plugin
-// has no authority of its own.
+// Host is what a plugin may ask of the host, beside sop.api.v1.Token, which the
+// host serves on the same connection. Every request carries the secret of the
+// token of the call that the plugin is serving, issued to the plugin, for the
+// operation that the permission names: a plugin has no authority of its own.
+// Each answered request takes one use of it.
 type HostServer interface {
-	// ValidateToken says whether a token is good for an operation, without using it.
-	ValidateToken(context.Context, *ValidateTokenRequest) (*ValidateTokenResponse, error)
 	// ReportGap hands over a finding outside of a scan.
 	ReportGap(context.Context, *ReportGapRequest) (*ReportGapResponse, error)
 	// RequestMaintenance asks for a task that repairs a failing subsystem.
 	RequestMaintenance(context.Context, *RequestMaintenanceRequest) (*RequestMaintenanceResponse, error)
-	// AppendAudit adds a record to the audit trail.
+	// AppendAudit adds a record to the audit trail, in the plugin's name.
 	AppendAudit(context.Context, *AppendAuditRequest) (*AppendAuditResponse, error)
 	// ReadScaffold returns a scaffold by name.
 	ReadScaffold(context.Context, *ReadScaffoldRequest) (*ReadScaffoldResponse, error)
@@ -132,9 +121,6 @@ type HostServer interface {
 // pointer dereference when methods are called.
 type UnimplementedHostServer struct{}
 
-func (UnimplementedHostServer) ValidateToken(context.Context, *ValidateTokenRequest) (*ValidateTokenResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method ValidateToken not implemented")
-}
 func (UnimplementedHostServer) ReportGap(context.Context, *ReportGapRequest) (*ReportGapResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportGap not implemented")
 }
@@ -166,24 +152,6 @@ func RegisterHostServer(s grpc.ServiceRegistrar, srv HostServer) {
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&Host_ServiceDesc, srv)
-}
-
-func _Host_ValidateToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ValidateTokenRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(HostServer).ValidateToken(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Host_ValidateToken_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(HostServer).ValidateToken(ctx, req.(*ValidateTokenRequest))
-	}
-	return interceptor(ctx, in, info, handler)
 }
 
 func _Host_ReportGap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -265,10 +233,6 @@ var Host_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "sop.plugin.v1.Host",
 	HandlerType: (*HostServer)(nil),
 	Methods: []grpc.MethodDesc{
-		{
-			MethodName: "ValidateToken",
-			Handler:    _Host_ValidateToken_Handler,
-		},
 		{
 			MethodName: "ReportGap",
 			Handler:    _Host_ReportGap_Handler,

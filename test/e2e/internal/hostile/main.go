@@ -40,6 +40,7 @@ func main() {
 }
 
 func configure(_ context.Context, c *sdk.Config) error {
+	caller.Store(c.Host)
 	var settings struct {
 		Limit int `json:"limit"`
 	}

@@ -53,7 +53,12 @@ func (server) Scan(s stream) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := misbehave(s, strings.TrimSpace(string(mode))); err != nil {
+	if what, calls := strings.CutPrefix(strings.TrimSpace(string(mode)), "call:"); calls {
+		err = callBack(s, start, what)
+	} else {
+		err = misbehave(s, strings.TrimSpace(string(mode)))
+	}
+	if err != nil {
 		return err
 	}
 	return examine(s, start.GetRoot())

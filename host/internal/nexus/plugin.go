@@ -1,0 +1,45 @@
+package nexus
+
+import (
+	"context"
+
+	"github.com/sop-host/sop/host/internal/token"
+)
+
+// MethodPlugin is proof by the mutual TLS under which the host started a
+// plugin.
+const MethodPlugin Method = "plugin"
+
+// GroupPlugins is the group of all plugins.
+const GroupPlugins = "plugins"
+
+// PluginName is what a plugin is called as an agent; id is "detector.docs".
+func PluginName(id string) string { return "plugin:" + id }
+
+// PluginCaller is a plugin that asks something of the host. It is an exterior
+// agent, whoever wrote it: what it may do, it may by policy and token.
+func PluginCaller(id string) Caller {
+	return Caller{Name: PluginName(id), Trust: Exterior, Method: MethodPlugin, Groups: []string{GroupPlugins}}
+}
+
+// ProtocolSOP is the protocol of what the host does itself, in tokens.
+const ProtocolSOP = "sop"
+
+// UnderToken takes a use of the token that a plugin presents for what
+// permission names, in a workspace unless that is empty, and returns the
+// accessor.
+func (n *Nexus) UnderToken(ctx context.Context, secret, permission, workspace string) (accessor string, err error) {
+	c, _ := CallerFrom(ctx)
+	use, err := n.Tokens.Consume(ctx, secret, token.Request{
+		Requester: c.Name, Protocol: ProtocolSOP, Operation: permission, Workspace: workspace, Source: c.Name,
+	})
+	if err != nil {
+		return "", n.TokenRefused(ctx, permission, secret, err)
+	}
+	return use.Accessor, nil
+}
+
+var pluginMay = map[string]bool{
+	"gap.report": true, "audit.append": true, "maintenance.file": true, "scaffold.read": true,
+	"token.validate": true, "token.consume": true, "token.delegate": true,
+}
