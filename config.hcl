@@ -32,3 +32,20 @@ plugin "detector" "code" {
     complexity_limit = 15
   }
 }
+
+# This machine, compared with what is expected of it: docs/detectors.md names all
+# that can be.
+plugin "detector" "infra" {
+  command = "${path.plugins}/detector-infra"
+
+  config {
+    workspace = "main"
+
+    disk "/" {
+      max_used = 97
+    }
+    memory {
+      max_used = 98
+    }
+  }
+}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 )
@@ -20,7 +22,30 @@ const (
 
 // Schema describes the `config { }` block that a plugin accepts. The zero value
 // accepts an empty block only.
-type Schema []Attribute
+type Schema struct {
+	Attributes []Attribute
+	Blocks     []Block
+}
+
+// Nesting says how often a block may stand and how it decodes.
+type Nesting = pluginv1.ConfigBlock_Nesting
+
+// The nestings.
+const (
+	// Single is at most one block; an object, or absent.
+	Single = pluginv1.ConfigBlock_NESTING_SINGLE
+	// List is any number of blocks; an array of objects.
+	List = pluginv1.ConfigBlock_NESTING_LIST
+	// Labelled is any number of blocks with one label each; an object by label.
+	Labelled = pluginv1.ConfigBlock_NESTING_MAP
+)
+
+// Block is a block nested in another.
+type Block struct {
+	Name    string
+	Nesting Nesting
+	Schema  Schema
+}
 
 // Attribute is one `name = value` of the block.
 type Attribute struct {
@@ -40,7 +65,7 @@ type Attribute struct {
 // proto converts s; it fails when a default cannot be marshalled.
 func (s Schema) proto() (*pluginv1.ConfigSchema, error) {
 	out := &pluginv1.ConfigSchema{}
-	for _, a := range s {
+	for _, a := range s.Attributes {
 		pa := &pluginv1.ConfigAttribute{
 			Name: a.Name, Type: a.Type, Description: a.Description,
 			Required: a.Required, Sensitive: a.Sensitive,
@@ -54,6 +79,13 @@ func (s Schema) proto() (*pluginv1.ConfigSchema, error) {
 		}
 		out.Attributes = append(out.Attributes, pa)
 	}
+	for _, b := range s.Blocks {
+		nested, err := b.Schema.proto()
+		if err != nil {
+			return nil, fmt.Errorf("config block %q: %w", b.Name, err)
+		}
+		out.Blocks = append(out.Blocks, &pluginv1.ConfigBlock{Name: b.Name, Nesting: b.Nesting, Schema: nested})
+	}
 	return out, nil
 }
 
@@ -65,6 +97,12 @@ type Config struct {
 	StateDir string
 	// Host takes the plugin's requests; its methods fail where it is nil.
 	Host *Host
+}
+
+// NewConfig returns a configuration as the host hands it over, for the tests of
+// a plugin: block is a JSON object.
+func NewConfig(block []byte, stateDir string) *Config {
+	return &Config{json: block, StateDir: stateDir}
 }
 
 // Decode unmarshals the block into dst, a pointer to a struct with json tags
@@ -82,6 +120,8 @@ func (c *Config) Decode(dst any) error {
 // ConfigError is a finding about one attribute. The host shows it with file,
 // line and caret. Return several with [errors.Join].
 type ConfigError struct {
+	// Block and Label name the nested block it is about; empty means none.
+	Block, Label string
 	// Attribute is the name it is about; empty means the whole block.
 	Attribute string
 	// Summary says what is wrong.
@@ -92,10 +132,26 @@ type ConfigError struct {
 
 // Error returns the summary with the attribute's name.
 func (e *ConfigError) Error() string {
-	if e.Attribute == "" {
+	where := strings.Join(slices.DeleteFunc([]string{e.Block, e.Label, e.Attribute}, func(s string) bool { return s == "" }), ".")
+	if where == "" {
 		return e.Summary
 	}
-	return e.Attribute + ": " + e.Summary
+	return where + ": " + e.Summary
+}
+
+// path is where the error is.
+func (e *ConfigError) path() []*pluginv1.PathStep {
+	var steps []*pluginv1.PathStep
+	if e.Block != "" {
+		steps = append(steps, &pluginv1.PathStep{Step: &pluginv1.PathStep_Name{Name: e.Block}})
+	}
+	if e.Label != "" {
+		steps = append(steps, &pluginv1.PathStep{Step: &pluginv1.PathStep_Key{Key: e.Label}})
+	}
+	if e.Attribute != "" {
+		steps = append(steps, &pluginv1.PathStep{Step: &pluginv1.PathStep_Name{Name: e.Attribute}})
+	}
+	return steps
 }
 
 // configDiagnostics turns what Configure returned into diagnostics.
@@ -112,10 +168,7 @@ func configDiagnostics(err error) []*pluginv1.ConfigDiagnostic {
 	}
 	d := &pluginv1.ConfigDiagnostic{Level: pluginv1.ConfigDiagnostic_LEVEL_ERROR, Summary: err.Error()}
 	if ce, ok := err.(*ConfigError); ok { //nolint:errorlint // a wrapped ConfigError says more with its wrapping
-		d.Summary, d.Detail = ce.Summary, ce.Detail
-		if ce.Attribute != "" {
-			d.Path = []*pluginv1.PathStep{{Step: &pluginv1.PathStep_Name{Name: ce.Attribute}}}
-		}
+		d.Summary, d.Detail, d.Path = ce.Summary, ce.Detail, ce.path()
 	}
 	return []*pluginv1.ConfigDiagnostic{d}
 }

@@ -81,12 +81,21 @@ func TestConfigDiagnostics(t *testing.T) {
 }
 
 func TestSchema(t *testing.T) {
-	s, err := Schema{{Name: "words", Type: StringList, Default: []string{"a"}}, {Name: "n", Type: Number, Required: true}}.proto()
+	s, err := Schema{
+		Attributes: []Attribute{{Name: "words", Type: StringList, Default: []string{"a"}}, {Name: "n", Type: Number, Required: true}},
+		Blocks:     []Block{{Name: "disk", Nesting: Labelled, Schema: Schema{Attributes: []Attribute{{Name: "max", Type: Number}}}}},
+	}.proto()
 	if err != nil || s.GetAttributes()[0].GetDefaultJson() != `["a"]` || s.GetAttributes()[1].GetDefaultJson() != "" || !s.GetAttributes()[1].GetRequired() {
 		t.Errorf("got %v, %v", s, err)
 	}
-	if _, err := (Schema{{Name: "bad", Default: make(chan int)}}).proto(); err == nil {
-		t.Error("a default that is no JSON was accepted")
+	if b := s.GetBlocks()[0]; b.GetName() != "disk" || b.GetNesting() != Labelled || b.GetSchema().GetAttributes()[0].GetName() != "max" {
+		t.Errorf("got %v", b)
+	}
+	bad := Schema{Attributes: []Attribute{{Name: "bad", Default: make(chan int)}}}
+	for _, s := range []Schema{bad, {Blocks: []Block{{Name: "nested", Schema: bad}}}} {
+		if _, err := s.proto(); err == nil {
+			t.Error("a default that is no JSON was accepted")
+		}
 	}
 }
 

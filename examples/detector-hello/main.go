@@ -21,10 +21,10 @@ func main() {
 		Name:    "hello",
 		Version: "1.0.0",
 		Summary: "Finds text files that do not greet the reader.",
-		Schema: sdk.Schema{{
+		Schema: sdk.Schema{Attributes: []sdk.Attribute{{
 			Name: "greeting", Type: sdk.String, Default: "hello",
 			Description: "What a text file has to contain.",
-		}},
+		}}},
 		Configure: h.configure,
 		Impl:      h,
 	})

@@ -10,7 +10,7 @@ import (
 )
 
 // schema of the plugin's `config { }` block.
-var schema = sdk.Schema{
+var schema = sdk.Schema{Attributes: []sdk.Attribute{
 	{
 		Name: "complexity_limit", Type: sdk.Number, Default: defaultLimit,
 		Description: "Cyclomatic complexity that a function may have; above it there is a gap.",
@@ -23,7 +23,7 @@ var schema = sdk.Schema{
 		Name: "tests", Type: sdk.Bool, Default: false,
 		Description: "Also look for stubs and complex functions in tests.",
 	},
-}
+}}
 
 const defaultLimit = 15
 

@@ -9,7 +9,7 @@ import (
 )
 
 // schema of the plugin's `config { }` block.
-var schema = sdk.Schema{
+var schema = sdk.Schema{Attributes: []sdk.Attribute{
 	{
 		Name: "exported_exclude", Type: sdk.StringList,
 		Description: "Go files in which exported symbols need no comment, as path patterns relative to the workspace; ** stands for any number of directories.",
@@ -26,7 +26,7 @@ var schema = sdk.Schema{
 		Name: "markdown_exclude", Type: sdk.StringList,
 		Description: "Markdown files whose links are not judged, as path patterns relative to the workspace.",
 	},
-}
+}}
 
 // settings is the decoded block.
 type settings struct {

@@ -29,6 +29,10 @@ type Detector interface {
 	Scan(ctx context.Context, s *Scan) error
 }
 
+// Volatile is the capability of a detector whose findings depend on more than
+// the files of the workspace: it is scanned although none has changed.
+const Volatile = "volatile"
+
 // Kind is the detector kind.
 var Kind = sdk.Kind[Detector, pluginv1.DetectorClient]{
 	Name:      "detector",

@@ -81,6 +81,7 @@ type fake struct {
 	name, version, generation string
 	rules                     []*pluginv1.Rule
 	rulesErr                  error
+	volatile                  bool
 	answer                    func(f *fake, p *pipe) error
 
 	mu       sync.Mutex
@@ -92,6 +93,7 @@ type fake struct {
 func (f *fake) Name() string       { return f.name }
 func (f *fake) Version() string    { return f.version }
 func (f *fake) Generation() string { return f.generation }
+func (f *fake) Volatile() bool     { return f.volatile }
 
 func (f *fake) Rules(context.Context) ([]*pluginv1.Rule, error) { return f.rules, f.rulesErr }
 

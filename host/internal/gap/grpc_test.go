@@ -48,6 +48,7 @@ type remote struct {
 func (r *remote) Name() string       { return "remote" }
 func (r *remote) Version() string    { return "1" }
 func (r *remote) Generation() string { return r.generation }
+func (r *remote) Volatile() bool     { return false }
 
 func (r *remote) Rules(ctx context.Context) ([]*pluginv1.Rule, error) {
 	answer, err := r.client.ListRules(ctx, &pluginv1.ListRulesRequest{})

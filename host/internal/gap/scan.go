@@ -23,6 +23,9 @@ type Detector interface {
 	// Generation changes when another process, or the same one with another
 	// configuration, serves it: whatever was held is then unknown.
 	Generation() string
+	// Volatile says that what it finds depends on more than the files, so that
+	// it is asked although none has changed.
+	Volatile() bool
 	Rules(ctx context.Context) ([]*pluginv1.Rule, error)
 	// Scan opens the stream; it ends when ctx is done.
 	Scan(ctx context.Context) (Stream, error)
@@ -298,7 +301,7 @@ func (sh *share) examine(ctx context.Context, s *scan, d Detector, before *held)
 		before = nil
 	}
 	p := planFor(before, s.manifest)
-	if p.nothing() {
+	if p.nothing() && !d.Volatile() {
 		return before, nil
 	}
 	sh.result.Asked = true

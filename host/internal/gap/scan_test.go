@@ -340,3 +340,16 @@ func TestGapJSON(t *testing.T) {
 		t.Errorf("read back: %+v, %v", back, err)
 	}
 }
+
+// A detector that looks at more than the files is asked although none has
+// changed.
+func TestVolatileDetector(t *testing.T) {
+	w := newWorld(map[string]string{"a.go": body})
+	r, d := newRig(t, w, gap.ScanOptions{}), todos(w)
+	d.volatile = true
+	r.want(r.scan(d), 2, 0, 0, 0)
+	r.want(r.scan(d), 0, 0, 0, 2)
+	if len(d.starts) != 2 || d.starts[1].GetBaseRevision() == "" || len(d.sent) != 0 {
+		t.Errorf("asked %d times, %v sent", len(d.starts), d.sent)
+	}
+}

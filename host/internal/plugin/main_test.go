@@ -93,7 +93,7 @@ func behave(mode string) {
 	}
 	sdk.Serve(protocol.Kind, sdk.Plugin[protocol.Protocol]{
 		Name: "test", Version: "1.2.3", Summary: "behaves as it is told", Impl: testProtocol{},
-		Schema: sdk.Schema{{Name: "limit", Type: sdk.Number}},
+		Schema: sdk.Schema{Attributes: []sdk.Attribute{{Name: "limit", Type: sdk.Number}}},
 		Configure: func(_ context.Context, c *sdk.Config) error {
 			wayBack.Store(c.Host)
 			if mode == "refuse-config" {

@@ -16,7 +16,9 @@ type Status struct {
 	Hash           string
 	// Version and Summary as the last described generation gave them.
 	Version, Summary string
-	State            State
+	// Capabilities are the optional abilities that it named.
+	Capabilities []string
+	State        State
 	// Since is when it entered the state.
 	Since time.Time
 	// Generation and PID of the process in service; PID is 0 when none is.
@@ -59,7 +61,7 @@ func (u *unit) status() Status {
 	spec := u.spec.Load()
 	s := Status{
 		ID: u.id, Kind: spec.Kind, Name: spec.Name, Command: spec.Command, Hash: spec.Hash,
-		Version: u.described.version, Summary: u.described.summary, Generation: u.described.number,
+		Version: u.described.version, Summary: u.described.summary, Capabilities: u.described.capabilities, Generation: u.described.number,
 		State: u.state, Since: u.since, Restarts: u.restarts,
 		LastError: u.lastErr, LastErrorAt: u.lastErrAt, RetryAt: u.retryAt,
 		Calls: u.meter.calls.Load(), Failures: u.meter.failures.Load(), Busy: time.Duration(u.meter.busy.Load()),

@@ -52,9 +52,10 @@ type unit struct {
 
 // description is what the last described generation said of itself.
 type description struct {
-	version string
-	summary string
-	number  int
+	version      string
+	summary      string
+	number       int
+	capabilities []string
 }
 
 func newUnit(p *Pool, spec *Spec) *unit {
@@ -204,7 +205,7 @@ func (u *unit) attempt() {
 // serveLocked puts g in service. u.mu is held.
 func (u *unit) serveLocked(g *generation) {
 	u.current.Store(g)
-	u.described = description{version: g.described.GetVersion(), summary: g.described.GetSummary(), number: g.number}
+	u.described = description{version: g.described.GetVersion(), summary: g.described.GetSummary(), capabilities: g.described.GetCapabilities(), number: g.number}
 	u.retryAt = time.Time{}
 	u.setLocked(StateReady)
 	u.pool.background.Go(func() { u.watchHealth(g) })

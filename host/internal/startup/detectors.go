@@ -2,6 +2,7 @@ package startup
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/sop-host/sop/host/internal/gap"
@@ -17,7 +18,8 @@ func detectorsOf(pool *plugin.Pool) []gap.Detector {
 	for _, s := range pool.Status() {
 		if s.Kind == detector.Kind.Name {
 			all = append(all, &pooledDetector{
-				pool: pool, id: s.ID, name: s.Name, version: s.Version, client: detector.Kind.NewClient(pool.Conn(s.ID)),
+				pool: pool, id: s.ID, name: s.Name, version: s.Version,
+				volatile: slices.Contains(s.Capabilities, detector.Volatile), client: detector.Kind.NewClient(pool.Conn(s.ID)),
 			})
 		}
 	}
@@ -28,6 +30,7 @@ func detectorsOf(pool *plugin.Pool) []gap.Detector {
 type pooledDetector struct {
 	pool              *plugin.Pool
 	id, name, version string
+	volatile          bool
 	client            pluginv1.DetectorClient
 }
 
@@ -36,6 +39,9 @@ func (d *pooledDetector) Name() string { return d.name }
 
 // Version implements [gap.Detector].
 func (d *pooledDetector) Version() string { return d.version }
+
+// Volatile implements [gap.Detector].
+func (d *pooledDetector) Volatile() bool { return d.volatile }
 
 // Generation implements [gap.Detector].
 func (d *pooledDetector) Generation() string {

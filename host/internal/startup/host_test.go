@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(detectorEnv) != "" {
 		sdk.Serve(detector.Kind, sdk.Plugin[detector.Detector]{
 			Name: "words", Version: "1.0.0", Impl: words{},
-			Schema: sdk.Schema{{Name: "word", Type: sdk.String, Default: "bad"}},
+			Schema: sdk.Schema{Attributes: []sdk.Attribute{{Name: "word", Type: sdk.String, Default: "bad"}}},
 			Configure: func(_ context.Context, c *sdk.Config) error {
 				var s struct {
 					Word string `json:"word"`

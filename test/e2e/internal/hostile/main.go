@@ -28,10 +28,10 @@ func main() {
 	before(mode, arg)
 	sdk.Serve(detectorKind, sdk.Plugin[pluginv1.DetectorServer]{
 		Name: "hostile", Version: "1.0.0", Summary: "Behaves as it is told.", Impl: server{},
-		Schema: sdk.Schema{
+		Schema: sdk.Schema{Attributes: []sdk.Attribute{
 			{Name: "limit", Type: sdk.Number, Default: 1, Description: "At least 0."},
 			{Name: "label", Type: sdk.String, Description: "Means nothing."},
-		},
+		}},
 		Configure: configure,
 	})
 	if mode == "ignore-term" {
