@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -305,12 +306,31 @@ func (g *generation) configure(ctx context.Context, serve Callbacks) error {
 			continue
 		}
 		return &ConfigError{
-			Err: failf(ReasonConfig, "plugin %s refuses its configuration: %s", g.spec.ID(), clip(printable(d.GetSummary()))).
+			Err: failf(ReasonConfig, "plugin %s refuses its configuration: %s%s", g.spec.ID(), where(d.GetPath()), clip(printable(d.GetSummary()))).
 				WithRemedy("correct the plugin's config block: %s", clip(printable(d.GetDetail()))),
 			Diagnostics: resp.GetDiagnostics(),
 		}
 	}
 	return nil
+}
+
+// where says which attribute a diagnostic is about, ending in a colon.
+func where(path []*pluginv1.PathStep) string {
+	var b strings.Builder
+	for _, step := range path {
+		switch s := step.GetStep().(type) {
+		case *pluginv1.PathStep_Name:
+			b.WriteString(s.Name + " ")
+		case *pluginv1.PathStep_Key:
+			b.WriteString(strconv.Quote(s.Key) + " ")
+		case *pluginv1.PathStep_Index:
+			fmt.Fprintf(&b, "[%d] ", s.Index)
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return clip(printable(strings.TrimSpace(b.String()))) + ": "
 }
 
 // awaitHealth waits until the plugin says that it serves.
