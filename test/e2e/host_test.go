@@ -260,6 +260,7 @@ func (h *host) stop() time.Duration {
 // kill ends the host with SIGKILL and waits for its exit.
 func (h *host) kill() {
 	h.t.Helper()
+	h.t.Cleanup(h.removeCgroups)
 	h.signal(syscall.SIGKILL)
 	select {
 	case <-h.exited:

@@ -85,6 +85,14 @@ func pluginStatus(s plugin.Status) *apiv1.PluginStatus {
 		Generation: int32(s.Generation), Pid: int32(s.PID), Restarts: int32(s.Restarts), RetryAt: stamp(s.RetryAt),
 		Command: s.Command, Hash: s.Hash, Containment: string(s.Containment),
 		Calls: s.Calls, Failures: s.Failures, InFlight: s.InFlight, DroppedLogLines: s.DroppedLogLines,
+		Cgroup: s.Cgroup, CgroupRefused: s.CgroupRefused,
+	}
+	if s.Cgroup != "" {
+		out.Limits = &apiv1.PluginLimits{Memory: s.Limits.Memory, Pids: int64(s.Limits.PIDs), Cpus: s.Limits.CPUs}
+		out.Usage = &apiv1.PluginUsage{
+			Memory: s.Usage.Memory, MemoryPeak: s.Usage.MemoryPeak, OomKills: s.Usage.OOMKills,
+			Pids: s.Usage.PIDs, PidsPeak: s.Usage.PIDsPeak, PidsRefused: s.Usage.PIDsRefused, Cpu: durationpb.New(s.Usage.CPU),
+		}
 	}
 	if s.Calls > 0 {
 		out.MeanCall = durationpb.New(s.Busy / time.Duration(s.Calls))

@@ -80,7 +80,14 @@ func testStatus() *apiv1.Status {
 		State: "ok", Version: "1.2.3", Pid: 41, StartedAt: before(3*time.Hour + 5*time.Minute), ConfigPath: "/etc/sop/config.hcl", DataDir: "/var/sop",
 		LastReload: &apiv1.ReloadVerdict{At: before(time.Hour), Ok: true, Trigger: "start", Changes: testChanges(), Took: durationpb.New(80 * time.Millisecond)},
 		Plugins: []*apiv1.PluginStatus{
-			{Id: "detector.docs", Kind: "detector", Name: "docs", Version: "1.0.0", State: "ready", Since: before(3 * time.Hour), Generation: 1, Pid: 52, Calls: 9, MeanCall: durationpb.New(1500 * time.Microsecond), Summary: "finds missing documentation"},
+			{
+				Id: "detector.docs", Kind: "detector", Name: "docs", Version: "1.0.0", State: "ready", Since: before(3 * time.Hour), Generation: 1, Pid: 52, Calls: 9, MeanCall: durationpb.New(1500 * time.Microsecond), Summary: "finds missing documentation",
+				Containment: "pid-namespace", Cgroup: "v2", Limits: &apiv1.PluginLimits{Memory: 1 << 30, Pids: 512, Cpus: 1.5},
+				Usage: &apiv1.PluginUsage{
+					Memory: 20 << 20, MemoryPeak: 50<<20 + 512<<10, Pids: 9, PidsPeak: 512, PidsRefused: 3, OomKills: 1,
+					Cpu: durationpb.New(12340 * time.Millisecond),
+				},
+			},
 		},
 		Workspaces: []*apiv1.WorkspaceStatus{testWorkspace()},
 		Gaps:       testWorkspace().GetGaps(),
@@ -188,9 +195,15 @@ func (h fakeHost) ListPlugins(context.Context, *connect.Request[apiv1.ListPlugin
 	return answer(h, &apiv1.ListPluginsResponse{Plugins: h.status().GetPlugins()})
 }
 
-func (h fakeHost) GetPlugin(context.Context, *connect.Request[apiv1.GetPluginRequest]) (*connect.Response[apiv1.GetPluginResponse], error) {
+func (h fakeHost) GetPlugin(_ context.Context, r *connect.Request[apiv1.GetPluginRequest]) (*connect.Response[apiv1.GetPluginResponse], error) {
 	plugins := h.status().GetPlugins()
-	return answer(h, &apiv1.GetPluginResponse{Plugin: plugins[len(plugins)-1]})
+	shown := plugins[len(plugins)-1]
+	for _, p := range plugins {
+		if p.GetId() == r.Msg.GetId() {
+			shown = p
+		}
+	}
+	return answer(h, &apiv1.GetPluginResponse{Plugin: shown})
 }
 
 func (h fakeHost) RestartPlugin(context.Context, *connect.Request[apiv1.RestartPluginRequest]) (*connect.Response[apiv1.RestartPluginResponse], error) {

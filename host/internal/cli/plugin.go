@@ -41,10 +41,16 @@ func (a *app) pluginFields(p *apiv1.PluginStatus) [][2]string {
 		{"command", p.GetCommand()},
 		{"hash", p.GetHash()},
 		{"containment", p.GetContainment()},
+		{"cgroup", cgroupText(p)},
+		{"limits", limitsText(p.GetLimits())},
+		{"uses", usageText(p.GetUsage())},
 		{"calls", fmt.Sprintf("%d (%d failed, %d in flight, %s on average)", p.GetCalls(), p.GetFailures(), p.GetInFlight(), took(p.GetMeanCall().AsDuration()))},
 	}
 	if p.GetDroppedLogLines() > 0 {
 		fields = append(fields, [2]string{"dropped logs", count(p.GetDroppedLogLines(), "line", "lines")})
+	}
+	for _, hit := range limitsHit(p.GetUsage()) {
+		fields = append(fields, [2]string{"limit hit", hit})
 	}
 	if e := p.GetLastError(); e != nil {
 		fields = append(fields, [2]string{"last error", joinNonEmpty(": ", e.GetReason(), e.GetMessage())},

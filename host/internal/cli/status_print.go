@@ -81,6 +81,12 @@ func (a *app) statusPlugins(b *strings.Builder, plugins []*apiv1.PluginStatus) e
 		return err
 	}
 	a.statusErrors(b, plugins)
+	palette := a.palette(a.OutTerminal)
+	for _, p := range plugins {
+		for _, hit := range limitsHit(p.GetUsage()) {
+			fmt.Fprintf(b, "%s %s: %s\n", palette.Paint(term.Red, "!"), term.Safe(p.GetId()), hit)
+		}
+	}
 	return nil
 }
 

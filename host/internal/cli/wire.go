@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 
@@ -135,6 +136,11 @@ func writeScalar(b *bytes.Buffer, field protoreflect.FieldDescriptor, v protoref
 		b.WriteString(strconv.FormatBool(v.Bool()))
 	case protoreflect.Int32Kind, protoreflect.Int64Kind:
 		b.WriteString(strconv.FormatInt(v.Int(), 10))
+	case protoreflect.DoubleKind:
+		if math.IsNaN(v.Float()) || math.IsInf(v.Float(), 0) {
+			return fmt.Errorf("field %s: %v has no JSON form", field.FullName(), v.Float())
+		}
+		b.WriteString(strconv.FormatFloat(v.Float(), 'f', -1, 64))
 	default:
 		return fmt.Errorf("field %s: no JSON form for %s", field.FullName(), field.Kind())
 	}

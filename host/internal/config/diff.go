@@ -202,6 +202,9 @@ func diffSettings(old, next *Plugin) reasons {
 	why.changed("restart.backoff_max", old.Restart.BackoffMax != next.Restart.BackoffMax)
 	why.changed("restart.breaker_failures", old.Restart.BreakerFailures != next.Restart.BreakerFailures)
 	why.changed("restart.breaker_window", old.Restart.BreakerWindow != next.Restart.BreakerWindow)
+	why.changed("limits.memory", old.Limits.Memory != next.Limits.Memory)
+	why.changed("limits.pids", old.Limits.PIDs != next.Limits.PIDs)
+	why.changed("limits.cpus", old.Limits.CPUs != next.Limits.CPUs)
 	why.blocks("config", old.config, next.config)
 	return why
 }

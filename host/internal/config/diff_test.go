@@ -61,6 +61,9 @@ func TestDiff(t *testing.T) {
 		"timing": {edit("args ", "start_timeout = \"1s\"\n  call_timeout = \"1s\"\n  stop_grace = \"1s\"\n  env_pass = [\"HOME\"]\n  restart {\n    backoff_min = \"1s\"\n    backoff_max = \"2s\"\n    breaker_failures = 1\n    breaker_window = \"1s\"\n  }\n  args "), []string{
 			"restart plugin detector.a: env_pass changed, start_timeout changed, call_timeout changed, stop_grace changed, restart.backoff_min changed, restart.backoff_max changed, restart.breaker_failures changed, restart.breaker_window changed",
 		}},
+		"limits": {edit("args ", "limits {\n    memory = \"1GiB\"\n    pids = 99\n    cpus = 0.5\n  }\n  args "), []string{
+			"restart plugin detector.a: limits.memory changed, limits.pids changed, limits.cpus changed",
+		}},
 		"config":        {edit("limit = 1", "most = 1"), []string{"restart plugin detector.a: config.limit removed, config.most added"}},
 		"second block":  {edit("run = 2", "run = 3"), []string{"restart plugin detector.a: config.step[1].run changed"}},
 		"block removed": {edit("    rule \"r\" {\n      level = local.secret\n    }\n", ""), []string{`restart plugin detector.a: config.rule["r"] removed`}},

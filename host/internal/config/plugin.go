@@ -23,6 +23,7 @@ type Plugin struct {
 	CallTimeout  time.Duration // of one call
 	StopGrace    time.Duration // from the request to stop to the kill
 	Restart      Restart
+	Limits       Limits
 	Source       Range // the plugin block
 
 	block   *block
@@ -38,6 +39,14 @@ type Restart struct {
 	BreakerWindow   time.Duration // within so long open the breaker
 }
 
+// Limits bound what a plugin and all that it starts may use. Zero means that
+// the configuration asks for none.
+type Limits struct {
+	Memory int64   // bytes
+	PIDs   int     // processes and threads
+	CPUs   float64 // processors' worth of time
+}
+
 // ID returns the kind and the name as "detector.docs", which is unique in a
 // Config.
 func (p *Plugin) ID() string { return p.Kind + "." + p.Name }
@@ -48,7 +57,8 @@ var (
 		"command", "args", "env", "env_pass", "enabled",
 		"start_timeout", "call_timeout", "stop_grace",
 	}
-	pluginBlocks      = []string{"restart", "config"}
+	pluginBlocks      = []string{"restart", "limits", "config"}
+	limitsAttributes  = []string{"memory", "pids", "cpus"}
 	restartAttributes = []string{"backoff_min", "backoff_max", "breaker_failures", "breaker_window"}
 
 	startBounds   = bounds{low: 10 * time.Millisecond, high: time.Hour}
@@ -59,6 +69,14 @@ var (
 )
 
 const greatestBreakerFailures = 1000
+
+// What a limit may be. Below the least a plugin cannot even start; pids end
+// where the kernel's do.
+const (
+	leastMemory, greatestMemory = 16 << 20, 16 << 40
+	leastPIDs, greatestPIDs     = 16, 4 << 20
+	leastCPUs, greatestCPUs     = 0.05, 4096
+)
 
 // readPlugin reads a plugin block that has its two labels.
 func readPlugin(r *reporter, b *block, dir string) Plugin {
@@ -85,6 +103,7 @@ func readPlugin(r *reporter, b *block, dir string) Plugin {
 		config:       r.single(b, "config"),
 	}
 	p.Restart = readRestart(s.within(r.single(b, "restart")))
+	p.Limits = readLimits(s.within(r.single(b, "limits")))
 	checkEnvPass(s, &p)
 	return p
 }
@@ -108,6 +127,17 @@ func readRestart(s section) Restart {
 			shortDuration(restart.BackoffMax), shortDuration(restart.BackoffMin))
 	}
 	return restart
+}
+
+func readLimits(s section) Limits {
+	if s.kind != "" {
+		s.allow(s.block, limitsAttributes, nil)
+	}
+	return Limits{
+		Memory: s.sizeWithin("memory", 0, leastMemory, greatestMemory),
+		PIDs:   s.integer("pids", 0, leastPIDs, greatestPIDs),
+		CPUs:   s.number("cpus", 0, leastCPUs, greatestCPUs),
+	}
 }
 
 // checkEnvPass refuses names that are passed through twice, or both passed

@@ -194,6 +194,20 @@ func (s section) integer(name string, otherwise, low, high int) int {
 	return int(n)
 }
 
+// number reads a number between low and high.
+func (s section) number(name string, otherwise, low, high float64) float64 {
+	attr, value, ok := s.get(name, cty.Number)
+	if !ok {
+		return otherwise
+	}
+	n, _ := value.AsBigFloat().Float64()
+	if n < low || n > high {
+		s.errorf(attr.expr.Range(), "Invalid value", "%q must be a number from %v to %v.", name, low, high)
+		return otherwise
+	}
+	return n
+}
+
 // bounds are the least and the greatest duration a field accepts.
 type bounds struct {
 	low, high time.Duration
@@ -246,6 +260,11 @@ var sizeUnits = []struct {
 
 // size reads a number of bytes, plain or with a unit, from one byte to high.
 func (s section) size(name string, otherwise, high int64) int64 {
+	return s.sizeWithin(name, otherwise, 1, high)
+}
+
+// sizeWithin reads a number of bytes, plain or with a unit, from low to high.
+func (s section) sizeWithin(name string, otherwise, low, high int64) int64 {
 	attr, value, ok := s.get(name, cty.String)
 	if !ok {
 		return otherwise
@@ -255,8 +274,12 @@ func (s section) size(name string, otherwise, high int64) int64 {
 		s.errorf(attr.expr.Range(), "Invalid size", "%s", capital(err.Error()))
 		return otherwise
 	}
-	if n < 1 || n > high {
-		s.errorf(attr.expr.Range(), "Size out of range", "%q must be from 1 byte to %s.", name, formatSize(high))
+	if n < low || n > high {
+		least := "1 byte"
+		if low > 1 {
+			least = formatSize(low)
+		}
+		s.errorf(attr.expr.Range(), "Size out of range", "%q must be from %s to %s.", name, least, formatSize(high))
 		return otherwise
 	}
 	return n

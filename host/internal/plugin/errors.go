@@ -21,6 +21,8 @@ const (
 	ReasonConfig         = "PLUGIN_CONFIG_REFUSED"
 	ReasonUnhealthy      = "PLUGIN_UNHEALTHY"
 	ReasonCrashed        = "PLUGIN_CRASHED"
+	ReasonOutOfMemory    = "PLUGIN_OUT_OF_MEMORY"
+	ReasonLimits         = "PLUGIN_LIMITS_REFUSED"
 	ReasonCrashLoop      = "PLUGIN_CRASH_LOOP"
 	ReasonUnavailable    = "PLUGIN_UNAVAILABLE"
 	ReasonUnknown        = "PLUGIN_UNKNOWN"
@@ -33,7 +35,7 @@ const (
 // again is pointless.
 func permanent(err *sdk.Error) bool {
 	switch err.Reason {
-	case ReasonNotLocked, ReasonChecksum, ReasonNotExecutable, ReasonWrongKind, ReasonContract, ReasonConfig:
+	case ReasonNotLocked, ReasonChecksum, ReasonNotExecutable, ReasonWrongKind, ReasonContract, ReasonConfig, ReasonLimits:
 		return true
 	}
 	return false

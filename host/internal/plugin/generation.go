@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
 )
@@ -77,6 +78,7 @@ type generation struct {
 type starter struct {
 	verifier *verifier
 	launcher *launcher
+	cgroups  *cgroup.Tree
 	logger   hclog.Logger
 	runDir   string // sockets and working directories; short enough for a socket address
 	realDir  string // the same directory by its true path
@@ -140,8 +142,12 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 	if err != nil {
 		return err
 	}
+	confined, err := s.confine(g.spec, g.number)
+	if err != nil {
+		return err
+	}
 	sink := newLogSink(g.logger)
-	g.runner = newRunner(s.launcher, g.spec, bin, sink)
+	g.runner = newRunner(s.launcher, g.spec, bin, sink, confined)
 	g.tls = &tls.Config{
 		Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert,
 		MinVersion: tls.VersionTLS13, ServerName: "localhost",
@@ -381,6 +387,9 @@ func (g *generation) explain(ctx context.Context, err error) error {
 	}
 	select {
 	case <-g.runner.exited:
+		if e := g.runner.ranOutOfMemory(); e != nil {
+			return e
+		}
 		return failf(ReasonExitedEarly, "plugin %s ended before it was ready: %s", g.spec.ID(), g.runner.exitCause()).
 			WithRemedy("see the plugin's log; run `sop plugin restart %s` when it is mended", g.spec.ID())
 	default:
@@ -511,6 +520,9 @@ func (g *generation) cleanUp() {
 	}()
 	if !waitClosed(done, killWait) {
 		g.logger.Warn("go-plugin did not let go of an ended plugin")
+	}
+	if err := g.runner.confinedBy().remove(); err != nil {
+		g.logger.Warn("remove the plugin's cgroup", "error", err)
 	}
 	if dir := g.runner.directory(); dir != "" {
 		if g.runner.containmentLevel() == ProcessGroup {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -38,6 +39,7 @@ type launcher struct {
 
 type launchRequest struct {
 	bin   *binary
+	group *cgroup.Group // to be started in; nil for none
 	argv  []string
 	env   []string
 	dir   string
@@ -56,7 +58,7 @@ type launchReply struct {
 // kernel or user may not have one.
 func newLauncher(levels []containmentLevel) *launcher {
 	l := &launcher{requests: make(chan launchRequest), done: make(chan struct{})}
-	go l.run(levels)
+	go cgroup.OnThread(func() { l.run(levels) })
 	return l
 }
 
@@ -78,8 +80,8 @@ func (l *launcher) start(req launchRequest) (*os.Process, Containment, error) {
 	return r.process, r.containment, r.err
 }
 
+// run serves requests on the calling thread, which is locked.
 func (l *launcher) run(levels []containmentLevel) {
-	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	for {
 		select {
 		case <-l.done:
@@ -95,6 +97,13 @@ func (l *launcher) run(levels []containmentLevel) {
 				levels = levels[1:]
 			}
 			req.reply <- reply
+			var place *cgroup.PlaceError
+			if errors.As(reply.err, &place) && place.Stuck {
+				// Other plugins live as long as this thread does; new ones begin on another.
+				go cgroup.OnThread(func() { l.run(levels) })
+				<-l.done
+				return
+			}
 		}
 	}
 }
@@ -126,6 +135,10 @@ func containmentLevels() []containmentLevel {
 
 // refused says whether err means that a namespace cannot be had.
 func refused(err error) bool {
+	var place *cgroup.PlaceError
+	if errors.As(err, &place) {
+		return false // it is the cgroup that cannot be had
+	}
 	for _, e := range []syscall.Errno{syscall.EPERM, syscall.EINVAL, syscall.ENOSPC, syscall.EACCES, syscall.ENOSYS, syscall.EUSERS} {
 		if errors.Is(err, e) {
 			return true
@@ -149,21 +162,29 @@ func launch(req launchRequest, attr func() *syscall.SysProcAttr) (*os.Process, e
 	if !req.bin.script {
 		path = fmt.Sprintf("/proc/self/fd/%d", req.bin.file.Fd())
 	}
-	process, err := os.StartProcess(path, req.argv, &os.ProcAttr{
-		Dir: req.dir, Env: req.env, Files: []*os.File{null, req.out, req.err}, Sys: attr(),
-	})
-	runtime.KeepAlive(req.bin.file)
-	return process, err
+	defer runtime.KeepAlive(req.bin.file)
+	sys := attr()
+	fork := func() (*os.Process, error) {
+		return os.StartProcess(path, req.argv, &os.ProcAttr{
+			Dir: req.dir, Env: req.env, Files: []*os.File{null, req.out, req.err}, Sys: sys,
+		})
+	}
+	if req.group == nil {
+		return fork()
+	}
+	return req.group.Start(sys, fork)
 }
 
 // awaitExit blocks until the process has exited and leaves it unreaped, so that
-// its pid, and the number of its process group, still belong to it.
-func awaitExit(pid int) error {
+// its pid, and the number of its process group, still belong to it. It says
+// whether a signal ended it, without a core dump: SIGKILL is among those.
+func awaitExit(pid int) (killed bool, err error) {
+	const cldKilled = 2 // si_code: see waitid(2)
 	for {
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
 		if !errors.Is(err, unix.EINTR) {
-			return err
+			return err == nil && info.Code == cldKilled, err
 		}
 	}
 }

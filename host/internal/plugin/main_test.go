@@ -80,6 +80,9 @@ func behave(mode string) {
 		}()
 	case "ignore-term":
 		signal.Ignore(syscall.SIGTERM)
+	case "hungry": // more memory than a limit allows, before the handshake
+		hold := bytes.Repeat([]byte{1}, 512<<20)
+		fmt.Fprintln(os.Stderr, len(hold))
 	case "grandchild", "daemon":
 		cmd := exec.Command("sleep", "300")
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -170,6 +173,20 @@ func (testProtocol) Handle(ctx context.Context, call *pluginv1.Call) ([]byte, er
 		return nil, ctx.Err()
 	case "huge":
 		return make([]byte, 512<<20), nil // the end-to-end suite sends 2 GiB
+	case "cgroup":
+		return os.ReadFile("/proc/self/cgroup")
+	case "eat": // more memory than a limit allows
+		var hold [][]byte
+		for range 2 << 10 {
+			hold = append(hold, bytes.Repeat([]byte{1}, 1<<20))
+		}
+		return nil, fmt.Errorf("had all %d MiB", len(hold))
+	case "forks": // as many as it gets
+		for {
+			if err := exec.Command("sleep", "300").Start(); err != nil {
+				return []byte(err.Error()), nil //nolint:nilerr // the error is the answer
+			}
+		}
 	case "error":
 		return nil, sdk.Errorf(codes.InvalidArgument, "BAD_PAYLOAD", "the payload is bad").WithRemedy("send a better one")
 	case "sleep":

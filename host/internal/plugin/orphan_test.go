@@ -109,9 +109,20 @@ func TestHostIsKilled(t *testing.T) {
 	if left, err := os.ReadDir(runDir); err != nil || len(left) != 3 {
 		t.Fatalf("the killed host's directories: %v, %v", left, err)
 	}
+	groups := groupsNamed(t, "g-protocol.good-1-*")
 	p, err := New(Options{RunDir: runDir})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if why := p.starter.cgroups.Refused(); why != nil {
+		t.Logf("no cgroups here: %v", why)
+	} else if len(groups) == 0 {
+		t.Error("the killed host had no cgroups")
+	}
+	for _, dir := range groups {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there after the next start: %v", dir, err)
+		}
 	}
 	if left, err := os.ReadDir(runDir); err != nil || len(left) != 0 {
 		t.Errorf("left after the next start: %v, %v", left, fmt.Sprint(err))

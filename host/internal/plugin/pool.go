@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -27,6 +29,10 @@ type Options struct {
 	Logger hclog.Logger
 	// HostVersion is told to the plugins.
 	HostVersion string
+	// CgroupRecord is a file that keeps where the plugins' cgroups are, so that
+	// what a killed host left of them is found; RunDir with ".cgroups" appended
+	// when empty. It is there while the pool is.
+	CgroupRecord string
 	// OnEvent is called for each step of each generation, from several
 	// goroutines; it must not block and must not call the pool. nil is fine.
 	OnEvent func(Event)
@@ -104,10 +110,14 @@ func New(opt Options) (*Pool, error) {
 	if len(runDir) > maxSocketDir {
 		runDir = fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
 	}
+	cgroups, err := cgroup.Open(cgroup.Options{Owner: realDir, Record: cmp.Or(opt.CgroupRecord, realDir+".cgroups")})
+	if err != nil {
+		opt.Logger.Warn("prepare cgroups", "error", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Pool{
 		starter: starter{
-			verifier: &verifier{}, launcher: newLauncher(containmentLevels()), logger: opt.Logger,
+			verifier: &verifier{}, launcher: newLauncher(containmentLevels()), cgroups: cgroups, logger: opt.Logger,
 			runDir: runDir, realDir: realDir, version: opt.HostVersion, serve: opt.Callbacks,
 		},
 		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir,
@@ -160,7 +170,7 @@ func (p *Pool) startGeneration(ctx context.Context, spec *Spec, only Phase) (*ge
 		p.emit(Event{ID: spec.ID(), Generation: number, Phase: "failed", Err: err})
 		return nil, err
 	}
-	p.logger.Info("plugin started", "plugin", spec.ID(), "generation", number, "pid", g.runner.pid(), "containment", g.runner.containmentLevel())
+	p.logger.Info("plugin started", "plugin", spec.ID(), "generation", number, "pid", g.runner.pid(), "containment", g.runner.containmentLevel(), "cgroup", string(g.runner.confinedBy().version))
 	return g, nil
 }
 
@@ -434,5 +444,5 @@ func (p *Pool) Close() error {
 	}
 	p.background.Wait()
 	p.starter.launcher.stop()
-	return errors.Join(clearDir(fmt.Sprintf("/proc/self/fd/%d", p.runDir.Fd())), p.runDir.Close())
+	return errors.Join(p.starter.cgroups.Close(), clearDir(fmt.Sprintf("/proc/self/fd/%d", p.runDir.Fd())), p.runDir.Close())
 }

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -37,6 +38,8 @@ type runner struct {
 	dir         string
 	process     *os.Process // nil until started
 	containment Containment
+	confined    confinement
+	outOfMemory bool // the kernel killed it for want of memory; set before exited is closed
 	startedAt   time.Time
 	aborted     bool // is not to be started any more
 	isReaped    bool
@@ -54,9 +57,9 @@ type runner struct {
 	stderrR *os.File
 }
 
-func newRunner(l *launcher, spec *Spec, bin *binary, sink *logSink) *runner {
+func newRunner(l *launcher, spec *Spec, bin *binary, sink *logSink, c confinement) *runner {
 	r := &runner{
-		launcher: l, spec: spec, bin: bin, sink: sink,
+		launcher: l, spec: spec, bin: bin, sink: sink, confined: c,
 		failed: make(chan *sdk.Error, 1), exited: make(chan struct{}), reaped: make(chan struct{}),
 	}
 	r.handshakeR, r.handshakeW = io.Pipe()
@@ -115,9 +118,7 @@ func (r *runner) Start(context.Context) error {
 		return errors.Join(fmt.Errorf("make pipe: %w", err), stdoutR.Close(), stdoutW.Close())
 	}
 	r.startedAt = time.Now()
-	process, containment, err := r.launcher.start(launchRequest{
-		bin: r.bin, argv: append([]string{r.spec.Command}, r.spec.Args...), env: r.env, dir: r.dir, out: stdoutW, err: stderrW,
-	})
+	process, containment, err := r.launchLocked(stdoutW, stderrW)
 	if closeErr := errors.Join(stdoutW.Close(), stderrW.Close()); err == nil && closeErr != nil {
 		err = closeErr
 	}
@@ -131,8 +132,33 @@ func (r *runner) Start(context.Context) error {
 	return nil
 }
 
+// launchLocked starts the process in its cgroup. Where it cannot be placed there
+// and no limit was asked for, it is started without. r.mu is held.
+func (r *runner) launchLocked(stdout, stderr *os.File) (*os.Process, Containment, error) {
+	req := launchRequest{
+		bin: r.bin, group: r.confined.group, argv: append([]string{r.spec.Command}, r.spec.Args...),
+		env: r.env, dir: r.dir, out: stdout, err: stderr,
+	}
+	process, containment, err := r.launcher.start(req)
+	var place *cgroup.PlaceError
+	if !errors.As(err, &place) {
+		return process, containment, err
+	}
+	if (r.spec.Limits != Limits{}) {
+		return nil, "", limitsRefused(r.spec, err)
+	}
+	removed := r.confined.remove()
+	r.confined = confinement{refused: errors.Join(err, removed).Error()}
+	req.group = nil
+	return r.launcher.start(req)
+}
+
 // launchFailure says why the kernel would not run the program.
 func (r *runner) launchFailure(err error) error {
+	var known *sdk.Error
+	if errors.As(err, &known) {
+		return known
+	}
 	e := failf(ReasonLaunch, "start %s: %w", r.spec.Command, err)
 	switch {
 	case errors.Is(err, syscall.ENOEXEC):
@@ -201,12 +227,22 @@ func (r *runner) checkHandshake(line string, err error) *sdk.Error {
 func (r *runner) watch() {
 	defer close(r.reaped)
 	pid := r.pid()
-	if err := awaitExit(pid); err != nil {
+	killed, err := awaitExit(pid)
+	if err != nil {
 		r.sink.logger.Error("wait for plugin", "pid", pid, "error", err)
+	}
+	confined := r.confinedBy()
+	if killed && confined.group != nil && confined.group.OOMKills() > 0 {
+		r.mu.Lock()
+		r.outOfMemory = true
+		r.mu.Unlock()
 	}
 	close(r.exited)
 	if err := signalGroup(pid, syscall.SIGKILL); err != nil {
 		r.sink.logger.Warn("end the plugin's process group", "pid", pid, "error", err)
+	}
+	if err := confined.kill(); err != nil {
+		r.sink.logger.Warn("end what the plugin left in its cgroup", "error", err)
 	}
 	r.mu.Lock()
 	state, err := r.process.Wait()
@@ -310,6 +346,24 @@ func (r *runner) exitCause() string {
 		cause += ": " + words
 	}
 	return cause
+}
+
+// ranOutOfMemory says so as an error where the kernel killed the process for
+// that; else it returns nil. Call it after exited.
+func (r *runner) ranOutOfMemory() *sdk.Error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.outOfMemory {
+		return nil
+	}
+	return r.confined.outOfMemory(r.spec.ID())
+}
+
+// confinedBy returns the process's cgroup.
+func (r *runner) confinedBy() confinement {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.confined
 }
 
 // containmentLevel returns how the process is contained; empty until started.

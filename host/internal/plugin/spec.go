@@ -35,6 +35,9 @@ type Spec struct {
 	// DrainTimeout is how long a retired generation may finish its calls.
 	DrainTimeout time.Duration
 	Restart      RestartPolicy
+	// Limits that must be in force, or the plugin is not started. Where none is
+	// given for processes, [DefaultPIDs] is in force if it can be.
+	Limits Limits
 }
 
 // ID is kind and name: "detector.docs".

@@ -25,6 +25,12 @@ type Status struct {
 	Generation, PID int
 	// Containment in force for the process in service.
 	Containment Containment
+	// Cgroup is the version of the process's cgroup, "v2" or "v1"; empty when it
+	// has none. CgroupRefused says why, or which default limit is not in force.
+	Cgroup, CgroupRefused string
+	// Limits in force, and what the process and its descendants use.
+	Limits Limits
+	Usage  Usage
 	// Restarts counts recoveries from a failure, since the host started.
 	Restarts int
 	// LastError is the last failure; nil when there was none.
@@ -56,6 +62,20 @@ func (p *Pool) Status() []Status {
 }
 
 func (u *unit) status() Status {
+	s, g := u.standing()
+	if g == nil {
+		return s
+	}
+	s.PID, s.Containment, s.InFlight = g.runner.pid(), g.runner.containmentLevel(), g.inFlight()
+	s.DroppedLogLines = g.runner.sink.droppedLines()
+	c := g.runner.confinedBy()
+	s.Cgroup, s.CgroupRefused, s.Limits, s.Usage = string(c.version), c.refused, c.limits, c.usage()
+	return s
+}
+
+// standing is how the unit stands, and the generation in service; nil when none
+// is.
+func (u *unit) standing() (Status, *generation) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	spec := u.spec.Load()
@@ -66,9 +86,5 @@ func (u *unit) status() Status {
 		LastError: u.lastErr, LastErrorAt: u.lastErrAt, RetryAt: u.retryAt,
 		Calls: u.meter.calls.Load(), Failures: u.meter.failures.Load(), Busy: time.Duration(u.meter.busy.Load()),
 	}
-	if g := u.current.Load(); g != nil {
-		s.PID, s.Containment, s.InFlight = g.runner.pid(), g.runner.containmentLevel(), g.inFlight()
-		s.DroppedLogLines = g.runner.sink.droppedLines()
-	}
-	return s
+	return s, u.current.Load()
 }

@@ -114,11 +114,15 @@ func (u *unit) onExit(g *generation) {
 		return
 	}
 	u.current.Store(nil)
-	u.failLocked(&sdk.Error{
-		Code: codes.Unavailable, Reason: ReasonCrashed, Retryable: true,
-		Message: "plugin " + u.id + " exited by itself",
-		Remedy:  "see the plugin's log for the cause",
-	})
+	failure := g.runner.ranOutOfMemory()
+	if failure == nil {
+		failure = &sdk.Error{
+			Code: codes.Unavailable, Reason: ReasonCrashed, Retryable: true,
+			Message: "plugin " + u.id + " exited by itself",
+			Remedy:  "see the plugin's log for the cause",
+		}
+	}
+	u.failLocked(failure)
 	epoch := u.epoch
 	u.mu.Unlock()
 	u.pool.emit(Event{ID: u.id, Generation: g.number, Phase: "exited", Err: u.Err()})
@@ -151,6 +155,9 @@ func (u *unit) failLocked(err *sdk.Error) {
 		e.Reason = ReasonCrashLoop
 		e.Message = err.Message + " (failed too often in a short time; not started again)"
 		e.Remedy = "mend the plugin or its configuration, then `sop plugin restart " + u.id + "`"
+		if err.Reason == ReasonOutOfMemory {
+			e.Remedy = err.Remedy + "; then `sop plugin restart " + u.id + "`"
+		}
 		u.lastErr = &e
 		u.setLocked(StateFailed)
 		return

@@ -73,6 +73,7 @@ func newSpec(cfg *config.Config, lock *plugin.Lock, p *config.Plugin) (*plugin.S
 			BackoffMin: p.Restart.BackoffMin, BackoffMax: p.Restart.BackoffMax,
 			BreakerFailures: p.Restart.BreakerFailures, BreakerWindow: p.Restart.BreakerWindow,
 		},
+		Limits: plugin.Limits(p.Limits),
 	}, nil
 }
 

@@ -308,8 +308,14 @@ type PluginStatus struct {
 	// Mean over all calls.
 	MeanCall        *durationpb.Duration `protobuf:"bytes,19,opt,name=mean_call,json=meanCall,proto3" json:"mean_call,omitempty"`
 	DroppedLogLines int64                `protobuf:"varint,20,opt,name=dropped_log_lines,json=droppedLogLines,proto3" json:"dropped_log_lines,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The version of the process's cgroup, "v2" or "v1"; empty when it has none.
+	Cgroup string `protobuf:"bytes,21,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
+	// Why there is no cgroup, or which default limit is not in force.
+	CgroupRefused string        `protobuf:"bytes,22,opt,name=cgroup_refused,json=cgroupRefused,proto3" json:"cgroup_refused,omitempty"`
+	Limits        *PluginLimits `protobuf:"bytes,23,opt,name=limits,proto3" json:"limits,omitempty"`
+	Usage         *PluginUsage  `protobuf:"bytes,24,opt,name=usage,proto3" json:"usage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PluginStatus) Reset() {
@@ -482,6 +488,194 @@ func (x *PluginStatus) GetDroppedLogLines() int64 {
 	return 0
 }
 
+func (x *PluginStatus) GetCgroup() string {
+	if x != nil {
+		return x.Cgroup
+	}
+	return ""
+}
+
+func (x *PluginStatus) GetCgroupRefused() string {
+	if x != nil {
+		return x.CgroupRefused
+	}
+	return ""
+}
+
+func (x *PluginStatus) GetLimits() *PluginLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *PluginStatus) GetUsage() *PluginUsage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// PluginLimits bound a plugin and all that it starts; zero means no limit.
+type PluginLimits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes, swap included.
+	Memory int64 `protobuf:"varint,1,opt,name=memory,proto3" json:"memory,omitempty"`
+	// Processes and threads.
+	Pids int64 `protobuf:"varint,2,opt,name=pids,proto3" json:"pids,omitempty"`
+	// Processors' worth of time.
+	Cpus          float64 `protobuf:"fixed64,3,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginLimits) Reset() {
+	*x = PluginLimits{}
+	mi := &file_sop_api_v1_plugin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginLimits) ProtoMessage() {}
+
+func (x *PluginLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_plugin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginLimits.ProtoReflect.Descriptor instead.
+func (*PluginLimits) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_plugin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PluginLimits) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *PluginLimits) GetPids() int64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+func (x *PluginLimits) GetCpus() float64 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+// PluginUsage is what a plugin and all that it started use and have used, as
+// far as its cgroup tells.
+type PluginUsage struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Memory     int64                  `protobuf:"varint,1,opt,name=memory,proto3" json:"memory,omitempty"`
+	MemoryPeak int64                  `protobuf:"varint,2,opt,name=memory_peak,json=memoryPeak,proto3" json:"memory_peak,omitempty"`
+	// Processes that the kernel killed for want of memory.
+	OomKills int64 `protobuf:"varint,3,opt,name=oom_kills,json=oomKills,proto3" json:"oom_kills,omitempty"`
+	Pids     int64 `protobuf:"varint,4,opt,name=pids,proto3" json:"pids,omitempty"`
+	PidsPeak int64 `protobuf:"varint,5,opt,name=pids_peak,json=pidsPeak,proto3" json:"pids_peak,omitempty"`
+	// Processes and threads that the limit kept from being started.
+	PidsRefused   int64                `protobuf:"varint,6,opt,name=pids_refused,json=pidsRefused,proto3" json:"pids_refused,omitempty"`
+	Cpu           *durationpb.Duration `protobuf:"bytes,7,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginUsage) Reset() {
+	*x = PluginUsage{}
+	mi := &file_sop_api_v1_plugin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginUsage) ProtoMessage() {}
+
+func (x *PluginUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_plugin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginUsage.ProtoReflect.Descriptor instead.
+func (*PluginUsage) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_plugin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PluginUsage) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *PluginUsage) GetMemoryPeak() int64 {
+	if x != nil {
+		return x.MemoryPeak
+	}
+	return 0
+}
+
+func (x *PluginUsage) GetOomKills() int64 {
+	if x != nil {
+		return x.OomKills
+	}
+	return 0
+}
+
+func (x *PluginUsage) GetPids() int64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+func (x *PluginUsage) GetPidsPeak() int64 {
+	if x != nil {
+		return x.PidsPeak
+	}
+	return 0
+}
+
+func (x *PluginUsage) GetPidsRefused() int64 {
+	if x != nil {
+		return x.PidsRefused
+	}
+	return 0
+}
+
+func (x *PluginUsage) GetCpu() *durationpb.Duration {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
 // PluginError is the last failure of a plugin.
 type PluginError struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -495,7 +689,7 @@ type PluginError struct {
 
 func (x *PluginError) Reset() {
 	*x = PluginError{}
-	mi := &file_sop_api_v1_plugin_proto_msgTypes[7]
+	mi := &file_sop_api_v1_plugin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +701,7 @@ func (x *PluginError) String() string {
 func (*PluginError) ProtoMessage() {}
 
 func (x *PluginError) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_plugin_proto_msgTypes[7]
+	mi := &file_sop_api_v1_plugin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +714,7 @@ func (x *PluginError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PluginError.ProtoReflect.Descriptor instead.
 func (*PluginError) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_plugin_proto_rawDescGZIP(), []int{7}
+	return file_sop_api_v1_plugin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PluginError) GetReason() string {
@@ -567,7 +761,7 @@ const file_sop_api_v1_plugin_proto_rawDesc = "" +
 	"\x14RestartPluginRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"I\n" +
 	"\x15RestartPluginResponse\x120\n" +
-	"\x06plugin\x18\x01 \x01(\v2\x18.sop.api.v1.PluginStatusR\x06plugin\"\x82\x05\n" +
+	"\x06plugin\x18\x01 \x01(\v2\x18.sop.api.v1.PluginStatusR\x06plugin\"\xa2\x06\n" +
 	"\fPluginStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -592,7 +786,24 @@ const file_sop_api_v1_plugin_proto_rawDesc = "" +
 	"\bfailures\x18\x11 \x01(\x03R\bfailures\x12\x1b\n" +
 	"\tin_flight\x18\x12 \x01(\x03R\binFlight\x126\n" +
 	"\tmean_call\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\bmeanCall\x12*\n" +
-	"\x11dropped_log_lines\x18\x14 \x01(\x03R\x0fdroppedLogLines\"\x83\x01\n" +
+	"\x11dropped_log_lines\x18\x14 \x01(\x03R\x0fdroppedLogLines\x12\x16\n" +
+	"\x06cgroup\x18\x15 \x01(\tR\x06cgroup\x12%\n" +
+	"\x0ecgroup_refused\x18\x16 \x01(\tR\rcgroupRefused\x120\n" +
+	"\x06limits\x18\x17 \x01(\v2\x18.sop.api.v1.PluginLimitsR\x06limits\x12-\n" +
+	"\x05usage\x18\x18 \x01(\v2\x17.sop.api.v1.PluginUsageR\x05usage\"N\n" +
+	"\fPluginLimits\x12\x16\n" +
+	"\x06memory\x18\x01 \x01(\x03R\x06memory\x12\x12\n" +
+	"\x04pids\x18\x02 \x01(\x03R\x04pids\x12\x12\n" +
+	"\x04cpus\x18\x03 \x01(\x01R\x04cpus\"\xe4\x01\n" +
+	"\vPluginUsage\x12\x16\n" +
+	"\x06memory\x18\x01 \x01(\x03R\x06memory\x12\x1f\n" +
+	"\vmemory_peak\x18\x02 \x01(\x03R\n" +
+	"memoryPeak\x12\x1b\n" +
+	"\toom_kills\x18\x03 \x01(\x03R\boomKills\x12\x12\n" +
+	"\x04pids\x18\x04 \x01(\x03R\x04pids\x12\x1b\n" +
+	"\tpids_peak\x18\x05 \x01(\x03R\bpidsPeak\x12!\n" +
+	"\fpids_refused\x18\x06 \x01(\x03R\vpidsRefused\x12+\n" +
+	"\x03cpu\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03cpu\"\x83\x01\n" +
 	"\vPluginError\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
@@ -615,7 +826,7 @@ func file_sop_api_v1_plugin_proto_rawDescGZIP() []byte {
 	return file_sop_api_v1_plugin_proto_rawDescData
 }
 
-var file_sop_api_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_sop_api_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_sop_api_v1_plugin_proto_goTypes = []any{
 	(*ListPluginsRequest)(nil),    // 0: sop.api.v1.ListPluginsRequest
 	(*ListPluginsResponse)(nil),   // 1: sop.api.v1.ListPluginsResponse
@@ -624,30 +835,35 @@ var file_sop_api_v1_plugin_proto_goTypes = []any{
 	(*RestartPluginRequest)(nil),  // 4: sop.api.v1.RestartPluginRequest
 	(*RestartPluginResponse)(nil), // 5: sop.api.v1.RestartPluginResponse
 	(*PluginStatus)(nil),          // 6: sop.api.v1.PluginStatus
-	(*PluginError)(nil),           // 7: sop.api.v1.PluginError
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
+	(*PluginLimits)(nil),          // 7: sop.api.v1.PluginLimits
+	(*PluginUsage)(nil),           // 8: sop.api.v1.PluginUsage
+	(*PluginError)(nil),           // 9: sop.api.v1.PluginError
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
 }
 var file_sop_api_v1_plugin_proto_depIdxs = []int32{
 	6,  // 0: sop.api.v1.ListPluginsResponse.plugins:type_name -> sop.api.v1.PluginStatus
 	6,  // 1: sop.api.v1.GetPluginResponse.plugin:type_name -> sop.api.v1.PluginStatus
 	6,  // 2: sop.api.v1.RestartPluginResponse.plugin:type_name -> sop.api.v1.PluginStatus
-	8,  // 3: sop.api.v1.PluginStatus.since:type_name -> google.protobuf.Timestamp
-	7,  // 4: sop.api.v1.PluginStatus.last_error:type_name -> sop.api.v1.PluginError
-	8,  // 5: sop.api.v1.PluginStatus.retry_at:type_name -> google.protobuf.Timestamp
-	9,  // 6: sop.api.v1.PluginStatus.mean_call:type_name -> google.protobuf.Duration
-	8,  // 7: sop.api.v1.PluginError.at:type_name -> google.protobuf.Timestamp
-	0,  // 8: sop.api.v1.Plugin.ListPlugins:input_type -> sop.api.v1.ListPluginsRequest
-	2,  // 9: sop.api.v1.Plugin.GetPlugin:input_type -> sop.api.v1.GetPluginRequest
-	4,  // 10: sop.api.v1.Plugin.RestartPlugin:input_type -> sop.api.v1.RestartPluginRequest
-	1,  // 11: sop.api.v1.Plugin.ListPlugins:output_type -> sop.api.v1.ListPluginsResponse
-	3,  // 12: sop.api.v1.Plugin.GetPlugin:output_type -> sop.api.v1.GetPluginResponse
-	5,  // 13: sop.api.v1.Plugin.RestartPlugin:output_type -> sop.api.v1.RestartPluginResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	10, // 3: sop.api.v1.PluginStatus.since:type_name -> google.protobuf.Timestamp
+	9,  // 4: sop.api.v1.PluginStatus.last_error:type_name -> sop.api.v1.PluginError
+	10, // 5: sop.api.v1.PluginStatus.retry_at:type_name -> google.protobuf.Timestamp
+	11, // 6: sop.api.v1.PluginStatus.mean_call:type_name -> google.protobuf.Duration
+	7,  // 7: sop.api.v1.PluginStatus.limits:type_name -> sop.api.v1.PluginLimits
+	8,  // 8: sop.api.v1.PluginStatus.usage:type_name -> sop.api.v1.PluginUsage
+	11, // 9: sop.api.v1.PluginUsage.cpu:type_name -> google.protobuf.Duration
+	10, // 10: sop.api.v1.PluginError.at:type_name -> google.protobuf.Timestamp
+	0,  // 11: sop.api.v1.Plugin.ListPlugins:input_type -> sop.api.v1.ListPluginsRequest
+	2,  // 12: sop.api.v1.Plugin.GetPlugin:input_type -> sop.api.v1.GetPluginRequest
+	4,  // 13: sop.api.v1.Plugin.RestartPlugin:input_type -> sop.api.v1.RestartPluginRequest
+	1,  // 14: sop.api.v1.Plugin.ListPlugins:output_type -> sop.api.v1.ListPluginsResponse
+	3,  // 15: sop.api.v1.Plugin.GetPlugin:output_type -> sop.api.v1.GetPluginResponse
+	5,  // 16: sop.api.v1.Plugin.RestartPlugin:output_type -> sop.api.v1.RestartPluginResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_sop_api_v1_plugin_proto_init() }
@@ -662,7 +878,7 @@ func file_sop_api_v1_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_api_v1_plugin_proto_rawDesc), len(file_sop_api_v1_plugin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,7 +27,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Detector finds gaps in a workspace.
+// Detector finds gaps in a workspace. Its one capability is "volatile": what it
+// finds depends on more than the files, and it is scanned although none has
+// changed.
 type DetectorClient interface {
 	// ListRules names every rule that Scan can apply under the given config.
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
@@ -77,7 +79,9 @@ type Detector_ScanClient = grpc.BidiStreamingClient[ScanRequest, ScanResponse]
 // All implementations must embed UnimplementedDetectorServer
 // for forward compatibility.
 //
-// Detector finds gaps in a workspace.
+// Detector finds gaps in a workspace. Its one capability is "volatile": what it
+// finds depends on more than the files, and it is scanned although none has
+// changed.
 type DetectorServer interface {
 	// ListRules names every rule that Scan can apply under the given config.
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)

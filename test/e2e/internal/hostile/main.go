@@ -87,6 +87,24 @@ func before(mode, arg string) {
 		fmt.Fprintln(os.Stderr, `{"@message":{"a":[1]},"@level":7,"@timestamp":false}`)
 		_, _ = os.Stderr.WriteString("\xff\xfe\x00 no utf-8 \x1b[31mred\n")
 		done()
+	case "fork-bomb": // as many processes as it gets, and then some more
+		onceServing(func() {
+			for refused := 0; refused < 50; {
+				if exec.Command("sleep", "300").Start() != nil {
+					refused++
+				}
+			}
+			done()
+		})
+	case "memory-bomb": // 2 GiB, or as far as it gets
+		onceServing(func() {
+			var hold [][]byte
+			for range 2 << 10 {
+				hold = append(hold, bytes.Repeat([]byte{1}, 1<<20))
+			}
+			fmt.Fprintln(os.Stderr, "has", len(hold), "MiB")
+			done()
+		})
 	case "ignore-term":
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	case "grandchild":

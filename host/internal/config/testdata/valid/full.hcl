@@ -49,6 +49,11 @@ plugin "detector" "docs" {
     breaker_failures = 3
     breaker_window   = "30s"
   }
+  limits {
+    memory = "1GiB"
+    pids   = 512
+    cpus   = 1.5
+  }
   config {
     limit = local.limit
     rule "a" {
