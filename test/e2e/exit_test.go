@@ -90,7 +90,13 @@ func TestDenied(t *testing.T) {
 			t.Fatal(err)
 		}
 		stranger.as = &syscall.Credential{Uid: nobody, Gid: nobody}
-		for _, args := range [][]string{{"status"}, {"reload"}, {"gap", "list"}} {
+		refused := [][]string{{"reload"}, {"gap", "list"}, {"policy", "list"}}
+		if c.name == "open socket" { // who gets through is an exterior agent, which may see the status
+			stranger.must(0, "status")
+		} else {
+			refused = append(refused, []string{"status"})
+		}
+		for _, args := range refused {
 			if r := stranger.sop(args...); r.code != 4 || !strings.Contains(r.stderr, "remedy:") {
 				t.Errorf("%s: want exit 4: %v", c.name, r)
 			}

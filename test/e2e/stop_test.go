@@ -52,7 +52,7 @@ func TestInterruptWhileWatched(t *testing.T) {
 	h := s.up()
 	watched := make(chan result, 1)
 	go func() { watched <- s.sop("status", "--watch", "-o", "json") }()
-	if !eventually(patience, func() bool { return strings.Contains(s.read(s.data+"/logs/host.log"), "host.read") }) {
+	if !eventually(patience, func() bool { return strings.Contains(s.read(s.data+"/logs/host.log"), "host.status") }) {
 		t.Fatal("nobody asked for the status")
 	}
 	h.stopInTime()

@@ -163,8 +163,8 @@ func TestDecisionsAreRecorded(t *testing.T) {
 	}{
 		{owner, "gap.read", ""},
 		{owner, "gap.suppress", "uid:0 access.gap.suppress success permitted"},
-		{stranger, "gap.read", "uid:54321 access.gap.read denied NOT_THE_OWNER"},
-		{stranger, "gap.suppress", "uid:54321 access.gap.suppress denied NOT_THE_OWNER"},
+		{stranger, "gap.read", "uid:54321 access.gap.read denied NOT_PERMITTED"},
+		{stranger, "gap.suppress", "uid:54321 access.gap.suppress denied NOT_PERMITTED"},
 		{t.Context(), "host.reload", "unauthenticated access.host.reload denied UNAUTHENTICATED"},
 		{owner, "", "uid:0 access. denied NO_PERMISSION_STATED"},
 	} {
@@ -185,7 +185,7 @@ func TestDecisionsAreRecorded(t *testing.T) {
 	if err := n.Authorize(owner, "gap.read"); err != nil {
 		t.Errorf("reading needs no record: %v", err)
 	}
-	if err := n.Authorize(stranger, "gap.read"); sdk.FromError(err).Reason != "NOT_THE_OWNER" {
+	if err := n.Authorize(stranger, "gap.read"); sdk.FromError(err).Reason != "NOT_PERMITTED" {
 		t.Errorf("a denial stays one: %v", err)
 	}
 	n.Audit = nil

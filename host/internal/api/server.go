@@ -47,6 +47,7 @@ func NewServer(n *nexus.Nexus) *Server {
 	mux.Handle(apiv1connect.NewGapHandler(&gapService{n}, opts))
 	mux.Handle(apiv1connect.NewTokenHandler(&tokenService{n}, opts))
 	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
+	mux.Handle(apiv1connect.NewPolicyHandler(&policyService{n}, opts))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	plugins := http.NewServeMux()
 	plugins.Handle("/", mux)
@@ -119,7 +120,7 @@ func (d *door) close() { d.once.Do(func() { close(d.closing) }) }
 func (d *door) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		ctx = withOrigin(ctx, req.Header())
-		if err := d.nexus.Authorize(ctx, permission(req.Spec())); err != nil {
+		if err := d.nexus.AuthorizeOn(ctx, permission(req.Spec()), resourceOf(req.Any()), nil); err != nil {
 			return nil, wireError(err)
 		}
 		resp, err := next(ctx, req)

@@ -30,6 +30,7 @@ type client struct {
 	gap     apiv1connect.GapClient
 	token   apiv1connect.TokenClient
 	audit   apiv1connect.AuditClient
+	policy  apiv1connect.PolicyClient
 	process *http.Transport
 }
 
@@ -48,6 +49,7 @@ func newClient(socket string) *client {
 		gap:     apiv1connect.NewGapClient(doer, baseURL),
 		token:   apiv1connect.NewTokenClient(doer, baseURL),
 		audit:   apiv1connect.NewAuditClient(doer, baseURL),
+		policy:  apiv1connect.NewPolicyClient(doer, baseURL),
 		process: transport,
 	}
 }

@@ -18,6 +18,21 @@ type Engine struct {
 	Plan     func(ctx context.Context, configPath, pluginsDir string) ([]*apiv1.PlannedChange, config.Diagnostics, error)
 
 	VerifyAudit func(ctx context.Context, v startup.AuditVerification) (*apiv1.VerifyResponse, error)
+
+	Policies        func(s startup.PolicySource) (*apiv1.ListPoliciesResponse, config.Diagnostics)
+	ExplainPolicy   func(s startup.PolicySource, req *apiv1.ExplainRequest) (*apiv1.ExplainResponse, config.Diagnostics, error)
+	TestPolicies    func(s startup.PolicySource, files []string) ([]startup.PolicyTest, config.Diagnostics)
+	DefaultPolicies func() map[string]string
+	PolicySchema    func() string
+	PolicyActions   func() []string
+}
+
+// actionNames are for the shell to complete.
+func (e Engine) actionNames() []string {
+	if e.PolicyActions == nil {
+		return nil
+	}
+	return e.PolicyActions()
 }
 
 func hostEngine() Engine {
@@ -29,5 +44,12 @@ func hostEngine() Engine {
 		Plan:     startup.Plan,
 
 		VerifyAudit: startup.VerifyAudit,
+
+		Policies:        startup.Policies,
+		ExplainPolicy:   startup.ExplainPolicy,
+		TestPolicies:    startup.TestPolicies,
+		DefaultPolicies: startup.DefaultPolicies,
+		PolicySchema:    startup.PolicySchema,
+		PolicyActions:   startup.PolicyActions,
 	}
 }

@@ -18,7 +18,7 @@ var testRecords = []*apiv1.AuditRecord{
 		Seq: 3, Time: before(time.Minute), Actor: "uid:1000", Action: "gap.suppress", Resource: "gap/019cb000", Outcome: "success", Reason: "generated",
 		RequestId: "r-1", Attributes: map[string]string{"from": "open", "to": "suppressed"}, PrevHash: strings.Repeat("b", 64), Hash: strings.Repeat("c", 64),
 	},
-	{Seq: 2, Time: before(2 * time.Minute), Actor: "uid:7", Action: "access.gap.read", Resource: "permission/gap.read", Outcome: "denied", Reason: "NOT_THE_OWNER"},
+	{Seq: 2, Time: before(2 * time.Minute), Actor: "uid:7", Action: "access.gap.read", Resource: "permission/gap.read", Outcome: "denied", Reason: "NOT_PERMITTED"},
 	{Seq: 1, Time: before(time.Hour), Actor: "host", Action: "host.start", Resource: "host", Outcome: "success", Reason: "a\x1b[31m"},
 }
 

@@ -255,6 +255,7 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 	mux.Handle(apiv1connect.NewGapHandler(host))
 	mux.Handle(apiv1connect.NewTokenHandler(fakeToken{host}))
 	mux.Handle(apiv1connect.NewAuditHandler(fakeAudit{fakeHost: host}))
+	mux.Handle(apiv1connect.NewPolicyHandler(fakePolicy{fakeHost: host}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {
@@ -270,7 +271,9 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 // fakeEngine does its work as in a scenario.
 func fakeEngine(scenario string) Engine {
 	e := engineScenario(scenario)
-	return Engine{Run: e.run, ScanOnce: e.scan, Lock: e.lock, Validate: e.validate, Plan: e.plan, VerifyAudit: e.verifyAudit}
+	engine := hostEngine() // policies need no fake: they are files
+	engine.Run, engine.ScanOnce, engine.Lock, engine.Validate, engine.Plan, engine.VerifyAudit = e.run, e.scan, e.lock, e.validate, e.plan, e.verifyAudit
+	return engine
 }
 
 type engineScenario string

@@ -60,7 +60,7 @@ func (a *app) newRoot() *cobra.Command {
 	root := a.newGroup("sop", "Run and ask the SOP host", rootLong,
 		a.newUpCommand(), a.newInitCommand(), a.newValidateCommand(), a.newFmtCommand(), a.newPlanCommand(),
 		a.newReloadCommand(), a.newStatusCommand(), a.newScanCommand(),
-		a.newGapCommand(), a.newTokenCommand(), a.newPluginCommand(), a.newAuditCommand(),
+		a.newGapCommand(), a.newTokenCommand(), a.newPluginCommand(), a.newPolicyCommand(), a.newAuditCommand(),
 		a.newVersionCommand(), a.newCompletionCommand(),
 	)
 	root.Example = `  sop init && sop plugin lock && sop up

@@ -19,6 +19,7 @@ type Config struct {
 	Files []string // the files that were read, in the order they were merged
 
 	Host       Host
+	Policy     Policy
 	Workspaces []Workspace // sorted by Name
 	Plugins    []Plugin    // sorted by ID
 

@@ -25,6 +25,7 @@ type Object string
 // The objects.
 const (
 	ObjectHost      Object = "host"
+	ObjectPolicy    Object = "policy" // compared by whoever loads them: Diff does not read them
 	ObjectWorkspace Object = "workspace"
 	ObjectPlugin    Object = "plugin"
 )

@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"host", "locals", "plugin", "workspace"}
+var topLevelBlocks = []string{"host", "locals", "plugin", "policy", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -131,7 +131,7 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 // readBlocks sorts the top-level blocks by type and reads them, the
 // definitions that others refer to first.
 func (l *loader) readBlocks(config *Config, s *scope) {
-	var hosts, workspaces, plugins, unknown []*hclsyntax.Block
+	var hosts, policies, workspaces, plugins, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
 	for _, f := range l.fragments {
 		l.topLevelAttributes(f.body)
@@ -139,6 +139,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 			switch b.Type {
 			case "host":
 				hosts = append(hosts, b)
+			case "policy":
+				policies = append(policies, b)
 			case "locals":
 				definitions.addLocals(b)
 			case "workspace":
@@ -159,6 +161,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 		l.evaluateBlock(b, s)
 	}
 	config.Host = l.readHosts(hosts, s)
+	config.Policy = l.readPolicies(policies, s)
 	config.Workspaces = l.readWorkspaces(workspaces, s)
 	config.Plugins = l.readPlugins(plugins, s)
 }

@@ -25,6 +25,7 @@ type Watcher struct {
 	debounce time.Duration
 	changes  chan struct{}
 	last     fingerprint
+	follows  followed
 }
 
 // recheckEvery is how often the files are looked at without an event, for file
@@ -49,6 +50,7 @@ func NewWatcher(path string, debounce time.Duration) (*Watcher, error) {
 	w := &Watcher{
 		path: absolute, debounce: max(debounce, time.Millisecond),
 		changes: make(chan struct{}, 1),
+		follows: followed{changed: make(chan struct{}, 1)},
 	}
 	w.last = fingerprintOf(absolute)
 	return w, nil
@@ -100,6 +102,8 @@ func (w *Watcher) Run(ctx context.Context) (err error) {
 			quiet.start()
 		case <-recheck.C:
 			quiet.start()
+		case <-w.follows.changed:
+			quiet.start()
 		case <-quiet.timer.C:
 			quiet.fired()
 			// What cannot be watched any more is still looked at.
@@ -114,7 +118,7 @@ func (w *Watcher) Run(ctx context.Context) (err error) {
 // check signals if the files differ from the last time.
 func (w *Watcher) check() {
 	now := fingerprintOf(w.path)
-	if now == w.last {
+	if beside := w.follows.check(); now == w.last && !beside {
 		return
 	}
 	w.last = now
@@ -129,7 +133,7 @@ func (w *Watcher) check() {
 // directory again does nothing, or replaces a watch on one that was deleted.
 func (w *Watcher) arm(events *fsnotify.Watcher) (route, error) {
 	const mostRounds = 8
-	current := routeTo(w.path)
+	current := w.route()
 	for range mostRounds {
 		failed := 0
 		var failure error
@@ -142,7 +146,7 @@ func (w *Watcher) arm(events *fsnotify.Watcher) (route, error) {
 		if failed == len(current.dirs) {
 			return current, failure
 		}
-		next := routeTo(w.path)
+		next := w.route()
 		if failed == 0 && next.equal(current) {
 			break
 		}
@@ -186,8 +190,16 @@ func (q *quietTimer) stop() { q.timer.Stop() }
 // A route is the way through the file system to the configuration: the
 // directories to watch, and the entries in them whose change matters.
 type route struct {
-	dirs    map[string]bool
-	entries map[string]bool
+	dirs      map[string]bool
+	entries   map[string]bool
+	extension string // of files beside the configuration that matter too
+}
+
+// route is the way to everything that is watched.
+func (w *Watcher) route() route {
+	r := routeTo(w.path)
+	w.follows.extend(&r)
+	return r
 }
 
 // routeTo follows path, and what it finds there, through every symbolic link.
@@ -251,6 +263,9 @@ func (r route) equal(other route) bool {
 // the route, could be a configuration file, or is a ConfigMap's link.
 func (r route) relevant(path string) bool {
 	name := filepath.Base(path)
+	if r.extension != "" && strings.HasSuffix(name, r.extension) {
+		return true
+	}
 	return r.entries[path] || isConfigName(name) || name == LockFileName || strings.HasPrefix(name, "..")
 }
 

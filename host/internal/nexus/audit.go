@@ -35,7 +35,7 @@ type Audit interface {
 // asked for all the time and would bury what matters; and where the feature
 // records what comes of it in the transaction that does it.
 func unrecorded(permission string) bool {
-	return strings.HasSuffix(permission, ".read") || strings.HasSuffix(permission, ".validate") || permission == "token.consume"
+	return strings.HasSuffix(permission, ".read") || strings.HasSuffix(permission, ".status") || strings.HasSuffix(permission, ".validate") || permission == "token.consume"
 }
 
 // decision is the record of what Authorize decided.
@@ -44,7 +44,7 @@ func decision(permission string, c Caller, outcome audit.Outcome, reason string)
 	attributes := map[string]string{"method": string(c.Method)}
 	switch {
 	case actor == "":
-		actor, attributes = "unauthenticated", nil
+		actor, attributes = "unauthenticated", make(map[string]string)
 	case c.Method == MethodPeer:
 		attributes["uid"], attributes["pid"] = strconv.FormatUint(uint64(c.UID), 10), strconv.Itoa(int(c.PID))
 	}
@@ -54,36 +54,37 @@ func decision(permission string, c Caller, outcome audit.Outcome, reason string)
 	}
 }
 
-// permitted records that c may do what permission names. What is more than
-// looking must not happen when that cannot be recorded.
-func (n *Nexus) permitted(ctx context.Context, permission string, c Caller) error {
-	n.Logger.Debug("permitted", "permission", permission, "caller", c.Name, "pid", c.PID)
-	if unrecorded(permission) {
+// permitted records that c may do what q asks for. What is more than looking
+// must not happen when that cannot be recorded.
+func (n *Nexus) permitted(ctx context.Context, q *question, c Caller) error {
+	n.Logger.Debug("permitted", "permission", q.permission, "caller", c.Name, "pid", c.PID)
+	if unrecorded(q.permission) {
 		return nil
 	}
 	if n.Audit == nil {
-		return sdk.Errorf(codes.Internal, "AUDIT_UNAVAILABLE", "%s must be recorded, and there is no audit log", permission)
+		return sdk.Errorf(codes.Internal, "AUDIT_UNAVAILABLE", "%s must be recorded, and there is no audit log", q.permission)
 	}
-	if err := n.Audit.Append(ctx, decision(permission, c, audit.Success, "permitted")); err != nil {
-		n.Logger.Error("refused: the permission could not be recorded", "permission", permission, "caller", c.Name, "error", err)
+	r := decision(q.permission, c, audit.Success, "permitted")
+	q.describe(&r)
+	if err := n.Audit.Append(ctx, r); err != nil {
+		n.Logger.Error("refused: the permission could not be recorded", "permission", q.permission, "caller", c.Name, "error", err)
 		return err
 	}
 	return nil
 }
 
-// denied records that c may not do what permission names, and returns why. It
-// stays denied when that cannot be recorded.
-func (n *Nexus) denied(ctx context.Context, permission string, c Caller, why *sdk.Error) error {
-	n.recordDenial(ctx, permission, c, why, "")
+// denied records that c may not do what q asks for, and returns why. It stays
+// denied when that cannot be recorded.
+func (n *Nexus) denied(ctx context.Context, q *question, c Caller, why *sdk.Error) error {
+	r := decision(q.permission, c, audit.Denied, why.Reason)
+	q.describe(&r)
+	n.recordDenial(ctx, q.permission, c, r)
 	return why
 }
 
-// recordDenial records a denial; accessor names the token that was presented,
-// if one was.
-func (n *Nexus) recordDenial(ctx context.Context, permission string, c Caller, why *sdk.Error, accessor string) {
-	r := decision(permission, c, audit.Denied, why.Reason)
-	r.Token = accessor
-	n.Logger.Warn("denied", "permission", permission, "caller", r.Actor, "pid", c.PID, "reason", why.Reason)
+// recordDenial records a denial.
+func (n *Nexus) recordDenial(ctx context.Context, permission string, c Caller, r audit.Record) {
+	n.Logger.Warn("denied", "permission", permission, "caller", r.Actor, "pid", c.PID, "reason", r.Reason, "policy", r.Attributes["policy"])
 	if n.Audit == nil {
 		return
 	}

@@ -13,13 +13,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/plugin"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
-	"github.com/sop-host/sop/sdk"
 )
 
 // Host is the resident process as the nexus sees it.
@@ -67,7 +65,9 @@ type Nexus struct {
 	Gaps       Gaps
 	Tokens     Tokens
 	Audit      Audit
-	Logger     hclog.Logger
+	// Policy decides; nil stands for the default policies.
+	Policy Policy
+	Logger hclog.Logger
 }
 
 // Trust says how far an agent is trusted.
@@ -125,24 +125,4 @@ func WithCaller(ctx context.Context, c Caller) context.Context {
 func CallerFrom(ctx context.Context) (Caller, bool) {
 	c, ok := ctx.Value(callerKey{}).(Caller)
 	return c, ok
-}
-
-// Authorize decides whether the caller in ctx may do what permission names
-// ("gap.read"), and records the decision: every denial, and every permission
-// but those to read. The owner of the host and root may do everything; anybody
-// else nothing.
-func (n *Nexus) Authorize(ctx context.Context, permission string) error {
-	c, ok := CallerFrom(ctx)
-	switch {
-	case !ok:
-		return n.denied(ctx, permission, Caller{}, sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
-			WithRemedy("call through the host's unix socket"))
-	case c.Method == MethodPlugin && pluginMay[permission]:
-	case !c.System():
-		return n.denied(ctx, permission, c, sdk.Errorf(codes.PermissionDenied, "NOT_THE_OWNER", "%s may not %s: the host belongs to uid:%d", c.Name, permission, os.Geteuid()).
-			WithRemedy("run the command as the user that runs the host, or as root"))
-	case permission == "":
-		return n.denied(ctx, permission, c, sdk.Errorf(codes.PermissionDenied, "NO_PERMISSION_STATED", "the method states no permission and is closed"))
-	}
-	return n.permitted(ctx, permission, c)
 }

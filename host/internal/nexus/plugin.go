@@ -38,8 +38,3 @@ func (n *Nexus) UnderToken(ctx context.Context, secret, permission, workspace st
 	}
 	return use.Accessor, nil
 }
-
-var pluginMay = map[string]bool{
-	"gap.report": true, "audit.append": true, "maintenance.file": true, "scaffold.read": true,
-	"token.validate": true, "token.consume": true, "token.delegate": true,
-}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/token"
 	"github.com/sop-host/sop/sdk"
 )
@@ -59,6 +60,8 @@ func (n *Nexus) TokenRefused(ctx context.Context, permission, presented string, 
 	if secret, err := token.ParseSecret(presented); err == nil {
 		accessor = secret.Accessor()
 	}
-	n.recordDenial(ctx, permission, c, why, accessor)
+	r := decision(permission, c, audit.Denied, why.Reason)
+	r.Token = accessor
+	n.recordDenial(ctx, permission, c, r)
 	return refusal
 }

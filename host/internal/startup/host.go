@@ -23,6 +23,7 @@ import (
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/policy"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/token"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
@@ -47,6 +48,8 @@ type host struct {
 	tokens     *token.Service
 	workspaces *workspaces
 	server     *api.Server // made before the first plugin starts
+	policy     policy.Live
+	watcher    *config.Watcher
 
 	loaded    atomic.Pointer[loaded]
 	verdict   atomic.Pointer[apiv1.ReloadVerdict]
@@ -80,6 +83,8 @@ func Run(ctx context.Context, opt Options) (err error) {
 		return ds
 	}
 	h.loaded.Store(first)
+	h.policy.Replace(first.policies)
+	h.watcher = watcher
 	h.dir = dataDir(first.config.Host.DataDir)
 
 	var undo closers
@@ -95,7 +100,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err := h.startWorkspaces(&undo, first); err != nil {
 		return err
 	}
-	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first))})
+	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first)), Diagnostics: api.ConfigDiagnostics(diags, diagnosticText)})
 	h.setPhase(phaseRunning)
 	h.steps.add(Step{Component: "host", Phase: "ready", Detail: fmt.Sprintf("resident, pid %d", os.Getpid())})
 	h.logger.Info("host ready", "pid", os.Getpid(), "took", time.Since(h.begin))
@@ -117,6 +122,7 @@ func watchAndLoad(opt Options) (*config.Watcher, *loaded, config.Diagnostics, er
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	watcher.Follow(cfg.Policy.Dir, policy.Extension)
 	first, diags := load(opt.ConfigPath, opt.PluginsDir)
 	return watcher, first, diags, nil
 }
@@ -215,7 +221,8 @@ func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 		return nil, err
 	}
 	h.server = api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: h.tokens, Audit: h.audit, Logger: h.logger.Named("nexus"),
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: h.tokens, Audit: h.audit, Policy: &h.policy,
+		Logger: h.logger.Named("nexus"),
 	})
 	done := make(chan error, 1)
 	go func() { done <- h.server.Serve(listener) }()

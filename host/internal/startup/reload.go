@@ -12,6 +12,7 @@ import (
 	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/policy"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
 	"github.com/sop-host/sop/sdk/detector"
@@ -43,7 +44,7 @@ func (h *host) reload(ctx context.Context, trigger string) *apiv1.ReloadVerdict 
 // all or none of it. h.reloading is held.
 func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, config.Diagnostics) {
 	old := h.loaded.Load()
-	next, diags := load(h.opt.ConfigPath, h.opt.PluginsDir)
+	next, diags := h.loadAndFollow()
 	if next == nil {
 		return nil, diags
 	}
@@ -69,11 +70,29 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 		h.logger.Error("govern workspaces", "error", err)
 	}
 	h.loaded.Store(next)
+	h.policy.Replace(next.policies)
 	setLevel(h.logger, next.config.Host.LogLevel)
 	if detectorsChanged(prepared) {
 		h.workspaces.rescan()
 	}
 	return changes, diags
+}
+
+// loadAndFollow loads what there is, and has the directory of policies watched
+// that the configuration names: also when its policies are refused, so that it
+// shows when they are mended.
+func (h *host) loadAndFollow() (*loaded, config.Diagnostics) {
+	next, diags := load(h.opt.ConfigPath, h.opt.PluginsDir)
+	var cfg *config.Config
+	if next != nil {
+		cfg = next.config
+	} else {
+		cfg, _ = config.Load(h.opt.ConfigPath, config.Options{PluginsDir: h.opt.PluginsDir})
+	}
+	if cfg != nil && h.watcher.Follow(cfg.Policy.Dir, policy.Extension) {
+		return load(h.opt.ConfigPath, h.opt.PluginsDir) // nothing is missed in between
+	}
+	return next, diags
 }
 
 // detectorsChanged says whether a detector was started or replaced.
@@ -86,7 +105,7 @@ func detectorsChanged(c *plugin.Change) bool {
 	return false
 }
 
-// diff compares two configurations, the locked programs included.
+// diff compares two configurations, the locked programs and the policies included.
 func diff(old, next *loaded) []config.Change {
 	identity := make(map[*config.Plugin]string)
 	var before *config.Config
@@ -103,7 +122,8 @@ func diff(old, next *loaded) []config.Change {
 	if old != nil {
 		before = old.config
 	}
-	return config.Diff(before, next.config, func(p *config.Plugin) string { return identity[p] })
+	changes := config.Diff(before, next.config, func(p *config.Plugin) string { return identity[p] })
+	return append(changes, policyChange(old, next))
 }
 
 func countChanges(changes []config.Change) int {

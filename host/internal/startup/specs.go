@@ -10,6 +10,7 @@ import (
 
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/policy"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 )
 
@@ -18,6 +19,8 @@ type loaded struct {
 	config *config.Config
 	lock   *plugin.Lock
 	specs  []*plugin.Spec // of the enabled plugins, sorted by id
+
+	policies *policy.Set
 }
 
 // load reads configuration and lock file, and checks each plugin's config block
@@ -36,6 +39,9 @@ func load(configPath, pluginsDir string) (*loaded, config.Diagnostics) {
 		})
 	}
 	l := &loaded{config: cfg, lock: lock}
+	var ds config.Diagnostics
+	l.policies, ds = loadPolicies(cfg)
+	diags = append(diags, ds...)
 	for i := range cfg.Plugins {
 		p := &cfg.Plugins[i]
 		if !p.Enabled {

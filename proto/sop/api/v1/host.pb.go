@@ -782,10 +782,10 @@ const file_sop_api_v1_host_proto_rawDesc = "" +
 	"\vPlanRequest\"\x83\x01\n" +
 	"\fPlanResponse\x123\n" +
 	"\achanges\x18\x01 \x03(\v2\x19.sop.api.v1.PlannedChangeR\achanges\x12>\n" +
-	"\vdiagnostics\x18\x02 \x03(\v2\x1c.sop.api.v1.ConfigDiagnosticR\vdiagnostics2\xdc\x02\n" +
-	"\x04Host\x12W\n" +
-	"\tGetStatus\x12\x1c.sop.api.v1.GetStatusRequest\x1a\x1d.sop.api.v1.GetStatusResponse\"\r\xa2\xbb\x18\thost.read\x12_\n" +
-	"\vWatchStatus\x12\x1e.sop.api.v1.WatchStatusRequest\x1a\x1f.sop.api.v1.WatchStatusResponse\"\r\xa2\xbb\x18\thost.read0\x01\x12P\n" +
+	"\vdiagnostics\x18\x02 \x03(\v2\x1c.sop.api.v1.ConfigDiagnosticR\vdiagnostics2\xe0\x02\n" +
+	"\x04Host\x12Y\n" +
+	"\tGetStatus\x12\x1c.sop.api.v1.GetStatusRequest\x1a\x1d.sop.api.v1.GetStatusResponse\"\x0f\xa2\xbb\x18\vhost.status\x12a\n" +
+	"\vWatchStatus\x12\x1e.sop.api.v1.WatchStatusRequest\x1a\x1f.sop.api.v1.WatchStatusResponse\"\x0f\xa2\xbb\x18\vhost.status0\x01\x12P\n" +
 	"\x06Reload\x12\x19.sop.api.v1.ReloadRequest\x1a\x1a.sop.api.v1.ReloadResponse\"\x0f\xa2\xbb\x18\vhost.reload\x12H\n" +
 	"\x04Plan\x12\x17.sop.api.v1.PlanRequest\x1a\x18.sop.api.v1.PlanResponse\"\r\xa2\xbb\x18\thost.readB0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
 

@@ -1,0 +1,116 @@
+package api
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/host/internal/policy"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
+)
+
+// policyService serves sop.api.v1.Policy.
+type policyService struct{ *nexus.Nexus }
+
+// ListPolicies implements the rpc.
+func (s *policyService) ListPolicies(context.Context, *connect.Request[apiv1.ListPoliciesRequest]) (*connect.Response[apiv1.ListPoliciesResponse], error) {
+	return connect.NewResponse(PolicyList(s.Policies())), nil
+}
+
+// Explain implements the rpc.
+func (s *policyService) Explain(_ context.Context, req *connect.Request[apiv1.ExplainRequest]) (*connect.Response[apiv1.ExplainResponse], error) {
+	answer, err := ExplainPolicy(s.Policies(), req.Msg)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(answer), nil
+}
+
+// GetSchema implements the rpc.
+func (s *policyService) GetSchema(context.Context, *connect.Request[apiv1.GetSchemaRequest]) (*connect.Response[apiv1.GetSchemaResponse], error) {
+	return connect.NewResponse(&apiv1.GetSchemaResponse{Schema: policy.Schema()}), nil
+}
+
+// PolicyList converts a set.
+func PolicyList(set *policy.Set) *apiv1.ListPoliciesResponse {
+	return &apiv1.ListPoliciesResponse{Policies: policyRecords(set.Policies()), Source: set.Source(), Digest: set.Digest()}
+}
+
+// ExplainPolicy asks a set what the request says.
+func ExplainPolicy(set *policy.Set, in *apiv1.ExplainRequest) (*apiv1.ExplainResponse, error) {
+	req, err := policyRequest(in)
+	if err != nil {
+		return nil, err
+	}
+	d := set.Decide(req)
+	out := &apiv1.ExplainResponse{Allow: d.Allow, Policies: policyRecords(d.Policies), ByDefault: d.Default, Source: set.Source()}
+	for _, f := range d.Errors {
+		if f.Policy == nil {
+			return nil, badQuestion(f.Message)
+		}
+		out.Errors = append(out.Errors, f.String())
+	}
+	return out, nil
+}
+
+func badQuestion(why string) error {
+	return sdk.Errorf(codes.InvalidArgument, "POLICY_REQUEST", "policy cannot be asked this: %s", why).
+		WithRemedy("`sop policy schema` shows who may do what on what, with which attributes and context")
+}
+
+// policyRequest converts the request; what is left out is an exterior peer, and
+// the host.
+func policyRequest(in *apiv1.ExplainRequest) (*policy.Request, error) {
+	out := &policy.Request{
+		Principal: policy.Agent{
+			Name: in.GetPrincipal().GetName(), Trust: in.GetPrincipal().GetTrust(),
+			Method: in.GetPrincipal().GetMethod(), Groups: in.GetPrincipal().GetGroups(),
+		},
+		Action: in.GetAction(), Resource: policy.TheHost(), Context: values(in.GetContext()),
+	}
+	switch out.Principal.Trust {
+	case "":
+		out.Principal.Trust = string(nexus.Exterior)
+	case string(nexus.System), string(nexus.Exterior):
+	default:
+		return nil, badQuestion("an agent is trusted as system or as exterior")
+	}
+	if out.Principal.Method == "" {
+		out.Principal.Method = string(nexus.MethodPeer)
+	}
+	if in.GetResource().GetEntity() == "" {
+		return out, nil
+	}
+	ref, err := policy.ParseRef(in.GetResource().GetEntity())
+	if err != nil {
+		return nil, badQuestion(err.Error())
+	}
+	out.Resource = policy.Resource{Ref: ref, Attributes: values(in.GetResource().GetAttributes())}
+	for _, p := range in.GetResource().GetParents() {
+		parent, err := policy.ParseRef(p)
+		if err != nil {
+			return nil, badQuestion(err.Error())
+		}
+		out.Resource.In = append(out.Resource.In, parent)
+	}
+	return out, nil
+}
+
+func values(texts map[string]string) map[string]any {
+	out := make(map[string]any, len(texts))
+	for name, text := range texts {
+		out[name] = text
+	}
+	return out
+}
+
+func policyRecords(policies []*policy.Policy) []*apiv1.PolicyRecord {
+	out := make([]*apiv1.PolicyRecord, len(policies))
+	for i, p := range policies {
+		out[i] = &apiv1.PolicyRecord{Id: p.ID, Effect: p.Effect, File: p.File, Line: int32(p.Line), Column: int32(p.Column), Text: p.Text}
+	}
+	return out
+}

@@ -1,0 +1,116 @@
+package nexus
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/policy"
+	"github.com/sop-host/sop/sdk"
+)
+
+// Policy is what decides who may do what; *policy.Live is one.
+type Policy interface {
+	Decide(req *policy.Request) policy.Decision
+	// Set is what is in force.
+	Set() *policy.Set
+}
+
+// Policies returns the set in force.
+func (n *Nexus) Policies() *policy.Set {
+	if n.Policy == nil {
+		return policy.Default()
+	}
+	return n.Policy.Set()
+}
+
+// Reasons of what policy denies.
+const (
+	ReasonForbidden    = "FORBIDDEN_BY_POLICY"
+	ReasonNotPermitted = "NOT_PERMITTED"
+	ReasonPolicyError  = "POLICY_ERROR"
+)
+
+// Authorize decides whether the caller in ctx may do what permission names
+// ("gap.read") on the host as a whole. See AuthorizeOn.
+func (n *Nexus) Authorize(ctx context.Context, permission string) error {
+	return n.AuthorizeOn(ctx, permission, policy.TheHost(), nil)
+}
+
+// AuthorizeOn decides whether the caller in ctx may do what permission names on
+// a resource, by policy, and records the decision with the policies that decided:
+// every denial, and every permission but those to look. Facts are what the schema
+// knows of the action beside method and time; nil is fine.
+func (n *Nexus) AuthorizeOn(ctx context.Context, permission string, resource policy.Resource, facts map[string]any) error {
+	q := &question{permission: permission, resource: resource}
+	c, ok := CallerFrom(ctx)
+	switch {
+	case !ok:
+		return n.denied(ctx, q, Caller{}, sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
+			WithRemedy("call through the host's unix socket"))
+	case permission == "":
+		return n.denied(ctx, q, c, sdk.Errorf(codes.PermissionDenied, "NO_PERMISSION_STATED", "the method states no permission and is closed"))
+	}
+	q.decision = n.decide(&policy.Request{
+		Principal: policy.Agent{Name: c.Name, Trust: string(c.Trust), Method: string(c.Method), Groups: c.Groups},
+		Action:    permission, Resource: resource, Context: facts,
+	})
+	for _, f := range q.decision.Errors {
+		n.Logger.Error("a policy could not be evaluated", "permission", permission, "caller", c.Name, "error", f.String())
+	}
+	if !q.decision.Allow {
+		return n.denied(ctx, q, c, q.refusal(c))
+	}
+	return n.permitted(ctx, q, c)
+}
+
+func (n *Nexus) decide(req *policy.Request) policy.Decision {
+	if n.Policy == nil {
+		return policy.Default().Decide(req)
+	}
+	return n.Policy.Decide(req)
+}
+
+// question is what was asked of policy, and the answer.
+type question struct {
+	permission string
+	resource   policy.Resource
+	decision   policy.Decision
+}
+
+// describe adds to a record what it is about and which policies decided.
+func (q *question) describe(r *audit.Record) {
+	if q.resource.Type != policy.TypeHost {
+		r.Attributes["on"] = q.resource.String()
+	}
+	if names := q.decision.Names(); names != "" {
+		r.Attributes["policy"] = names
+	}
+	if len(q.decision.Errors) > 0 {
+		r.Attributes["policy_error"] = q.decision.Errors[0].String()
+	}
+}
+
+// refusal says which policy denied it, or that none permitted it.
+func (q *question) refusal(c Caller) *sdk.Error {
+	what := fmt.Sprintf("%s may not %s", c.Name, q.permission)
+	if q.resource.Type != policy.TypeHost {
+		what += " on " + q.resource.String()
+	}
+	explain := fmt.Sprintf("`sop policy explain --principal %s --action %s` shows why", c.Name, q.permission)
+	switch d := &q.decision; {
+	case len(d.Policies) > 0:
+		return sdk.Errorf(codes.PermissionDenied, ReasonForbidden, "%s: forbidden by the policy %s", what, d.Names()).
+			WithRemedy("%s; whoever runs the host can change the policy", explain)
+	case len(d.Errors) > 0:
+		return sdk.Errorf(codes.PermissionDenied, ReasonPolicyError, "%s: policy cannot decide it: %s", what, d.Errors[0].String()).
+			WithRemedy("whoever runs the host finds the policy with `sop policy list`")
+	case c.System() || c.Method != MethodPeer:
+		return sdk.Errorf(codes.PermissionDenied, ReasonNotPermitted, "%s: no policy permits it", what).
+			WithRemedy("%s; whoever runs the host can permit it with a policy", explain)
+	}
+	return sdk.Errorf(codes.PermissionDenied, ReasonNotPermitted, "%s: no policy permits it", what).
+		WithRemedy("run the command as the user that runs the host, or as root; or have it permitted with a policy")
+}
