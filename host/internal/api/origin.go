@@ -24,6 +24,13 @@ func withOrigin(ctx context.Context, header http.Header) context.Context {
 	return audit.WithOrigin(ctx, audit.Origin{RequestID: id, TraceID: traceID(header.Get("Traceparent"))})
 }
 
+// withOrigins does so for every request.
+func withOrigins(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(withOrigin(r.Context(), r.Header)))
+	})
+}
+
 // traceID returns the trace of a W3C traceparent, or nothing.
 func traceID(parent string) string {
 	parts := strings.Split(parent, "-")

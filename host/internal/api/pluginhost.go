@@ -22,7 +22,7 @@ const maxPluginStreams = 32
 // closed: the API, as to any agent, and sop.plugin.v1.Host. All connections are
 // closed when it returns.
 func (s *Server) ServePlugin(l net.Listener, id string) error {
-	server := newHTTPServer(s.plugins)
+	server := newHTTPServer(s.plugins, s.logger)
 	server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxPluginStreams}
 	server.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
 		return nexus.WithCaller(ctx, nexus.PluginCaller(id))

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"golang.org/x/sys/unix"
+	"github.com/hashicorp/go-hclog"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -31,6 +31,8 @@ const (
 type Server struct {
 	http    *http.Server
 	plugins http.Handler // see ServePlugin
+	authn   *authenticator
+	logger  hclog.Logger
 }
 
 // NewServer returns a server of n.
@@ -48,24 +50,27 @@ func NewServer(n *nexus.Nexus) *Server {
 	mux.Handle(apiv1connect.NewTokenHandler(&tokenService{n}, opts))
 	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
 	mux.Handle(apiv1connect.NewPolicyHandler(&policyService{n}, opts))
+	mux.Handle(apiv1connect.NewAgentHandler(&agentService{n}, opts))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	plugins := http.NewServeMux()
 	plugins.Handle("/", mux)
 	plugins.Handle(pluginv1connect.NewHostHandler(&pluginHost{n}, opts))
-	server := newHTTPServer(mux)
-	server.ConnContext = authenticate
+	authn := newAuthenticator(n)
+	server := newHTTPServer(authn.wrap(mux), n.Logger)
+	server.ConnContext = onConnect
 	server.RegisterOnShutdown(d.close)
-	return &Server{http: server, plugins: plugins}
+	return &Server{http: server, plugins: withOrigins(plugins), authn: authn, logger: n.Logger}
 }
 
 // newHTTPServer returns a server with the bounds of all of ours.
-func newHTTPServer(handler http.Handler) *http.Server {
+func newHTTPServer(handler http.Handler, logger hclog.Logger) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler: handler, Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: logger.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}), // handshakes that fail
 	}
 }
 
@@ -77,33 +82,15 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
+// Identify takes over who is who by proofs from outside.
+func (s *Server) Identify(ids *Identities) { s.authn.identities.Store(ids) }
+
 // Shutdown lets calls finish until ctx is done and then cuts them off.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if err := s.http.Shutdown(ctx); err != nil {
 		return s.http.Close()
 	}
 	return nil
-}
-
-// authenticate takes the caller's identity from the kernel.
-func authenticate(ctx context.Context, conn net.Conn) context.Context {
-	u, ok := conn.(*net.UnixConn)
-	if !ok {
-		return ctx
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return ctx
-	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err != nil || credErr != nil {
-		return ctx
-	}
-	return nexus.WithCaller(ctx, nexus.PeerCaller(cred.Uid, cred.Pid))
 }
 
 // door sends every call through the nexus before its handler, and every error
@@ -119,7 +106,6 @@ func (d *door) close() { d.once.Do(func() { close(d.closing) }) }
 // WrapUnary implements [connect.Interceptor].
 func (d *door) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		ctx = withOrigin(ctx, req.Header())
 		if err := d.nexus.AuthorizeOn(ctx, permission(req.Spec()), resourceOf(req.Any()), nil); err != nil {
 			return nil, wireError(err)
 		}
@@ -136,7 +122,6 @@ func (d *door) WrapStreamingClient(next connect.StreamingClientFunc) connect.Str
 // WrapStreamingHandler implements [connect.Interceptor].
 func (d *door) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		ctx = withOrigin(ctx, conn.RequestHeader())
 		if err := d.nexus.Authorize(ctx, permission(conn.Spec())); err != nil {
 			return wireError(err)
 		}

@@ -55,3 +55,21 @@ func Listen(path string) (net.Listener, error) {
 	}
 	return l, nil
 }
+
+// Restrict gives the host's socket to those whom the mode names; group is a group
+// id, or -1 for none.
+func Restrict(path string, mode os.FileMode, group int) error {
+	if err := os.Chmod(path, 0o600); err != nil { // nobody else, while it changes hands
+		return fmt.Errorf("restrict socket: %w", err)
+	}
+	if group < 0 {
+		group = os.Getegid()
+	}
+	if err := os.Lchown(path, -1, group); err != nil {
+		return fmt.Errorf("give socket to its group: %w", err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return fmt.Errorf("restrict socket: %w", err)
+	}
+	return nil
+}

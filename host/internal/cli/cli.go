@@ -90,6 +90,7 @@ type globals struct {
 	output     string
 	noColor    bool
 	timeout    time.Duration
+	remote     remote
 }
 
 const (

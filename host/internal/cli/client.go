@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/api"
@@ -23,7 +24,7 @@ const (
 	changeTimeout = 5 * time.Minute // what starts plugins
 )
 
-// client calls the host that listens on one socket. Close it after use.
+// client calls one host. Close it after use.
 type client struct {
 	host    apiv1connect.HostClient
 	plugin  apiv1connect.PluginClient
@@ -31,26 +32,21 @@ type client struct {
 	token   apiv1connect.TokenClient
 	audit   apiv1connect.AuditClient
 	policy  apiv1connect.PolicyClient
+	agent   apiv1connect.AgentClient
 	process *http.Transport
 }
 
-func newClient(socket string) *client {
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := api.Dial(ctx, socket)
-		if err != nil {
-			return nil, &dialError{socket: socket, cause: err}
-		}
-		return conn, nil
-	}}
-	doer := &http.Client{Transport: transport}
+// newClientOf returns a client that calls the host at base through doer.
+func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) *client {
 	return &client{
-		host:    apiv1connect.NewHostClient(doer, baseURL),
-		plugin:  apiv1connect.NewPluginClient(doer, baseURL),
-		gap:     apiv1connect.NewGapClient(doer, baseURL),
-		token:   apiv1connect.NewTokenClient(doer, baseURL),
-		audit:   apiv1connect.NewAuditClient(doer, baseURL),
-		policy:  apiv1connect.NewPolicyClient(doer, baseURL),
-		process: transport,
+		host:    apiv1connect.NewHostClient(doer, base),
+		plugin:  apiv1connect.NewPluginClient(doer, base),
+		gap:     apiv1connect.NewGapClient(doer, base),
+		token:   apiv1connect.NewTokenClient(doer, base),
+		audit:   apiv1connect.NewAuditClient(doer, base),
+		agent:   apiv1connect.NewAgentClient(doer, base),
+		policy:  apiv1connect.NewPolicyClient(doer, base),
+		process: process,
 	}
 }
 
@@ -58,8 +54,32 @@ func newClient(socket string) *client {
 func (c *client) Close() { c.process.CloseIdleConnections() }
 
 // connect returns a client of the host that the flags, the environment or the
-// configuration name. Whether one runs shows with the first call.
-func (a *app) connect() *client { return newClient(a.socket()) }
+// configuration name. Whether one runs, and what is wrong with flags that say how
+// to reach it, shows with the first call.
+func (a *app) connect() *client {
+	doer, transport, base, err := a.dialer()
+	if err != nil {
+		return newClientOf(failing{here(err)}, &http.Transport{}, baseURL)
+	}
+	return newClientOf(doer, transport, base)
+}
+
+// newClient returns a client of the host that listens on a socket, as the user
+// of this process.
+func newClient(socket string) *client {
+	transport := socketTransport(socket)
+	return newClientOf(&http.Client{Transport: transport}, transport, baseURL)
+}
+
+func socketTransport(socket string) *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := api.Dial(ctx, socket)
+		if err != nil {
+			return nil, &dialError{socket: socket, cause: err}
+		}
+		return conn, nil
+	}}
+}
 
 // dialError says why no host could be reached.
 type dialError struct {

@@ -130,6 +130,13 @@ func fromWire(wire *connect.Error) *sdk.Error {
 	if errors.As(wire, &dial) {
 		return dial.explain()
 	}
+	if e := untrusted(wire); e != nil {
+		return e
+	}
+	var own *sdk.Error
+	if local := (hereError{}); errors.As(wire, &local) && errors.As(local, &own) {
+		return own
+	}
 	e := sdk.Errorf(codes.Code(wire.Code()), "", "%s", wire.Message())
 	e.Cause = wire
 	for _, detail := range wire.Details() {

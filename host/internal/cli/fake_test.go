@@ -256,6 +256,7 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 	mux.Handle(apiv1connect.NewTokenHandler(fakeToken{host}))
 	mux.Handle(apiv1connect.NewAuditHandler(fakeAudit{fakeHost: host}))
 	mux.Handle(apiv1connect.NewPolicyHandler(fakePolicy{fakeHost: host}))
+	mux.Handle(apiv1connect.NewAgentHandler(fakeAgent{host}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {

@@ -60,7 +60,7 @@ func (a *app) newRoot() *cobra.Command {
 	root := a.newGroup("sop", "Run and ask the SOP host", rootLong,
 		a.newUpCommand(), a.newInitCommand(), a.newValidateCommand(), a.newFmtCommand(), a.newPlanCommand(),
 		a.newReloadCommand(), a.newStatusCommand(), a.newScanCommand(),
-		a.newGapCommand(), a.newTokenCommand(), a.newPluginCommand(), a.newPolicyCommand(), a.newAuditCommand(),
+		a.newGapCommand(), a.newTokenCommand(), a.newPluginCommand(), a.newPolicyCommand(), a.newAuditCommand(), a.newAgentCommand(),
 		a.newVersionCommand(), a.newCompletionCommand(),
 	)
 	root.Example = `  sop init && sop plugin lock && sop up
@@ -85,6 +85,7 @@ func (a *app) addGlobals(root *cobra.Command) {
 	flags.StringVarP(&a.global.output, "output", "o", outputTable, "output `form`: table or json")
 	flags.DurationVar(&a.global.timeout, "timeout", 0, "longest `time` to wait, such as 30s (default: what suits the command)")
 	flags.BoolVar(&a.global.noColor, "no-color", false, "no colours, as with NO_COLOR set")
+	a.addRemote(flags)
 	a.completeWords(root, "output", outputTable, outputJSON)
 }
 

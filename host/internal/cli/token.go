@@ -34,16 +34,16 @@ standard input or a file, never from their arguments.`,
 		a.newTokenRenewCommand(), a.newTokenRevokeCommand(), a.newTokenListCommand(), a.newTokenShowCommand())
 }
 
-// secretForm is how a secret begins.
-var secretForm = regexp.MustCompile(`sop_[a-z]_[0-9A-Za-z]{4}`)
+// secretForm is how secrets begin: of tokens, and keys of agents.
+var secretForm = regexp.MustCompile(`sop(_[a-z]|k)_[0-9A-Za-z]{4}`)
 
 // withoutSecrets refuses a secret among the arguments before anything else is
 // said of them.
 func withoutSecrets(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if slices.ContainsFunc(args, secretForm.MatchString) {
-			return usagef("a token's secret is no argument: other processes and the shell's history would see it").
-				WithRemedy("give it on standard input or in a file, or name the token by its accessor; revoke this one if others could have seen it")
+			return usagef("a secret is no argument: other processes and the shell's history would see it").
+				WithRemedy("give it on standard input or in a file, or name what it belongs to; revoke this one if others could have seen it")
 		}
 		return check(cmd, args)
 	}

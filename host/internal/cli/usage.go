@@ -10,8 +10,8 @@ import (
 )
 
 func unknownCommand(cmd *cobra.Command, name string) error {
-	if strings.HasPrefix(name, "sop_") {
-		name = "sop_…" // it may be a token, which is not to be shown
+	if strings.HasPrefix(name, "sop_") || strings.HasPrefix(name, "sopk_") {
+		name = "sop_…" // it may be a secret, which is not to be shown
 	}
 	err := usagef("unknown command %q for %q", name, cmd.CommandPath())
 	if similar := cmd.SuggestionsFor(name); len(similar) > 0 {

@@ -22,6 +22,9 @@ type Config struct {
 	Policy     Policy
 	Workspaces []Workspace // sorted by Name
 	Plugins    []Plugin    // sorted by ID
+	API        API
+	Agents     []Agent // sorted by Name
+	OIDC       []OIDC  // sorted by Name
 
 	sources map[string][]byte // for Problem
 }

@@ -52,7 +52,7 @@ func (c Change) String() string {
 }
 
 // Diff returns what has to change to get from old to next: the host first, then
-// workspaces and then plugins, each sorted by id, those without a change
+// workspaces, plugins and who may call, each sorted by id, those without a change
 // included. Either Config may be nil for one that has nothing.
 //
 // The identity of a plugin, such as the locked hash of its binary, is compared
@@ -75,7 +75,7 @@ func Diff(old, next *Config, identity func(*Plugin) string) []Change {
 	for _, id := range keysOfBoth(from, to) {
 		changes = append(changes, diffPlugin(id, from[id], to[id], identity))
 	}
-	return changes
+	return append(changes, diffIdentities(old, next)...)
 }
 
 func workspacesByName(c *Config) map[string]*Workspace {

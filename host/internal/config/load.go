@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"host", "locals", "plugin", "policy", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "host", "locals", "oidc", "plugin", "policy", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -133,6 +133,7 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 func (l *loader) readBlocks(config *Config, s *scope) {
 	var hosts, policies, workspaces, plugins, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
+	identities := make(map[string][]*hclsyntax.Block)
 	for _, f := range l.fragments {
 		l.topLevelAttributes(f.body)
 		for _, b := range f.body.Blocks {
@@ -147,6 +148,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 				workspaces = append(workspaces, b)
 			case "plugin":
 				plugins = append(plugins, b)
+			case "api", "agent", "oidc":
+				identities[b.Type] = append(identities[b.Type], b)
 			default:
 				l.errorf(b.TypeRange, "Unknown block type", "There is no block type %q.%s", b.Type, l.didYouMean(b.Type, topLevelBlocks))
 				unknown = append(unknown, b)
@@ -164,6 +167,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	config.Policy = l.readPolicies(policies, s)
 	config.Workspaces = l.readWorkspaces(workspaces, s)
 	config.Plugins = l.readPlugins(plugins, s)
+	l.readIdentities(config, identities, s)
 }
 
 func (l *loader) topLevelAttributes(b *hclsyntax.Body) {

@@ -35,7 +35,7 @@ type Audit interface {
 // asked for all the time and would bury what matters; and where the feature
 // records what comes of it in the transaction that does it.
 func unrecorded(permission string) bool {
-	return strings.HasSuffix(permission, ".read") || strings.HasSuffix(permission, ".status") || strings.HasSuffix(permission, ".validate") || permission == "token.consume"
+	return strings.HasSuffix(permission, ".read") || strings.HasSuffix(permission, ".status") || strings.HasSuffix(permission, ".validate") || permission == "token.consume" || permission == permissionWhoAmI
 }
 
 // decision is the record of what Authorize decided.

@@ -64,6 +64,7 @@ type Nexus struct {
 	Workspaces Workspaces
 	Gaps       Gaps
 	Tokens     Tokens
+	Agents     Agents
 	Audit      Audit
 	// Policy decides; nil stands for the default policies.
 	Policy Policy
@@ -99,12 +100,16 @@ type Caller struct {
 	// Groups that the configuration, or whoever vouches for the identity, puts
 	// the caller in.
 	Groups []string
+	// Source is where the call comes from, for those who count by it: "uid:1000"
+	// or an address, whatever the name.
+	Source string
 }
 
 // PeerCaller is the process at the other end of a unix socket. The owner of the
 // host and root are system agents, anybody else is an exterior one.
 func PeerCaller(uid uint32, pid int32) Caller {
 	c := Caller{Name: fmt.Sprintf("uid:%d", uid), Trust: Exterior, Method: MethodPeer, UID: uid, PID: pid}
+	c.Source = c.Name
 	if uid == 0 || int(uid) == os.Geteuid() {
 		c.Trust = System
 	}

@@ -19,7 +19,7 @@ func PluginName(id string) string { return "plugin:" + id }
 // PluginCaller is a plugin that asks something of the host. It is an exterior
 // agent, whoever wrote it: what it may do, it may by policy and token.
 func PluginCaller(id string) Caller {
-	return Caller{Name: PluginName(id), Trust: Exterior, Method: MethodPlugin, Groups: []string{GroupPlugins}}
+	return Caller{Name: PluginName(id), Trust: Exterior, Method: MethodPlugin, Groups: []string{GroupPlugins}, Source: PluginName(id)}
 }
 
 // ProtocolSOP is the protocol of what the host does itself, in tokens.

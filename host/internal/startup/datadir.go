@@ -23,6 +23,10 @@ func (d dataDir) join(elem ...string) string {
 func (d dataDir) database() string { return d.join("state", "sop.db") }
 func (d dataDir) socket() string   { return SocketPath(string(d)) }
 func (d dataDir) tokenKey() string { return d.join("state", "token.key") }
+func (d dataDir) agentKey() string { return d.join("state", "agent.key") }
+func (d dataDir) rootCredential() string {
+	return d.join("state", "root.credential")
+}
 func (d dataDir) lockFile() string { return d.join("state", "host.lock") }
 func (d dataDir) log() string      { return d.join("logs", "host.log") }
 func (d dataDir) timeline() string { return d.join("logs", "activation.jsonl") }
@@ -69,4 +73,20 @@ func (d dataDir) acquire() (release func() error, err error) {
 func writePID(f *os.File) error {
 	_, err := fmt.Fprintf(f, "%d\n", os.Getpid())
 	return err
+}
+
+// open lets those pass through to the socket who may call by it, and nobody look
+// around; group is a group id, or -1 for none. All that lies there has modes of
+// its own.
+func (d dataDir) open(mode os.FileMode, group int) error {
+	through := os.FileMode(0o700) | mode&0o066>>1&0o011
+	if group < 0 {
+		group = os.Getegid()
+	}
+	for _, dir := range []string{string(d), d.join("state")} {
+		if err := errors.Join(os.Lchown(dir, -1, group), os.Chmod(dir, through)); err != nil {
+			return fmt.Errorf("open the way to the socket: %w", err)
+		}
+	}
+	return nil
 }

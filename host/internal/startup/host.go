@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sop-host/sop/host/internal/agent"
 	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/config"
@@ -46,6 +47,8 @@ type host struct {
 	facts      *audit.Queue // records of what has happened already
 	gaps       *gap.Service
 	tokens     *token.Service
+	agents     *agent.Service
+	gate       *gate
 	workspaces *workspaces
 	server     *api.Server // made before the first plugin starts
 	policy     policy.Live
@@ -92,7 +95,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err := h.open(ctx, &undo, first); err != nil {
 		return err
 	}
-	serve, err := h.serveAPI(&undo)
+	serve, err := h.serveAPI(&undo, first)
 	if err != nil {
 		return err
 	}
@@ -179,6 +182,9 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	if err := h.openTokens(ctx, undo); err != nil {
 		return err
 	}
+	if err := h.openAgents(ctx, undo); err != nil {
+		return err
+	}
 
 	h.pool, err = plugin.New(plugin.Options{
 		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent,
@@ -208,7 +214,7 @@ func (h *host) onPluginEvent(e plugin.Event) {
 
 // serveAPI begins to serve, so that the host can be asked how its start goes.
 // The channel yields what serving ended with.
-func (h *host) serveAPI(undo *closers) (<-chan error, error) {
+func (h *host) serveAPI(undo *closers, first *loaded) (<-chan error, error) {
 	scans, endScans := context.WithCancel(context.Background()) // scans outlive the request that began them
 	h.workspaces = &workspaces{
 		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: &h.bus, gaps: h.gaps, tokens: h.tokens, onScan: h.opt.OnScan,
@@ -221,9 +227,12 @@ func (h *host) serveAPI(undo *closers) (<-chan error, error) {
 		return nil, err
 	}
 	h.server = api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: h.tokens, Audit: h.audit, Policy: &h.policy,
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: h.tokens, Agents: h.agents, Audit: h.audit, Policy: &h.policy,
 		Logger: h.logger.Named("nexus"),
 	})
+	if err := h.openGate(undo, h.server, first.config); err != nil {
+		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))
+	}
 	done := make(chan error, 1)
 	go func() { done <- h.server.Serve(listener) }()
 	undo.add(func() error { return h.stopAPI(listener) })
@@ -347,7 +356,7 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 		ConfigPath: l.config.Path, DataDir: string(h.dir), LastReload: h.verdict.Load(),
 		Plugins: api.PluginStatuses(h.pool.Status()), Workspaces: workspaces, Gaps: api.GapCounts(counts),
 	}
-	s.Reasons = degraded(s)
+	s.Reasons = append(degraded(s), h.accessProblems(ctx)...)
 	if s.GetState() == phaseRunning {
 		s.State = "ok"
 		if len(s.GetReasons()) > 0 {

@@ -59,12 +59,19 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	if err != nil {
 		return nil, append(diags, preparationFailed(next, err)...)
 	}
+	access, ds := h.gate.prepare(next.config)
+	if ds.HasErrors() {
+		prepared.Discard()
+		return nil, append(diags, ds...)
+	}
 	changes := diff(old, next)
 	if err := h.recordChange(ctx, trigger, changes); err != nil {
 		prepared.Discard()
+		access.discard()
 		return nil, append(diags, unrecorded(err))
 	}
 	prepared.Commit()
+	access.commit()
 	if err := h.workspaces.apply(next.config.Workspaces); err != nil {
 		// Checked a moment ago: the tree has gone since. It is reported; the rest stands.
 		h.logger.Error("govern workspaces", "error", err)

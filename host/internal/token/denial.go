@@ -33,6 +33,19 @@ func denial(reason, format string, args ...any) *sdk.Error {
 	return sdk.Errorf(codes.PermissionDenied, reason, format, args...)
 }
 
+// refuse returns an error while the source has to wait, because it has guessed.
+func (s *Service) refuse(source string) error {
+	wait := s.guard.Wait(source, s.clock.now())
+	if wait <= 0 {
+		return nil
+	}
+	e := sdk.Errorf(codes.ResourceExhausted, ReasonGuessing, "too many tokens that are none came from here; wait %s", wait).
+		WithRemedy("check where the token comes from before trying again")
+	e.Retryable = true
+	e.Metadata = map[string]string{"retry_after": wait.String()}
+	return e
+}
+
 type reasonsKey struct{}
 
 // WithReasons returns a context in which the caller is told why a token is

@@ -4,8 +4,8 @@
 //
 //	token.go     what a token is
 //	state.go     the states and the transitions between them
-//	secret.go    the secret: its form, and that it never shows
-//	key.go       the host's key, and the hash that is kept of a secret
+//	secret.go    which secrets are tokens'
+//	key.go       the host's key
 //	spec.go      what is asked for at issue, checked and completed
 //	narrow.go    what a child may be: never more than its parent
 //	paths.go     path patterns
@@ -13,7 +13,6 @@
 //	denial.go    why a token was refused, and who is told
 //	clock.go     time that never goes back
 //	cache.go     tokens in memory
-//	guard.go     sources that guess are slowed down
 //	issue.go, use.go, manage.go, sweep.go   what can be done with tokens
 //
 // The uses of a child are reserved from its parent when it is issued and stay
@@ -22,6 +21,6 @@
 // token. A child ends no later than its parent was to end at that moment.
 //
 // The package declares the [Store] it needs; package store implements it. It
-// imports sdk for errors only. nexus, api, store and startup may import it; no
+// imports secret, and sdk for errors only. nexus, api, store and startup may import it; no
 // other feature may.
 package token

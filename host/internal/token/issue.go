@@ -96,7 +96,7 @@ func (s *Service) create(ctx context.Context, tx Tx, w *written, spec *Spec, par
 	if err != nil {
 		return Secret{}, nil, err
 	}
-	t.Accessor, t.Hash = secret.Accessor(), s.opt.Key.hash(secret)
+	t.Accessor, t.Hash = secret.Accessor(), s.opt.Key.Hash(purpose, secret)
 	if parent != nil {
 		t.Parent, t.Depth = parent.ID, parent.Depth+1
 	}

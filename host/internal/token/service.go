@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/sop-host/sop/host/internal/secret"
 )
 
 // Publisher takes the package's event, [Changed]. It must not block; *event.Bus
@@ -34,13 +36,13 @@ type Service struct {
 	opt    Options
 	clock  *clock
 	cache  *cache
-	guard  *guard
+	guard  *secret.Guard
 	marked marked
 }
 
 // NewService returns a Service that goes on from the time that its store knows.
 func NewService(ctx context.Context, store Store, opt Options) (*Service, error) {
-	if len(opt.Key.bytes) != keySize {
+	if !opt.Key.Valid() {
 		return nil, errors.New("token service: no key")
 	}
 	if opt.Limits == nil {
@@ -56,9 +58,13 @@ func NewService(ctx context.Context, store Store, opt Options) (*Service, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{store: store, opt: opt, clock: newClock(opt.Now, mark), cache: newCache(opt.Cached), guard: newGuard()}
+	s := &Service{store: store, opt: opt, clock: newClock(opt.Now, mark), cache: newCache(opt.Cached), guard: secret.NewGuard()}
 	return s, nil
 }
+
+// Now is the time as the service tells it: it never goes back, neither while the
+// host runs nor from one start to the next.
+func (s *Service) Now() time.Time { return s.clock.now() }
 
 // written is what one transaction did.
 type written struct {

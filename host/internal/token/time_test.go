@@ -4,10 +4,6 @@ import (
 	"fmt"
 	"testing"
 	"time"
-
-	"google.golang.org/grpc/codes"
-
-	"github.com/sop-host/sop/sdk"
 )
 
 func TestClockNeverGoesBack(t *testing.T) {
@@ -24,58 +20,6 @@ func TestClockNeverGoesBack(t *testing.T) {
 		if got := c.now().Sub(start); got != step.want {
 			t.Errorf("after %s: %s, want %s", step.by, got, step.want)
 		}
-	}
-}
-
-func TestGuard(t *testing.T) {
-	g, now := newGuard(), start
-	for range freeFailures {
-		g.failed("a", now)
-	}
-	if err := g.refuse("a", now); err != nil {
-		t.Fatalf("refused too early: %v", err)
-	}
-	for _, seconds := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
-		want := time.Duration(seconds) * time.Second
-		g.failed("a", now)
-		e := sdk.FromError(g.refuse("a", now))
-		if e == nil || e.Code != codes.ResourceExhausted || !e.Retryable || e.Metadata["retry_after"] != want.String() {
-			t.Fatalf("want %s: %+v", want, e)
-		}
-		if err := g.refuse("a", now.Add(want)); err != nil {
-			t.Fatalf("still refused: %v", err)
-		}
-	}
-	if err := g.refuse("b", now); err != nil {
-		t.Errorf("another source: %v", err)
-	}
-	now = now.Add(maxFailures * forgiveAfter)
-	g.failed("a", now)
-	if err := g.refuse("a", now); err != nil {
-		t.Errorf("not forgiven: %v", err)
-	}
-}
-
-func TestGuardIsBounded(t *testing.T) {
-	g, now := newGuard(), start
-	for range freeFailures + 3 {
-		g.failed("a", now)
-	}
-	for i := range 3 * maxSources {
-		g.failed(fmt.Sprint(i), now)
-	}
-	if len(g.sources) > maxSources {
-		t.Errorf("%d sources", len(g.sources))
-	}
-	if g.refuse("a", now) == nil {
-		t.Error("a source was forgotten because others came")
-	}
-	if g.refuse("another", now) == nil {
-		t.Error("sources for whom there is no room are not slowed down")
-	}
-	g.failed("b", now.Add(24*time.Hour))
-	if len(g.sources) > 2 {
-		t.Errorf("%d sources are kept though all is forgiven", len(g.sources))
 	}
 }
 

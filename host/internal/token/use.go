@@ -57,12 +57,12 @@ const AnswerLife = 24 * time.Hour
 
 // admit returns the token whose secret was presented, whatever its state.
 func (s *Service) admit(ctx context.Context, text, source string) (*Token, error) {
-	if err := s.guard.refuse(source, s.clock.now()); err != nil {
+	if err := s.refuse(source); err != nil {
 		return nil, err
 	}
 	secret, err := ParseSecret(text)
 	if err != nil {
-		s.guard.failed(source, s.clock.now())
+		s.guard.Failed(source, s.clock.now())
 		return nil, err
 	}
 	t, err := s.find(ctx, secret.Accessor())
@@ -73,8 +73,8 @@ func (s *Service) admit(ctx context.Context, text, source string) (*Token, error
 	if t != nil {
 		hash = t.Hash
 	}
-	if !s.opt.Key.proves(secret, hash) {
-		s.guard.failed(source, s.clock.now())
+	if !s.opt.Key.Proves(purpose, secret, hash) {
+		s.guard.Failed(source, s.clock.now())
 		return nil, unknown()
 	}
 	return t, nil

@@ -61,3 +61,37 @@ plugin "detector" "docs" {
     }
   }
 }
+
+api {
+  listen       = "127.0.0.1:7433"
+  socket_mode  = "0660"
+  socket_group = "ops"
+  tls {
+    cert                   = "tls/host.pem"
+    key                    = "tls/host.key"
+    client_ca              = "tls/clients.pem"
+    exterior_trust_domains = ["example.org"]
+  }
+}
+
+agent "ci" {
+  groups      = ["builders", "agents"]
+  uid         = 1001
+  uids        = [1002]
+  common_name = "ci.example.org"
+  spiffe      = "spiffe://example.org/ci"
+}
+
+agent "deployer" {
+  trust      = "system"
+  spiffe_ids = ["spiffe://example.org/deployer", "spiffe://example.org/deployer/blue"]
+}
+
+oidc "corp" {
+  issuer       = "https://login.example.org"
+  audience     = ["sop"]
+  algorithms   = ["ES256"]
+  name_claim   = "email"
+  groups_claim = "roles"
+  leeway       = "10s"
+}

@@ -1,19 +1,15 @@
-package token
+package secret
 
 import (
 	"sync"
 	"time"
-
-	"google.golang.org/grpc/codes"
-
-	"github.com/sop-host/sop/sdk"
 )
 
-// guard slows sources down that present what no token is: after a few failures
+// Guard slows sources down that present what no secret is: after a few failures
 // a source is refused for a time that doubles with each further one. Failures
-// are forgiven with time only; a success forgives nothing, so that a valid token
-// is no help in guessing.
-type guard struct {
+// are forgiven with time only; a success forgives nothing, so that a valid secret
+// is no help in guessing. All methods are safe for concurrent use.
+type Guard struct {
 	mu      sync.Mutex
 	sources map[string]*failures
 }
@@ -22,6 +18,7 @@ type failures struct {
 	count   int
 	last    time.Time // the last failure, or the last one forgiven
 	blocked time.Time // until then
+	waited  int       // how often it came before that, since the last failure
 }
 
 const (
@@ -34,32 +31,31 @@ const (
 	sharedSources = "\x00others" // those for whom there is no room
 )
 
-func newGuard() *guard { return &guard{sources: make(map[string]*failures)} }
+// NewGuard returns a Guard that has seen nobody.
+func NewGuard() *Guard { return &Guard{sources: make(map[string]*failures)} }
 
-// refuse returns an error while the source has to wait.
-func (g *guard) refuse(source string, now time.Time) error {
+// Wait returns how long the source has to wait; zero or less: it need not. Who
+// has to wait is counted; Failed says how many did.
+func (g *Guard) Wait(source string, now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.sources) == 0 {
-		return nil
+		return 0
 	}
 	f := g.sources[source]
 	if f == nil && len(g.sources) >= maxSources {
 		f = g.sources[sharedSources]
 	}
 	if f == nil || !now.Before(f.blocked) {
-		return nil
+		return 0
 	}
-	wait := f.blocked.Sub(now).Round(time.Millisecond)
-	e := sdk.Errorf(codes.ResourceExhausted, ReasonGuessing, "too many tokens that are none came from here; wait %s", wait).
-		WithRemedy("check where the token comes from before trying again")
-	e.Retryable = true
-	e.Metadata = map[string]string{"retry_after": wait.String()}
-	return e
+	f.waited++
+	return f.blocked.Sub(now).Round(time.Millisecond)
 }
 
-// failed counts a failure.
-func (g *guard) failed(source string, now time.Time) {
+// Failed counts a failure. It returns how many times the source was made to
+// wait since the failure before.
+func (g *Guard) Failed(source string, now time.Time) (waited int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.entry(source, now)
@@ -68,9 +64,11 @@ func (g *guard) failed(source string, now time.Time) {
 	if over := f.count - freeFailures; over > 0 {
 		f.blocked = now.Add(min(longestDelay, firstDelay<<min(over-1, 10)))
 	}
+	waited, f.waited = f.waited, 0
+	return waited
 }
 
-func (g *guard) entry(source string, now time.Time) *failures {
+func (g *Guard) entry(source string, now time.Time) *failures {
 	if f := g.sources[source]; f != nil {
 		return f
 	}
@@ -89,7 +87,7 @@ func (g *guard) entry(source string, now time.Time) *failures {
 }
 
 // tidy drops sources to which everything is forgiven.
-func (g *guard) tidy(now time.Time) {
+func (g *Guard) tidy(now time.Time) {
 	for source, f := range g.sources {
 		if f.forgive(now); f.count == 0 {
 			delete(g.sources, source)

@@ -1,0 +1,34 @@
+package agent
+
+import (
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/sdk"
+)
+
+// Why a key, or whoever it belongs to, was refused.
+const (
+	ReasonMalformed = "KEY_MALFORMED"
+	ReasonUnknown   = "KEY_UNKNOWN"
+	ReasonRotated   = "KEY_ROTATED"
+	ReasonRevoked   = "AGENT_REVOKED"
+	ReasonExpired   = "AGENT_EXPIRED"
+)
+
+func denial(reason, format string, args ...any) *sdk.Error {
+	return sdk.Errorf(codes.Unauthenticated, reason, format, args...)
+}
+
+func unknown() *sdk.Error {
+	return denial(ReasonUnknown, "there is no such key").WithRemedy("give the key that was enrolled for you, on this host")
+}
+
+func revoked(name string) *sdk.Error {
+	return denial(ReasonRevoked, "agent %s was revoked", name).WithRemedy("ask who runs the host to enroll another agent")
+}
+
+func invalid(field, format string, args ...any) *sdk.Error {
+	e := sdk.Errorf(codes.InvalidArgument, "AGENT_REQUEST", format, args...)
+	e.Metadata = map[string]string{"field": field}
+	return e
+}

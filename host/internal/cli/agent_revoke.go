@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	"github.com/sop-host/sop/host/internal/cli/term"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+)
+
+type agentRevokeOptions struct {
+	*app
+	request apiv1.RevokeAgentRequest
+}
+
+func (a *app) newAgentRevokeCommand() *cobra.Command {
+	o := &agentRevokeOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "revoke NAME",
+		Short: "End an agent with all its keys, at once",
+		Long: `End an agent with all its keys, at once and for good. It is refused under its name by whatever else it proves
+itself, too.`,
+		Example:     "  sop agent revoke agent-7 --reason \"its machine was stolen\"",
+		Args:        agentArguments,
+		Annotations: exits("4567"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.request.Name = args[0]
+			return o.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&o.request.Reason, "reason", "", "why, in `words`")
+	cmd.Flags().BoolVar(&o.request.ValidateOnly, "check", false, "only say whether it would be revoked")
+	return cmd
+}
+
+func (o *agentRevokeOptions) run(ctx context.Context) error {
+	ctx, cancel := o.bounded(ctx, queryTimeout)
+	defer cancel()
+	c := o.connect()
+	defer c.Close()
+	answer, err := c.agent.RevokeAgent(ctx, connect.NewRequest(&o.request))
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.request.ValidateOnly:
+		o.note("the agent would be revoked\n")
+	case o.json():
+		return printJSON(o.Out, map[string]wire{"agent": {answer.Msg.GetAgent()}})
+	default:
+		o.say("revoked agent %s\n", term.Safe(answer.Msg.GetAgent().GetName()))
+	}
+	return nil
+}

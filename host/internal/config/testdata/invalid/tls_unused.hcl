@@ -1,0 +1,6 @@
+api {
+  tls {
+    cert = "a"
+    key  = "b"
+  }
+}

@@ -1,0 +1,120 @@
+package secret
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Key is the host's key under which secrets are hashed: who reads the database
+// without it can neither use a secret nor test a guess. It does not show when it
+// is printed.
+type Key struct{ bytes []byte }
+
+// keySize is in bytes.
+const keySize = 32
+
+// String implements fmt.Stringer.
+func (Key) String() string { return "[redacted key]" }
+
+// Format implements fmt.Formatter, for every verb.
+func (Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[redacted key]") }
+
+// Hash is what is kept of a secret. The purpose separates what the key is used
+// for: a hash of one purpose proves nothing for another.
+func (k Key) Hash(purpose string, s Secret) []byte {
+	mac := hmac.New(sha256.New, k.bytes)
+	mac.Write([]byte(purpose + "\x00"))
+	mac.Write([]byte(s.text))
+	return mac.Sum(nil)
+}
+
+// Proves says, in constant time, whether the secret is the one with the hash.
+func (k Key) Proves(purpose string, s Secret, hash []byte) bool {
+	return hmac.Equal(k.Hash(purpose, s), hash)
+}
+
+// Valid says that there is a key.
+func (k Key) Valid() bool { return len(k.bytes) == keySize }
+
+// NewKey returns a random key.
+func NewKey() (Key, error) {
+	k := Key{make([]byte, keySize)}
+	_, err := rand.Read(k.bytes)
+	return k, err
+}
+
+// LoadKey reads the key in a file, which it makes where there is none. A file
+// that others may read, and one that holds no key, is refused: with another
+// key every secret that was given out is worthless.
+func LoadKey(path string) (Key, error) {
+	k, err := readKey(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = createKey(path); err == nil {
+			k, err = readKey(path)
+		}
+	}
+	return k, err
+}
+
+func readKey(path string) (k Key, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return Key{}, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return Key{}, err
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+		return Key{}, fmt.Errorf("its mode is %v: it must be a file of the host's user alone", info.Mode())
+	}
+	text, err := io.ReadAll(io.LimitReader(f, 4*keySize))
+	if err != nil {
+		return Key{}, err
+	}
+	k.bytes, err = hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(k.bytes) != keySize {
+		return Key{}, errors.New("it does not hold a key") // and what it holds is not told
+	}
+	return k, nil
+}
+
+// createKey writes a new key to disk before it is used. Of two hosts that do so
+// at once one wins.
+func createKey(path string) (err error) {
+	k, err := NewKey()
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".key-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = f.WriteString(hex.EncodeToString(k.bytes) + "\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

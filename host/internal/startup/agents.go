@@ -1,0 +1,69 @@
+package startup
+
+import (
+	"context"
+	"time"
+
+	"github.com/sop-host/sop/host/internal/agent"
+	"github.com/sop-host/sop/sdk"
+)
+
+// openAgents makes the agent service and, at the first start, the root
+// credential. It keeps the times of last use stored until the host stops.
+func (h *host) openAgents(ctx context.Context, undo *closers) error {
+	key, err := agent.LoadHostKey(h.dir.agentKey())
+	if err != nil {
+		return err
+	}
+	h.agents, err = agent.NewService(ctx, h.store.Agents(), agent.Options{
+		Key: key, RootFile: h.dir.rootCredential(), Publisher: &h.bus, Now: h.tokens.Now,
+	})
+	if err != nil {
+		return err
+	}
+	wrong, err := h.agents.EnsureRoot(ctx)
+	if err != nil {
+		return err
+	}
+	if wrong != nil {
+		h.logger.Warn("the root credential is not as it should be", "error", wrong, "remedy", sdk.FromError(wrong).Remedy)
+	}
+	flushes, cancel := context.WithCancel(context.WithoutCancel(ctx)) // until nobody calls any more
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.flushAgents(flushes)
+	}()
+	undo.add(func() error {
+		cancel()
+		<-done
+		return h.agents.Flush(context.WithoutCancel(ctx))
+	})
+	return nil
+}
+
+func (h *host) flushAgents(ctx context.Context) {
+	tick := time.NewTicker(agent.FlushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := h.agents.Flush(ctx); err != nil && ctx.Err() == nil {
+				h.logger.Warn("store when agents were used", "error", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// accessProblems says what is not as it should be with who may call and how, one
+// sentence each.
+func (h *host) accessProblems(ctx context.Context) []string {
+	reasons := h.gate.problems()
+	if err := h.agents.CheckRoot(ctx, nil); err != nil {
+		e := sdk.FromError(err)
+		reasons = append(reasons, e.Message+"; "+e.Remedy)
+	}
+	return reasons
+}

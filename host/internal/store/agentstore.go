@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/agent"
+	"github.com/sop-host/sop/sdk"
+)
+
+// Agents is the [agent.Store] in a database.
+type Agents struct{ db *DB }
+
+var (
+	_ agent.Store = (*Agents)(nil)
+	_ agent.Tx    = (*agentTx)(nil)
+)
+
+// Agents returns the agent store.
+func (db *DB) Agents() *Agents { return &Agents{db} }
+
+// Update implements [agent.Store].
+func (s *Agents) Update(ctx context.Context, fn func(tx agent.Tx) error) error {
+	return s.db.update(ctx, func(tx *sql.Tx) error {
+		return fn(&agentTx{agentReader{tx}, s.db, tx})
+	})
+}
+
+// Find implements [agent.Store].
+func (s *Agents) Find(ctx context.Context, accessor string) (*agent.Agent, error) {
+	found, err := agentReader{s.db.read}.agents(ctx, "name = (SELECT agent FROM agent_keys WHERE accessor = $1)", accessor)
+	if err != nil || len(found) == 0 {
+		return nil, s.db.translate(err)
+	}
+	return found[0], nil
+}
+
+// Get implements [agent.Store].
+func (s *Agents) Get(ctx context.Context, name string) (*agent.Agent, error) {
+	a, err := agentReader{s.db.read}.Get(ctx, name)
+	return a, s.db.translate(err)
+}
+
+// Revoked implements [agent.Store].
+func (s *Agents) Revoked(ctx context.Context) ([]string, error) {
+	names, err := collect(ctx, s.db.read, func(scan func(...any) error) (name string, err error) {
+		err = scan(&name)
+		return name, err
+	}, "SELECT name FROM agents WHERE state = 'revoked'")
+	return names, s.db.translate(err)
+}
+
+// Touch implements [agent.Store].
+func (s *Agents) Touch(ctx context.Context, used map[string]time.Time) error {
+	return s.db.update(ctx, func(tx *sql.Tx) error {
+		for name, at := range used {
+			_, err := tx.ExecContext(ctx, "UPDATE agents SET last_used = $2 WHERE name = $1 AND (last_used IS NULL OR last_used < $2)", name, at.UnixNano())
+			if err != nil {
+				return fmt.Errorf("store last use: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// agentStateAt is the state of an agent at a time; it takes the time.
+const agentStateAt = `CASE WHEN state = 'active' AND expires_at <= ? THEN 'expired' ELSE state END`
+
+// List implements [agent.Store]. A page token is the last name of the page
+// before.
+func (s *Agents) List(ctx context.Context, f agent.Filter) (agent.Page, error) {
+	if f.Limit <= 0 || f.Limit > agent.MaxPage {
+		f.Limit = agent.MaxPage
+	}
+	last, err := base64.RawURLEncoding.DecodeString(f.Token)
+	if err != nil {
+		return agent.Page{}, sdk.Errorf(codes.InvalidArgument, "PAGE_TOKEN", "page token is not one that was given out: %w", err).
+			WithRemedy("list again from the first page")
+	}
+	q := query{dialect: s.db.dialect}
+	q.add("name > ?", string(last))
+	if f.Trust != "" {
+		q.add(" AND trust = ?", string(f.Trust))
+	}
+	if f.Group != "" {
+		q.add(" AND EXISTS (SELECT 1 FROM json_each(CASE groups WHEN '' THEN '[]' ELSE groups END) WHERE value = ?)", f.Group)
+	}
+	if len(f.States) > 0 {
+		q.add(" AND "+agentStateAt+" ", f.At.UnixNano())
+		in(&q, "", f.States)
+	}
+	q.add(" ORDER BY name LIMIT ?", int64(f.Limit)+1)
+	agents, err := agentReader{s.db.read}.agents(ctx, q.text.String(), q.args...)
+	if err != nil || len(agents) <= f.Limit {
+		return agent.Page{Agents: agents}, s.db.translate(err)
+	}
+	agents = agents[:f.Limit]
+	return agent.Page{Agents: agents, Next: base64.RawURLEncoding.EncodeToString([]byte(agents[f.Limit-1].Name))}, nil
+}
+
+// agentReader reads agents, inside of a transaction or not.
+type agentReader struct{ q querier }
+
+// Get implements [agent.Tx].
+func (r agentReader) Get(ctx context.Context, name string) (*agent.Agent, error) {
+	found, err := r.agents(ctx, "name = $1", name)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, agent.NotFound(name)
+	}
+	return found[0], nil
+}
+
+// agents reads agents and then their keys.
+func (r agentReader) agents(ctx context.Context, where string, args ...any) ([]*agent.Agent, error) {
+	found, err := collect(ctx, r.q, scanAgent, "SELECT "+agentColumns+" FROM agents WHERE "+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range found {
+		keys, err := collect(ctx, r.q, scanAgentKey, "SELECT "+agentKeyColumns+" FROM agent_keys WHERE agent = $1 ORDER BY created_at, accessor", a.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			a.Keys = append(a.Keys, k.Key)
+		}
+	}
+	return found, nil
+}
+
+// agentTx implements [agent.Tx].
+type agentTx struct {
+	agentReader
+	db *DB
+	tx *sql.Tx
+}
+
+// Put implements [agent.Tx]. It is the one place where changes of agents are
+// written, with their record.
+func (t *agentTx) Put(ctx context.Context, a *agent.Agent, change agent.Change) error {
+	if err := insert(ctx, t.db, t.tx, putAgent, []*agent.Agent{a}, agentValues); err != nil {
+		return fmt.Errorf("store agent: %w", err)
+	}
+	if _, err := t.tx.ExecContext(ctx, "DELETE FROM agent_keys WHERE agent = $1", a.Name); err != nil {
+		return fmt.Errorf("store keys of agent: %w", err)
+	}
+	keys := make([]heldKey, len(a.Keys))
+	for i, k := range a.Keys {
+		keys[i] = heldKey{a.Name, k}
+	}
+	if err := insert(ctx, t.db, t.tx, putAgentKey, keys, agentKeyValues); err != nil {
+		return fmt.Errorf("store keys of agent: %w", err)
+	}
+	return t.db.appendAudit(ctx, t.tx, agentRecord(change))
+}
