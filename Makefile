@@ -53,7 +53,7 @@ bench: build ## Measure, as ratios to a floor taken in the same run
 	SOP_BENCH=1 go test -run '^TestBench' -count=1 -v -timeout 30m ./host/internal/bench
 
 .PHONY: generate
-generate: tools ## Generate code from proto/
+generate: tools ## Generate code and docs/openapi.json from proto/
 	cd proto && for t in buf.gen.*.yaml; do PATH="$(TOOLS):$$PATH" buf generate --template $$t || exit 1; done
 
 .PHONY: format
@@ -68,7 +68,7 @@ verify: tools build ## Lint, check generated code, formatting and known vulnerab
 .PHONY: tools
 tools: $(TOOLS)/.stamp ## Build the pinned development tools into .tools/
 
-$(TOOLS)/.stamp: tools/go.mod tools/go.sum
+$(TOOLS)/.stamp: tools/go.mod tools/go.sum $(wildcard tools/*/*.go)
 	cd tools && GOBIN=$(TOOLS) go install tool
 	@touch $@
 

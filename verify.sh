@@ -28,7 +28,7 @@ generated() {
   dir=$(mktemp -d) || return 1
   cp -r proto "$dir/" &&
     (cd "$dir/proto" && find . -name '*.go' -delete && for t in buf.gen.*.yaml; do buf generate --template "$t" || exit 1; done) &&
-    diff -r proto "$dir/proto"
+    diff -r proto "$dir/proto" && diff docs/openapi.json "$dir/docs/openapi.json"
   local status=$?
   rm -rf "$dir"
   [ $status -eq 0 ] || echo 'generated code is stale (make generate)'

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+	"github.com/sop-host/sop/sdk/trace"
 )
 
 // Plugin is what an author fills in.
@@ -74,7 +75,8 @@ func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
 		TLSProvider: tlsProvider,
 		Logger:      logger,
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(math.MaxInt32))...)
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(math.MaxInt32),
+				grpc.ChainUnaryInterceptor(trace.Unary), grpc.ChainStreamInterceptor(trace.Stream))...)
 		},
 	})
 }

@@ -9,19 +9,32 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/trace"
 )
 
 // requestIDHeader is where a caller may name its request for the records.
 const requestIDHeader = "X-Request-Id"
 
 // withOrigin ties the records of a call together: by the id that the caller
-// gave it, or a new one, and by the trace that it belongs to.
+// gave it, or a new one, and by the trace that the caller says it belongs to.
 func withOrigin(ctx context.Context, header http.Header) context.Context {
 	id := header.Get(requestIDHeader)
 	if id == "" {
 		id = uuid.NewString()
 	}
 	return audit.WithOrigin(ctx, audit.Origin{RequestID: id, TraceID: traceID(header.Get("Traceparent"))})
+}
+
+// withTrace ties the records of a call to the span in force, where the host
+// makes one.
+func withTrace(ctx context.Context) context.Context {
+	inForce := trace.From(ctx).TraceID()
+	if inForce == "" {
+		return ctx
+	}
+	origin := audit.OriginFrom(ctx)
+	origin.TraceID = inForce
+	return audit.WithOrigin(ctx, origin)
 }
 
 // withOrigins does so for every request.

@@ -29,19 +29,23 @@ const (
 
 // Server serves the API.
 type Server struct {
-	http    *http.Server
-	plugins http.Handler // see ServePlugin
-	authn   *authenticator
-	logger  hclog.Logger
+	http     *http.Server
+	plugins  http.Handler // see ServePlugin
+	authn    *authenticator
+	logger   hclog.Logger
+	mux      *http.ServeMux
+	door     *door
+	observer *observer
 }
 
 // NewServer returns a server of n.
 func NewServer(n *nexus.Nexus) *Server {
 	mux := http.NewServeMux()
 	d := &door{nexus: n, closing: make(chan struct{})}
+	o := &observer{}
 	opts := connect.WithHandlerOptions(
 		connect.WithReadMaxBytes(maxRequest),
-		connect.WithInterceptors(d),
+		connect.WithInterceptors(o, d),
 	)
 	mux.Handle(apiv1connect.NewHostHandler(&hostService{n}, opts))
 	mux.Handle(apiv1connect.NewPluginHandler(&pluginService{n}, opts))
@@ -51,7 +55,7 @@ func NewServer(n *nexus.Nexus) *Server {
 	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
 	mux.Handle(apiv1connect.NewPolicyHandler(&policyService{n}, opts))
 	mux.Handle(apiv1connect.NewAgentHandler(&agentService{n}, opts))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	describe(mux)
 	plugins := http.NewServeMux()
 	plugins.Handle("/", mux)
 	plugins.Handle(pluginv1connect.NewHostHandler(&pluginHost{n}, opts))
@@ -59,7 +63,7 @@ func NewServer(n *nexus.Nexus) *Server {
 	server := newHTTPServer(authn.wrap(mux), n.Logger)
 	server.ConnContext = onConnect
 	server.RegisterOnShutdown(d.close)
-	return &Server{http: server, plugins: withOrigins(plugins), authn: authn, logger: n.Logger}
+	return &Server{http: server, plugins: withOrigins(plugins), authn: authn, logger: n.Logger, mux: mux, door: d, observer: o}
 }
 
 // newHTTPServer returns a server with the bounds of all of ours.
@@ -125,17 +129,23 @@ func (d *door) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 		if err := d.nexus.Authorize(ctx, permission(conn.Spec())); err != nil {
 			return wireError(err)
 		}
-		ctx, cancel := context.WithCancel(ctx)
+		ctx, cancel := d.untilClosing(ctx)
 		defer cancel()
-		go func() {
-			select {
-			case <-d.closing:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
 		return wireError(next(ctx, conn))
 	}
+}
+
+// untilClosing returns a context that ends when the server stops, too.
+func (d *door) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-d.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // permission returns what the called method states; empty if it states nothing.

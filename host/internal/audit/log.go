@@ -23,6 +23,8 @@ type Options struct {
 	// Interval is after how long one is signed if there are new records; 0
 	// means a minute.
 	Interval time.Duration
+	// OnSign is told of each checkpoint that is signed and kept. nil is fine.
+	OnSign func(*Checkpoint)
 	// OnError is told what kept a checkpoint from being signed. nil is fine.
 	OnError func(error)
 }
@@ -127,7 +129,13 @@ func (l *Log) Checkpoint(ctx context.Context) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c, l.Store.PutCheckpoint(ctx, c)
+	if err := l.Store.PutCheckpoint(ctx, c); err != nil {
+		return c, err
+	}
+	if l.OnSign != nil {
+		l.OnSign(c)
+	}
+	return c, nil
 }
 
 // Latest returns the largest checkpoint, or nil. One that this host's key has

@@ -19,6 +19,7 @@ type Queue struct {
 	mu      sync.Mutex
 	waiting []Record
 	lost    int
+	total   int // lost since the beginning
 	closed  bool
 }
 
@@ -49,10 +50,18 @@ func (q *Queue) Record(r Record) {
 	defer q.mu.Unlock()
 	if q.closed || len(q.waiting) >= queueSize {
 		q.lost++
+		q.total++
 		return
 	}
 	q.waiting = append(q.waiting, r)
 	q.nudge()
+}
+
+// Stats says how many records wait, and how many have been lost in all.
+func (q *Queue) Stats() (waiting, lost int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting), q.total
 }
 
 // nudge wakes the writer; mu is held.
@@ -123,5 +132,6 @@ func (q *Queue) miss(batch, lost int) int {
 		batch-- // the record of what was lost
 	}
 	q.lost += batch + lost
+	q.total += batch
 	return len(q.waiting)
 }

@@ -148,6 +148,12 @@ func WithOrigin(ctx context.Context, o Origin) context.Context {
 	return context.WithValue(ctx, originKey{}, o)
 }
 
+// OriginFrom returns what WithOrigin was given; the zero Origin without it.
+func OriginFrom(ctx context.Context) Origin {
+	o, _ := ctx.Value(originKey{}).(Origin)
+	return o
+}
+
 // belong fills in what ctx knows and the record does not say.
 func (r *Record) belong(ctx context.Context) {
 	o, ok := ctx.Value(originKey{}).(Origin)

@@ -23,8 +23,9 @@ type Config struct {
 	Workspaces []Workspace // sorted by Name
 	Plugins    []Plugin    // sorted by ID
 	API        API
-	Agents     []Agent // sorted by Name
-	OIDC       []OIDC  // sorted by Name
+	Agents     []Agent   // sorted by Name
+	OIDC       []OIDC    // sorted by Name
+	Telemetry  Telemetry `json:",omitzero"`
 
 	sources map[string][]byte // for Problem
 }

@@ -28,6 +28,7 @@ const (
 	ObjectPolicy    Object = "policy" // compared by whoever loads them: Diff does not read them
 	ObjectWorkspace Object = "workspace"
 	ObjectPlugin    Object = "plugin"
+	ObjectTelemetry Object = "telemetry"
 )
 
 // A Change is what becomes of one thing. Reasons name the settings that
@@ -65,6 +66,9 @@ func Diff(old, next *Config, identity func(*Plugin) string) []Change {
 	}
 	var changes []Change
 	if change, ok := diffHost(old, next); ok {
+		changes = append(changes, change)
+	}
+	if change, ok := diffTelemetry(old, next); ok {
 		changes = append(changes, change)
 	}
 	before, after := workspacesByName(old), workspacesByName(next)

@@ -69,7 +69,10 @@ func TestDiff(t *testing.T) {
 		"block removed": {edit("    rule \"r\" {\n      level = local.secret\n    }\n", ""), []string{`restart plugin detector.a: config.rule["r"] removed`}},
 		"enabled":       {edit("  enabled = false\n", ""), []string{"start plugin sandbox.off: enabled"}},
 		"disabled":      {edit("args ", "enabled = false\n  args "), []string{"stop plugin detector.a: disabled"}},
-		"renamed":       {edit(`"detector" "a"`, `"detector" "z"`), []string{"stop plugin detector.a: removed", "start plugin detector.z: added"}},
+		"traces on": {diffBase + "\ntelemetry {\n  traces {\n    endpoint = \"http://127.0.0.1:4318\"\n    headers_env = { A = \"hunter\" }\n  }\n}\n", []string{
+			"update telemetry: traces.endpoint changed, traces.sample_ratio changed, traces.headers_env.A changed",
+		}},
+		"renamed": {edit(`"detector" "a"`, `"detector" "z"`), []string{"stop plugin detector.a: removed", "start plugin detector.z: added"}},
 	}
 	dir := t.TempDir()
 	load := func(t *testing.T, source string) *Config {

@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"agent", "api", "host", "locals", "oidc", "plugin", "policy", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "host", "locals", "oidc", "plugin", "policy", "telemetry", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -131,7 +131,7 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 // readBlocks sorts the top-level blocks by type and reads them, the
 // definitions that others refer to first.
 func (l *loader) readBlocks(config *Config, s *scope) {
-	var hosts, policies, workspaces, plugins, unknown []*hclsyntax.Block
+	var hosts, policies, workspaces, plugins, telemetries, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
 	identities := make(map[string][]*hclsyntax.Block)
 	for _, f := range l.fragments {
@@ -150,6 +150,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 				plugins = append(plugins, b)
 			case "api", "agent", "oidc":
 				identities[b.Type] = append(identities[b.Type], b)
+			case "telemetry":
+				telemetries = append(telemetries, b)
 			default:
 				l.errorf(b.TypeRange, "Unknown block type", "There is no block type %q.%s", b.Type, l.didYouMean(b.Type, topLevelBlocks))
 				unknown = append(unknown, b)
@@ -168,6 +170,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	config.Workspaces = l.readWorkspaces(workspaces, s)
 	config.Plugins = l.readPlugins(plugins, s)
 	l.readIdentities(config, identities, s)
+	config.Telemetry = l.readTelemetries(telemetries, s)
 }
 
 func (l *loader) topLevelAttributes(b *hclsyntax.Body) {

@@ -26,6 +26,7 @@ type Bus struct {
 	mu     sync.Mutex
 	subs   map[subscriber]struct{}
 	closed bool
+	stats  Stats
 }
 
 // subscriber is a Subscription of any type. Its methods are called with the
@@ -33,6 +34,7 @@ type Bus struct {
 type subscriber interface {
 	offer(v any) bool // false: the buffer is full
 	end(reason error)
+	waiting() int
 }
 
 // Publish hands v to the subscriptions. It never blocks: a subscription whose
@@ -41,8 +43,10 @@ type subscriber interface {
 func (b *Bus) Publish(v any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.stats.Published++
 	for s := range b.subs {
 		if !s.offer(v) {
+			b.stats.Lagged++
 			delete(b.subs, s)
 			s.end(ErrLagged)
 		}

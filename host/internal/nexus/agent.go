@@ -50,6 +50,9 @@ func AgentCaller(a *agent.Agent) Caller {
 // credential. It stays refused when that cannot be recorded.
 func (n *Nexus) CredentialRefused(ctx context.Context, method Method, source string, known map[string]string, why *sdk.Error) {
 	n.Logger.Warn("credential refused", "method", method, "source", source, "reason", why.Reason)
+	if n.OnDenied != nil {
+		n.OnDenied(why.Reason)
+	}
 	if n.Audit == nil {
 		return
 	}

@@ -85,6 +85,9 @@ func (n *Nexus) denied(ctx context.Context, q *question, c Caller, why *sdk.Erro
 // recordDenial records a denial.
 func (n *Nexus) recordDenial(ctx context.Context, permission string, c Caller, r audit.Record) {
 	n.Logger.Warn("denied", "permission", permission, "caller", r.Actor, "pid", c.PID, "reason", r.Reason, "policy", r.Attributes["policy"])
+	if n.OnDenied != nil {
+		n.OnDenied(r.Reason)
+	}
 	if n.Audit == nil {
 		return
 	}

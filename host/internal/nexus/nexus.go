@@ -57,7 +57,7 @@ type Gaps interface {
 	Reopen(ctx context.Context, ref, by, reason string) (*gap.Gap, error)
 }
 
-// Nexus is the door. Fill in every field.
+// Nexus is the door. Fill in every field but those that say otherwise.
 type Nexus struct {
 	Host       Host
 	Plugins    Plugins
@@ -69,6 +69,9 @@ type Nexus struct {
 	// Policy decides; nil stands for the default policies.
 	Policy Policy
 	Logger hclog.Logger
+	// OnDenied is told why each request that is not let in is refused; it must
+	// not block. nil is fine.
+	OnDenied func(reason string)
 }
 
 // Trust says how far an agent is trusted.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/policy"
+	"github.com/sop-host/sop/host/internal/trace"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -43,7 +44,10 @@ func (n *Nexus) Authorize(ctx context.Context, permission string) error {
 // a resource, by policy, and records the decision with the policies that decided:
 // every denial, and every permission but those to look. Facts are what the schema
 // knows of the action beside method and time; nil is fine.
-func (n *Nexus) AuthorizeOn(ctx context.Context, permission string, resource policy.Resource, facts map[string]any) error {
+func (n *Nexus) AuthorizeOn(ctx context.Context, permission string, resource policy.Resource, facts map[string]any) (err error) {
+	ctx, span := trace.Start(ctx, trace.Internal, "authorize")
+	span.Set("sop.permission", permission)
+	defer func() { span.End(err) }()
 	q := &question{permission: permission, resource: resource}
 	c, ok := CallerFrom(ctx)
 	switch {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/sop-host/sop/sdk"
 )
@@ -46,7 +48,12 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 		return err
 	}
 	start := time.Now()
-	callCtx, cancel := context.WithTimeout(ctx, u.spec.Load().CallTimeout)
+	tracedCtx, span := startSpan(ctx, c.id, method)
+	var trailer metadata.MD
+	if span != nil {
+		opts = append(slices.Clip(opts), grpc.Trailer(&trailer))
+	}
+	callCtx, cancel := context.WithTimeout(tracedCtx, u.spec.Load().CallTimeout)
 	defer cancel()
 	g, err := u.acquire(callCtx)
 	if err == nil {
@@ -57,6 +64,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 		g.release()
 	}
 	u.meter.observe(start, err)
+	span.end(err, trailer)
 	return err
 }
 
@@ -69,35 +77,39 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 		return nil, err
 	}
 	start := time.Now()
-	callCtx, cancel := context.WithTimeout(ctx, u.spec.Load().CallTimeout)
-	g, err := u.acquire(callCtx)
-	if err != nil {
+	tracedCtx, span := startSpan(ctx, c.id, method)
+	callCtx, cancel := context.WithTimeout(tracedCtx, u.spec.Load().CallTimeout)
+	failed := func(err error) (grpc.ClientStream, error) {
 		cancel()
 		u.meter.observe(start, err)
+		span.end(err, nil)
 		return nil, err
+	}
+	g, err := u.acquire(callCtx)
+	if err != nil {
+		return failed(err)
 	}
 	stream, err := g.conn.NewStream(callCtx, desc, method, opts...)
 	if err != nil {
 		err = callError(ctx, g, method, err)
 		g.release()
-		cancel()
-		u.meter.observe(start, err)
-		return nil, err
+		return failed(err)
 	}
 	s := &clientStream{ClientStream: stream, caller: ctx, generation: g, method: method, serverStreams: desc.ServerStreams}
-	s.end = func(err error) {
+	s.end = func(err error, trailer metadata.MD) {
 		s.once.Do(func() {
 			s.unhook()
 			g.release()
 			cancel()
 			u.meter.observe(start, err)
+			span.end(err, trailer)
 		})
 	}
 	// A caller that abandons the stream ends its context; so does the deadline.
 	hooked := make(chan struct{})
 	stop := context.AfterFunc(callCtx, func() {
 		<-hooked
-		s.end(callCtx.Err())
+		s.end(callCtx.Err(), nil)
 	})
 	s.unhook = func() { stop() }
 	close(hooked)
@@ -112,7 +124,7 @@ type clientStream struct {
 	method        string
 	serverStreams bool
 	once          sync.Once
-	end           func(error)
+	end           func(error, metadata.MD)
 	unhook        func()
 }
 
@@ -123,7 +135,7 @@ func (s *clientStream) SendMsg(m any) error {
 		return err
 	}
 	err = callError(s.caller, s.generation, s.method, err)
-	s.end(err)
+	s.end(err, nil)
 	return err
 }
 
@@ -134,11 +146,12 @@ func (s *clientStream) RecvMsg(m any) error {
 	case err == nil && s.serverStreams:
 		return nil
 	case err == nil || errors.Is(err, io.EOF):
-		s.end(nil)
+		s.end(nil, s.Trailer())
 		return err
 	}
+	trailer := s.Trailer()
 	err = callError(s.caller, s.generation, s.method, err)
-	s.end(err)
+	s.end(err, trailer)
 	return err
 }
 

@@ -23,6 +23,11 @@ const (
 	StateStopped  State = "stopped"
 )
 
+// States returns all states.
+func States() []State {
+	return []State{StateStarting, StateReady, StateBackoff, StateFailed, StateStopped}
+}
+
 // unit is one configured plugin through all its generations. Its goroutine
 // (run) restarts what fails; install and remove may be called from any.
 type unit struct {

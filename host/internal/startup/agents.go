@@ -16,7 +16,7 @@ func (h *host) openAgents(ctx context.Context, undo *closers) error {
 		return err
 	}
 	h.agents, err = agent.NewService(ctx, h.store.Agents(), agent.Options{
-		Key: key, RootFile: h.dir.rootCredential(), Publisher: &h.bus, Now: h.tokens.Now,
+		Key: key, RootFile: h.dir.rootCredential(), Publisher: h.publisher(), Now: h.tokens.Now,
 	})
 	if err != nil {
 		return err

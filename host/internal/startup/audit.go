@@ -32,7 +32,7 @@ func (h *host) openAudit(undo *closers, first *loaded) error {
 	}
 	logger := h.logger.Named("audit")
 	h.audit, err = audit.NewLog(audit.Options{
-		Store: h.store.Audit(), Key: key,
+		Store: h.store.Audit(), Key: key, OnSign: func(c *audit.Checkpoint) { h.metrics.Signed(c.Time) },
 		OnError: func(err error) { logger.Error("sign checkpoint", "error", err) },
 	})
 	if err != nil {

@@ -22,11 +22,13 @@ import (
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/metrics"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/token"
+	"github.com/sop-host/sop/host/internal/trace"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
 )
@@ -53,6 +55,10 @@ type host struct {
 	server     *api.Server // made before the first plugin starts
 	policy     policy.Live
 	watcher    *config.Watcher
+	metrics    *metrics.Metrics
+	tracer     atomic.Pointer[trace.Tracer] // nil: traces are off
+	probe      probe
+	counted    counted
 
 	loaded    atomic.Pointer[loaded]
 	verdict   atomic.Pointer[apiv1.ReloadVerdict]
@@ -73,7 +79,7 @@ const apiGrace = 2 * time.Second
 // an error when the host could not start; a plugin that does not start is no
 // such error, it stands in the status. SIGHUP makes it reload.
 func Run(ctx context.Context, opt Options) (err error) {
-	h := &host{opt: opt, begin: time.Now()}
+	h := &host{opt: opt, begin: time.Now(), metrics: metrics.New(opt.Version)}
 	h.setPhase(phaseStarting)
 	watcher, first, diags, err := watchAndLoad(opt)
 	if err != nil {
@@ -82,7 +88,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if first == nil {
 		return diags
 	}
-	if ds := checkWorkspaces(first.config); ds.HasErrors() {
+	if ds := append(checkWorkspaces(first.config), checkTraces(first.config)...); ds.HasErrors() {
 		return ds
 	}
 	h.loaded.Store(first)
@@ -172,11 +178,13 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 		return err
 	}
 	h.store = db
+	db.OnGroup(h.metrics.Committed)
 	undo.add(db.Close)
+	undo.add(h.startTraces(ctx, first.config))
 	if err := h.openAudit(undo, first); err != nil {
 		return err
 	}
-	h.gaps = gap.NewService(db.Gaps(), &h.bus)
+	h.gaps = gap.NewService(db.Gaps(), h.publisher())
 	undo.add(func() error { h.bus.Close(); return nil })
 	h.steps.add(Step{Component: "store", Phase: "ready", Detail: h.dir.database()})
 	if err := h.openTokens(ctx, undo); err != nil {
@@ -217,22 +225,23 @@ func (h *host) onPluginEvent(e plugin.Event) {
 func (h *host) serveAPI(undo *closers, first *loaded) (<-chan error, error) {
 	scans, endScans := context.WithCancel(context.Background()) // scans outlive the request that began them
 	h.workspaces = &workspaces{
-		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: &h.bus, gaps: h.gaps, tokens: h.tokens, onScan: h.opt.OnScan,
+		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: h.publisher(), gaps: h.gaps, tokens: &meteredTokens{h.tokens, h.metrics}, onScan: h.opt.OnScan,
 		detectors: func() []gap.Detector { return detectorsOf(h.pool) },
 		changed:   h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
-		dataDir: string(h.dir),
+		dataDir: string(h.dir), tracer: h.tracer.Load,
 	}
 	listener, err := api.Listen(h.dir.socket())
 	if err != nil {
 		return nil, err
 	}
 	h.server = api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: h.tokens, Agents: h.agents, Audit: h.audit, Policy: &h.policy,
-		Logger: h.logger.Named("nexus"),
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents,
+		Audit: &meteredAudit{h.audit, h.metrics}, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	})
 	if err := h.openGate(undo, h.server, first.config); err != nil {
 		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))
 	}
+	h.server.Observe(api.Observers{Meter: h.metrics, Metrics: h.metrics.Handler(h.measure), Tracer: h.tracer.Load, Health: h})
 	done := make(chan error, 1)
 	go func() { done <- h.server.Serve(listener) }()
 	undo.add(func() error { return h.stopAPI(listener) })

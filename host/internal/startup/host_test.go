@@ -20,6 +20,7 @@ import (
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
 	"github.com/sop-host/sop/sdk/detector"
+	"github.com/sop-host/sop/sdk/trace"
 
 	"github.com/sop-host/sop/host/internal/api"
 )
@@ -58,7 +59,10 @@ func (words) Rules(context.Context) ([]*pluginv1.Rule, error) {
 	return []*pluginv1.Rule{{Id: "words.bad", Version: "1", Type: pluginv1.GapType_GAP_TYPE_CODE_QUALITY, DefaultSeverity: pluginv1.Severity_SEVERITY_HIGH}}, nil
 }
 
-func (words) Scan(ctx context.Context, s *detector.Scan) error {
+func (words) Scan(ctx context.Context, s *detector.Scan) (err error) {
+	ctx, span := trace.Start(ctx, "look for words")
+	span.Set("word", "bad")
+	defer func() { span.End(err) }()
 	return s.Each(ctx, func(detector.File) bool { return true }, func(src *detector.Source) error {
 		if strings.Contains(string(src.Content), "bad") {
 			src.Report(&pluginv1.Finding{Rule: "words.bad", Location: &pluginv1.Location{Line: 1}, Message: "bad", Remedy: "Mend it."})
@@ -142,6 +146,7 @@ func (s *site) start() {
 	go func() {
 		s.done <- Run(ctx, Options{
 			ConfigPath: s.config, Version: "test", OnStep: s.onStep, OnScan: func(w *apiv1.WorkspaceStatus) { s.scans <- w },
+			traceEvery: 10 * time.Millisecond,
 		})
 	}()
 	select {

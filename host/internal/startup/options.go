@@ -23,6 +23,8 @@ type Options struct {
 	OnStep func(Step)
 	// OnScan is called when a scan that the host began by itself has ended.
 	OnScan func(*apiv1.WorkspaceStatus)
+
+	traceEvery time.Duration // how often spans are exported; 0: what suits
 }
 
 // Step is one line of the activation timeline.

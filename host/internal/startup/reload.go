@@ -35,6 +35,7 @@ func (h *host) reload(ctx context.Context, trigger string) *apiv1.ReloadVerdict 
 		h.logger.Error("configuration refused; what runs stays as it is", "trigger", trigger, "error", diags.Error())
 		h.recordRefusal(ctx, trigger, diags)
 	}
+	h.metrics.Reloaded(verdict.GetOk(), time.Since(begin))
 	h.verdict.Store(verdict)
 	h.changed.Tell()
 	return verdict
@@ -52,7 +53,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 		return nil, append(diags, next.config.Problem(next.config.Host.DataDirSource,
 			"The data directory cannot change while the host runs", "Stop the host and start it again, or set data_dir back."))
 	}
-	if ds := checkWorkspaces(next.config); ds.HasErrors() {
+	if ds := append(checkWorkspaces(next.config), checkTraces(next.config)...); ds.HasErrors() {
 		return nil, append(diags, ds...)
 	}
 	prepared, err := h.pool.Prepare(ctx, next.specs)
@@ -79,6 +80,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	h.loaded.Store(next)
 	h.policy.Replace(next.policies)
 	setLevel(h.logger, next.config.Host.LogLevel)
+	h.takeTraces(ctx, old.config, next.config)
 	if detectorsChanged(prepared) {
 		h.workspaces.rescan()
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/gap"
-	"github.com/sop-host/sop/host/internal/token"
+	"github.com/sop-host/sop/host/internal/trace"
 	"github.com/sop-host/sop/host/internal/workspace"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
@@ -32,12 +32,13 @@ type workspaces struct {
 	store     gap.Store
 	publisher gap.Publisher
 	gaps      *gap.Service
-	tokens    *token.Service
+	tokens    *meteredTokens
 	detectors func() []gap.Detector
 	onScan    func(*apiv1.WorkspaceStatus)
 	changed   func()
 	logger    hclog.Logger
 	dataDir   string // is not scanned, wherever it lies
+	tracer    func() *trace.Tracer
 
 	mu  sync.Mutex
 	all map[string]*governed
@@ -219,10 +220,12 @@ func (w *workspaces) scan(ctx context.Context, g *governed) (*apiv1.ScanReport, 
 	c := g.config.Scan
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
+	ctx, span := w.traceScan(ctx, g.config.Name)
 	w.logger.Info("scan started", "workspace", g.config.Name)
 	result, err := g.scanner.Scan(ctx, gap.Target{
 		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(), Grant: w.grantScan(g.config.Name, c.Timeout),
 	})
+	span.End(err)
 	report := api.ScanReport(result, err)
 	if err != nil {
 		w.logger.Error("scan failed", "workspace", g.config.Name, "error", err)
@@ -239,7 +242,7 @@ func (w *workspaces) Scan(ctx context.Context, name string) (*apiv1.ScanReport, 
 	if err != nil {
 		return nil, err
 	}
-	r := w.begin(w.ctx, g)
+	r := w.begin(trace.Follow(w.ctx, ctx), g)
 	select {
 	case <-r.done:
 		return r.report, r.err
@@ -279,6 +282,17 @@ func (w *workspaces) List(ctx context.Context) ([]*apiv1.WorkspaceStatus, error)
 		out[i] = w.status(ctx, g)
 	}
 	return out, nil
+}
+
+// lastScans says how the last scan of each tree went, without the gaps.
+func (w *workspaces) lastScans() []*apiv1.WorkspaceStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make([]*apiv1.WorkspaceStatus, 0, len(w.all))
+	for _, g := range w.all {
+		out = append(out, &apiv1.WorkspaceStatus{Name: g.config.Name, LastScan: g.last})
+	}
+	return out
 }
 
 func (w *workspaces) status(ctx context.Context, g *governed) *apiv1.WorkspaceStatus {

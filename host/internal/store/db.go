@@ -36,6 +36,7 @@ type DB struct {
 	read    *sql.DB      // the same in memory
 	writer  *writer      // nil where nothing is written
 	audited event.Notice // of the audit log
+	watch   watch
 }
 
 // Open opens the SQLite database at path, makes it where there is none, and

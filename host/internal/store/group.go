@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/trace"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -87,7 +88,11 @@ func (w *writer) run() {
 // panics, or ctx is done before fn has returned. fn uses nothing of the store
 // but tx. The transaction is shared with other callers that come at the same
 // time; they neither see each other's failures nor suffer from them.
-func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) error {
+func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) (err error) {
+	ctx, span := trace.Start(ctx, trace.Internal, "store transaction")
+	defer func() { span.End(err) }()
+	db.watch.waiting.Add(1)
+	defer db.watch.waiting.Add(-1)
 	w := db.writer
 	t := &turn{ctx: ctx, start: make(chan *sql.Tx), over: make(chan error, 1), result: make(chan error, 1)}
 	select {
@@ -146,7 +151,10 @@ func (w *writer) serve(first *turn) {
 			return
 		}
 	}
-	w.answer(w.commit())
+	committing := time.Now()
+	err = w.commit()
+	w.db.observeGroup(len(w.group.turns), time.Since(committing), err)
+	w.answer(err)
 }
 
 // next returns who else wants to write now, or nil. After a group of several,

@@ -1,0 +1,143 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/sop-host/sop/host/internal/trace"
+	"github.com/sop-host/sop/sdk"
+)
+
+// Observers are whom the server tells what happens, and asks how things stand.
+type Observers struct {
+	// Meter counts calls; nil: they are not counted.
+	Meter Meter
+	// Metrics answers GET /metrics, to callers with the permission metrics.read.
+	Metrics http.Handler
+	// Tracer makes the spans of calls; it, and what it returns, may be nil.
+	Tracer func() *trace.Tracer
+	// Health says how the host stands.
+	Health Health
+}
+
+// Meter counts calls of the methods that are served. It must not block.
+type Meter interface {
+	CallStarted(method string)
+	// CallEnded is told the name of the code: "ok", "not_found" …
+	CallEnded(method, code string, took time.Duration)
+}
+
+// permissionMetrics is what reading /metrics takes.
+const permissionMetrics = "metrics.read"
+
+// Observe makes the server tell o and serve what it knows: the metrics, whether
+// the host is ready, and grpc.health.v1. Call it before Serve, once.
+func (s *Server) Observe(o Observers) {
+	s.observer.Observers = o
+	s.mux.HandleFunc("GET /metrics", s.door.permitted(permissionMetrics, o.Metrics))
+	serveHealth(s.mux, s.door, o.Health)
+}
+
+// permitted serves h to callers who may do what permission names.
+func (d *door) permitted(permission string, h http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := d.nexus.Authorize(r.Context(), permission); err != nil {
+			writeRefusal(w, err)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}
+}
+
+// writeRefusal answers with the error as a method of the API would in JSON.
+func writeRefusal(w http.ResponseWriter, err error) {
+	e := sdk.FromError(err)
+	status := http.StatusForbidden
+	if connect.Code(e.Code) == connect.CodeUnauthenticated {
+		status = http.StatusUnauthorized
+	}
+	writeJSON(w, status, map[string]string{
+		"code": connect.Code(e.Code).String(), "reason": e.Reason, "message": e.Message, "remedy": e.Remedy,
+	})
+}
+
+// writeJSON answers with v, which always marshals. A caller who has gone does
+// not mind that it cannot be written.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// observer counts calls and begins their spans. It stands before the door, so
+// that refusals are seen too.
+type observer struct{ Observers }
+
+// observed is one call under way.
+type observed struct {
+	procedure string
+	begun     time.Time
+	span      *trace.Span
+}
+
+func (o *observer) begin(ctx context.Context, spec connect.Spec, header http.Header) (context.Context, observed) {
+	c := observed{procedure: strings.TrimPrefix(spec.Procedure, "/"), begun: time.Now()}
+	if o.Tracer != nil {
+		ctx, c.span = o.Tracer().Begin(ctx, trace.Server, c.procedure, header)
+		ctx = withTrace(ctx)
+		c.span.Set("rpc.method", c.procedure)
+	}
+	if o.Meter != nil {
+		o.Meter.CallStarted(c.procedure)
+	}
+	return ctx, c
+}
+
+func (o *observer) end(c observed, err error) {
+	code := "ok"
+	if err != nil {
+		code = connect.CodeOf(err).String()
+	}
+	if o.Meter != nil {
+		o.Meter.CallEnded(c.procedure, code, time.Since(c.begun))
+	}
+	c.span.Set("rpc.response.status_code", code)
+	c.span.End(err)
+}
+
+// errAborted is what became of a call that did not return.
+var errAborted = connect.NewError(connect.CodeInternal, errors.New("the call was aborted"))
+
+// WrapUnary implements [connect.Interceptor].
+func (o *observer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
+		ctx, call := o.begin(ctx, req.Spec(), req.Header())
+		err = errAborted
+		defer func() { o.end(call, err) }()
+		resp, err = next(ctx, req)
+		return resp, err
+	}
+}
+
+// WrapStreamingClient implements [connect.Interceptor]; the server has no clients.
+func (o *observer) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// WrapStreamingHandler implements [connect.Interceptor].
+func (o *observer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) (err error) {
+		ctx, call := o.begin(ctx, conn.Spec(), conn.RequestHeader())
+		err = errAborted
+		defer func() { o.end(call, err) }()
+		err = next(ctx, conn)
+		return err
+	}
+}

@@ -1,0 +1,259 @@
+package startup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/api"
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/event"
+	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/metrics"
+	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/token"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
+)
+
+// meteredBus counts what features tell before it passes it on.
+type meteredBus struct {
+	*event.Bus
+	metrics *metrics.Metrics
+}
+
+// publisher is the bus as features see it.
+func (h *host) publisher() *meteredBus { return &meteredBus{&h.bus, h.metrics} }
+
+// Publish implements the Publisher of the features.
+func (b *meteredBus) Publish(e any) {
+	if s, ok := e.(gap.ScanFinished); ok {
+		outcome := "complete"
+		switch {
+		case s.Err != nil:
+			outcome = "failed"
+		case !s.Result.Complete:
+			outcome = "incomplete"
+		}
+		b.metrics.Scanned(s.Result.Workspace, outcome, s.Result.Duration, s.Result.Files)
+	}
+	b.Bus.Publish(e)
+}
+
+// meteredTokens counts what is done with tokens. It implements nexus.Tokens.
+type meteredTokens struct {
+	*token.Service
+	metrics *metrics.Metrics
+}
+
+// Issue implements nexus.Tokens.
+func (m *meteredTokens) Issue(ctx context.Context, spec token.Spec) (token.Secret, *token.Token, error) {
+	secret, t, err := m.Service.Issue(ctx, spec)
+	if err == nil {
+		m.metrics.TokenIssued(string(t.Type))
+	}
+	return secret, t, err
+}
+
+// IssueChild implements nexus.Tokens.
+func (m *meteredTokens) IssueChild(ctx context.Context, secret string, holder token.Request, spec token.Spec) (token.Secret, *token.Token, error) {
+	child, t, err := m.Service.IssueChild(ctx, secret, holder, spec)
+	if err == nil {
+		m.metrics.TokenIssued(string(t.Type))
+	}
+	m.refused(secret, err)
+	return child, t, err
+}
+
+// Validate implements nexus.Tokens.
+func (m *meteredTokens) Validate(ctx context.Context, secret string, req token.Request) (*token.Token, error) {
+	t, err := m.Service.Validate(ctx, secret, req)
+	m.refused(secret, err)
+	return t, err
+}
+
+// Consume implements nexus.Tokens.
+func (m *meteredTokens) Consume(ctx context.Context, secret string, req token.Request) (token.Use, error) {
+	use, err := m.Service.Consume(ctx, secret, req)
+	if kind, ok := token.TypeOf(secret); ok && err == nil && !use.Again {
+		m.metrics.TokenUsed(string(kind))
+	}
+	m.refused(secret, err)
+	return use, err
+}
+
+// refused counts a refusal by the reason that the caller may not be told.
+func (m *meteredTokens) refused(secret string, err error) {
+	if err == nil {
+		return
+	}
+	why := sdk.FromError(err)
+	if why.Code != codes.PermissionDenied && why.Code != codes.ResourceExhausted {
+		return
+	}
+	if hidden := (*sdk.Error)(nil); why.Reason == token.ReasonDenied && errors.As(why.Cause, &hidden) {
+		why = hidden
+	}
+	kind, _ := token.TypeOf(secret)
+	m.metrics.TokenRefused(string(kind), why.Reason)
+}
+
+// meteredAudit measures the log. It implements nexus.Audit.
+type meteredAudit struct {
+	*audit.Log
+	metrics *metrics.Metrics
+}
+
+// Append implements nexus.Audit.
+func (m *meteredAudit) Append(ctx context.Context, records ...audit.Record) error {
+	begin := time.Now()
+	err := m.Log.Append(ctx, records...)
+	m.metrics.Appended(time.Since(begin), err)
+	return err
+}
+
+// Verify implements nexus.Audit.
+func (m *meteredAudit) Verify(ctx context.Context, checkpoints ...string) (*audit.Report, error) {
+	begin := time.Now()
+	report, err := m.Log.Verify(ctx, checkpoints...)
+	outcome := "ok"
+	switch {
+	case err != nil:
+		outcome = "error"
+	case report.Fault != nil:
+		outcome = "fault"
+	}
+	m.metrics.Verified(outcome, time.Since(begin))
+	return report, err
+}
+
+// measure says how everything stands, for the metrics.
+func (h *host) measure(ctx context.Context) metrics.State {
+	s := metrics.State{
+		Host: *h.phase.Load(), HostStates: []string{phaseStarting, phaseRunning, phaseStopping},
+		Store: metrics.Store{Writers: h.store.Waiting()},
+	}
+	unread := func(part string, err error) {
+		if err != nil {
+			h.logger.Warn("read metrics", "part", part, "error", err)
+			s.Unread = append(s.Unread, part)
+		}
+	}
+	var err error
+	s.Gaps, err = h.countGaps(ctx)
+	unread("gaps", err)
+	s.Tokens, err = h.counted.tokens(ctx, h.store.CountTokens)
+	unread("tokens", err)
+	s.Store.Size, err = h.store.Size()
+	unread("store", err)
+	head, err := h.store.Audit().Head(ctx)
+	unread("audit", err)
+	s.Audit.Records = head.Size
+	s.Audit.Waiting, s.Audit.Lost = h.facts.Stats()
+	s.Events = metrics.Events(h.bus.Stats())
+	s.Spans.Exported, s.Spans.Failed = h.tracer.Load().Counts()
+	h.measurePlugins(&s)
+	s.Degraded = len(h.degraded())
+	return s
+}
+
+func (h *host) countGaps(ctx context.Context) ([]metrics.Gaps, error) {
+	counts, err := h.gaps.Counts(ctx, "")
+	out := make([]metrics.Gaps, len(counts))
+	for i, c := range counts {
+		out[i] = metrics.Gaps{Workspace: c.Workspace, State: string(c.State), Severity: c.Severity.String(), Count: c.Gaps}
+	}
+	return out, err
+}
+
+func (h *host) measurePlugins(s *metrics.State) {
+	for _, state := range plugin.States() {
+		s.PluginStates = append(s.PluginStates, string(state))
+	}
+	for _, p := range h.pool.Status() {
+		s.Plugins = append(s.Plugins, metrics.Plugin{
+			ID: p.ID, State: string(p.State), Generation: p.Generation, Restarts: p.Restarts,
+			Calls: p.Calls, Failures: p.Failures, InFlight: p.InFlight, Busy: p.Busy, DroppedLogLines: p.DroppedLogLines,
+		})
+	}
+}
+
+// counted keeps the count of tokens, which reads them all, for a while.
+type counted struct {
+	mu  sync.Mutex
+	at  time.Time
+	all []metrics.Tokens
+}
+
+// countEvery is how often tokens are counted at most.
+const countEvery = 30 * time.Second
+
+func (c *counted) tokens(ctx context.Context, count func(context.Context, time.Time) ([]token.Count, error)) ([]metrics.Tokens, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.at.IsZero() && time.Since(c.at) < countEvery {
+		return c.all, nil
+	}
+	now := time.Now()
+	counts, err := count(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	c.at, c.all = now, nil
+	for _, t := range counts {
+		c.all = append(c.all, metrics.Tokens{Type: string(t.Type), State: string(t.State), Count: t.Tokens})
+	}
+	return c.all, nil
+}
+
+// probe tries now and then whether the host can keep what it does.
+type probe struct {
+	mu  sync.Mutex
+	at  time.Time
+	err error
+}
+
+const (
+	probeEvery = time.Second
+	probeTime  = 2 * time.Second
+)
+
+// writable returns what keeps the store, and with it the audit log, from being
+// written to.
+func (p *probe) writable(ctx context.Context, try func(context.Context) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.at.IsZero() && time.Since(p.at) < probeEvery {
+		return p.err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTime)
+	defer cancel()
+	p.err = try(ctx)
+	p.at = time.Now()
+	return p.err
+}
+
+// degraded says what is not as it should be.
+func (h *host) degraded() []string {
+	return degraded(&apiv1.Status{
+		Plugins: api.PluginStatuses(h.pool.Status()), LastReload: h.verdict.Load(), Workspaces: h.workspaces.lastScans(),
+	})
+}
+
+// Readiness implements api.Health.
+func (h *host) Readiness(ctx context.Context) api.Readiness {
+	if phase := *h.phase.Load(); phase != phaseRunning {
+		return api.Readiness{State: phase, Reasons: []string{"the host is " + phase}}
+	}
+	if err := h.probe.writable(ctx, h.store.Writable); err != nil {
+		return api.Readiness{State: "unavailable", Reasons: []string{fmt.Sprintf("the store and the audit log cannot be written: %v", err)}}
+	}
+	if reasons := h.degraded(); len(reasons) > 0 {
+		return api.Readiness{Ready: true, State: "degraded", Reasons: reasons}
+	}
+	return api.Readiness{Ready: true, State: "ok"}
+}
