@@ -136,7 +136,6 @@ func messages() map[protoreflect.FullName]protoreflect.MessageDescriptor {
 			}
 		}
 	}
-	add((&apiv1.ErrorDetail{}).ProtoReflect().Descriptor())
 	each(func(m protoreflect.MethodDescriptor) {
 		add(m.Input())
 		add(m.Output())

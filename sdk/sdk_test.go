@@ -21,14 +21,16 @@ import (
 func TestErrorRoundTrip(t *testing.T) {
 	cause := errors.New("the disk is full")
 	sent := Errorf(codes.ResourceExhausted, "NO_SPACE", "cannot save: %w", cause).WithRemedy("free %d bytes", 7)
-	sent.Retryable, sent.Metadata = true, map[string]string{"path": "/x"}
+	sent.Metadata = map[string]string{"path": "/x"}
+	sent.RetryIn(1500*time.Millisecond).WithField("spec.size", "too large by %d", 3).WithField("name", "")
 	if !errors.Is(sent, cause) {
 		t.Error("the cause is lost on the side where it arose")
 	}
 	// What gRPC does: an error becomes a status, the status an error again.
 	received := FromError(status.Convert(fmt.Errorf("while saving: %w", sent)).Err())
 	if received.Code != sent.Code || received.Reason != sent.Reason || received.Remedy != "free 7 bytes" ||
-		!received.Retryable || received.Metadata["path"] != "/x" || !strings.Contains(received.Message, "the disk is full") {
+		!received.Retryable || received.RetryAfter != 1500*time.Millisecond || len(received.Fields) != 2 ||
+		received.Fields[0] != (FieldError{"spec.size", "too large by 3"}) || received.Fields[1].Message != sent.Message || received.Metadata["path"] != "/x" || !strings.Contains(received.Message, "the disk is full") {
 		t.Errorf("received %+v", received)
 	}
 }

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -82,13 +83,22 @@ func TestHostileCallback(t *testing.T) {
 	h.stopInTime()
 }
 
-// A token bounds how much a plugin can ask for.
+// Token and rate bound how much a plugin can ask for; what is beyond is refused,
+// and neither host nor neighbour suffers.
 func TestCallbackFlood(t *testing.T) {
 	t.Parallel()
 	h := hostileHostWith(t, "good", strings.Replace(quick, `call_timeout  = "2s"`, `call_timeout  = "60s"`, 1))
 	before := h.status()
 	got := h.callback("flood")
-	if !strings.Contains(got, "ok=1000") {
+	count := make(map[string]int)
+	total := 0
+	for _, field := range strings.Fields(got) {
+		reason, n, _ := strings.Cut(field, "=")
+		count[reason], _ = strconv.Atoi(n)
+		total += count[reason]
+	}
+	refused := count["ResourceExhausted/RATE_LIMITED"] + count["PermissionDenied/TOKEN_DENIED"]
+	if count["ok"] == 0 || count["ok"] > 1000 || refused == 0 || count["ok"]+refused != 1500 || total != 1500 {
 		t.Errorf("of 1500 requests under a token of 1000 uses: %s", got)
 	}
 	after := h.waitFor("all is well", func(s *apiv1.Status) bool { return s.GetState() == "ok" })

@@ -37,13 +37,6 @@ func newDocument(plugin *protogen.Plugin) (*document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("there is no option %s: %w", permissionOption, err)
 	}
-	for _, file := range plugin.Files { // ErrorDetail is no part of any method
-		for _, m := range file.Messages {
-			if m.Desc.FullName() == errorDetail {
-				d.message(m)
-			}
-		}
-	}
 	return d, nil
 }
 

@@ -3,8 +3,24 @@ package main
 // What does not stand in the proto files: how Connect answers errors, the
 // headers of a call, and what the host serves beside the methods.
 
-// errorDetail is what the host says of every error.
-const errorDetail = "sop.api.v1.ErrorDetail"
+// errorDetails are the messages of google.rpc that errors carry, in JSON.
+func errorDetails() []any {
+	text := object{"type": "string"}
+	of := func(description string, properties object) object {
+		return object{"type": "object", "description": description, "properties": properties}
+	}
+	list := func(properties object) object {
+		return object{"type": "array", "items": object{"type": "object", "properties": properties}}
+	}
+	return []any{
+		of("google.rpc.ErrorInfo: why, for machines; the domain is sop.", object{
+			"reason": text, "domain": text, "metadata": object{"type": "object", "additionalProperties": text},
+		}),
+		of("google.rpc.Help: what to do.", object{"links": list(object{"description": text, "url": text})}),
+		of("google.rpc.BadRequest: which fields are wrong.", object{"fieldViolations": list(object{"field": text, "description": text})}),
+		of("google.rpc.RetryInfo: the same call may succeed later.", object{"retryDelay": text}),
+	}
+}
 
 func errorSchemas() object {
 	codes := []any{
@@ -24,9 +40,9 @@ func errorSchemas() object {
 		"ErrorDetails": object{
 			"type": "object", "description": "A message of the type, encoded; debug is the same in JSON, where it is given.", "required": []any{"type", "value"},
 			"properties": object{
-				"type":  object{"type": "string", "examples": []any{errorDetail}},
+				"type":  object{"type": "string", "examples": []any{"google.rpc.ErrorInfo"}},
 				"value": object{"type": "string", "contentEncoding": "base64"},
-				"debug": object{"anyOf": []any{ref(errorDetail), object{"type": "object"}}},
+				"debug": object{"anyOf": errorDetails()},
 			},
 		},
 		"Readiness": object{

@@ -85,10 +85,21 @@ func (f *fakes) Get(_ context.Context, ref string) (*gap.Gap, error) {
 }
 
 func (f *fakes) Suppress(_ context.Context, ref, by, reason string, until *time.Time) (*gap.Gap, error) {
+	if f.gaps[ref] == nil {
+		return nil, gap.NotFound(ref)
+	}
 	g := *f.gaps[ref]
 	f.by = by
 	g.State, g.Suppression = gap.StateSuppressed, &gap.Suppression{Reason: reason, Until: until, By: by}
 	return &g, nil
+}
+
+func (f *fakes) CheckSuppress(ctx context.Context, ref, _, _ string, _ *time.Time) (*gap.Gap, error) {
+	return f.Get(ctx, ref)
+}
+
+func (f *fakes) CheckReopen(ctx context.Context, ref, _, _ string) (*gap.Gap, error) {
+	return f.Get(ctx, ref)
 }
 
 func (f *fakes) Reopen(context.Context, string, string, string) (*gap.Gap, error) {
@@ -138,7 +149,7 @@ func TestGapsOverTheSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g := list.Msg.GetGaps()[0]; g.GetRule() != "docs.readme" || g.GetSeverity() != "high" || g.GetLine() != 3 || list.Msg.GetNextPageToken() != "more" {
+	if g := list.Msg.GetGaps()[0]; g.GetRule() != "docs.readme" || g.GetSeverity() != "high" || g.GetLine() != 3 || list.Msg.GetNextPageToken() == "" || list.Msg.GetNextPageToken() == "more" {
 		t.Errorf("got %v", list.Msg)
 	}
 	if f.filter.Severity != gap.SeverityHigh || f.filter.Path != "a" || len(f.filter.States) == 0 {
@@ -153,19 +164,18 @@ func TestErrorsCarryReasonAndRemedy(t *testing.T) {
 	httpClient := serve(t, &fakes{})
 	_, err := apiv1connect.NewPluginClient(httpClient, "http://sop").RestartPlugin(t.Context(), connect.NewRequest(&apiv1.RestartPluginRequest{Id: "x"}))
 	var ce *connect.Error
-	if !errors.As(err, &ce) || ce.Code() != connect.CodeNotFound || len(ce.Details()) != 1 {
+	if !errors.As(err, &ce) || ce.Code() != connect.CodeNotFound || len(ce.Details()) != 2 {
 		t.Fatalf("got %v", err)
 	}
-	value, err := ce.Details()[0].Value()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d, ok := value.(*apiv1.ErrorDetail); !ok || d.GetReason() != plugin.ReasonUnknown || d.GetRemedy() != "look at the list" {
-		t.Errorf("detail: %v", value)
+	if e := FromWire(ce); e.Reason != plugin.ReasonUnknown || e.Remedy != "look at the list" || e.Retryable {
+		t.Errorf("error: %+v", e)
 	}
 	_, err = apiv1connect.NewGapClient(httpClient, "http://sop").ListGaps(t.Context(), connect.NewRequest(&apiv1.ListGapsRequest{States: []string{"lost"}}))
 	if connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Errorf("unknown state: %v", err)
+	}
+	if errors.As(err, &ce); len(FromWire(ce).Fields) != 1 || FromWire(ce).Fields[0].Field != "states" {
+		t.Errorf("fields of an unknown state: %+v", FromWire(ce))
 	}
 }
 

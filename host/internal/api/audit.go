@@ -21,14 +21,19 @@ type auditService struct{ *nexus.Nexus }
 
 // ListRecords implements the rpc.
 func (s *auditService) ListRecords(ctx context.Context, req *connect.Request[apiv1.ListRecordsRequest]) (*connect.Response[apiv1.ListRecordsResponse], error) {
-	filter, err := auditFilter(req.Msg.GetFilter())
+	filter, err := auditFilter(req.Msg.GetSelection())
 	if err != nil {
 		return nil, err
 	}
-	filter.Limit, filter.Token = int(req.Msg.GetPageSize()), req.Msg.GetPageToken()
-	if filter.Limit <= 0 {
-		filter.Limit = defaultPage
+	filter.Limit, filter.Token = pageSize(req.Msg.GetPageSize()), req.Msg.GetPageToken()
+	if filter.Where, err = parseFilter(req.Msg.GetFilter(), audit.ListFields); err != nil {
+		return nil, err
 	}
+	order, err := parseOrder(req.Msg.GetOrderBy(), audit.OrderFields)
+	if err != nil {
+		return nil, err
+	}
+	filter.Oldest = len(order) > 0 && !order[0].Descending
 	page, err := s.Audit.List(ctx, filter)
 	if err != nil {
 		return nil, err
@@ -69,7 +74,10 @@ func (s *auditService) Verify(ctx context.Context, req *connect.Request[apiv1.Ve
 }
 
 // Checkpoint implements the rpc.
-func (s *auditService) Checkpoint(ctx context.Context, _ *connect.Request[apiv1.CheckpointRequest]) (*connect.Response[apiv1.CheckpointResponse], error) {
+func (s *auditService) Checkpoint(ctx context.Context, req *connect.Request[apiv1.CheckpointRequest]) (*connect.Response[apiv1.CheckpointResponse], error) {
+	if req.Msg.GetValidateOnly() {
+		return connect.NewResponse(&apiv1.CheckpointResponse{}), nil
+	}
 	c, err := s.Audit.Checkpoint(ctx)
 	if err != nil {
 		return nil, err
@@ -142,7 +150,7 @@ func auditFilter(f *apiv1.AuditFilter) (audit.Filter, error) {
 	}
 	if out.Outcome != "" && !slices.Contains(audit.Outcomes(), out.Outcome) {
 		return out, sdk.Errorf(codes.InvalidArgument, "AUDIT_OUTCOME", "there is no outcome %q", f.GetOutcome()).
-			WithRemedy("the outcomes are %v", audit.Outcomes())
+			WithRemedy("the outcomes are %v", audit.Outcomes()).WithField("outcome", "")
 	}
 	if f.GetSince() != nil {
 		out.Since = f.GetSince().AsTime()

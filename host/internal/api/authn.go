@@ -135,9 +135,7 @@ func (a *authenticator) slow(conn connection) error {
 	}
 	e := sdk.Errorf(codes.ResourceExhausted, reasonGuessing, "too many wrong credentials came from here; wait %s", wait).
 		WithRemedy("check the credential before trying again")
-	e.Retryable = true
-	e.Metadata = map[string]string{"retry_after": wait.String()}
-	return e
+	return e.RetryIn(wait)
 }
 
 // peer judges the process at the other end of a unix socket.
@@ -269,6 +267,9 @@ func connectionOf(ctx context.Context) connection {
 
 // onConnect notes where a connection comes from.
 func onConnect(ctx context.Context, conn net.Conn) context.Context {
+	if b, is := conn.(*boundedConn); is {
+		conn = b.NetConn()
+	}
 	c := connection{source: sourceOf(conn.RemoteAddr())}
 	if p, ok := peerOf(conn); ok {
 		c.peer = &p

@@ -169,7 +169,7 @@ func serveAccess(t *testing.T) *access {
 		t.Fatal(err)
 	}
 	done := make(chan error, 2)
-	go func() { done <- a.server.Serve(ListenTLS(tcp, func() *Certificates { return a.certs })) }()
+	go func() { done <- a.server.ServeTLS(tcp, func() *Certificates { return a.certs }) }()
 	go func() { done <- a.server.Serve(local) }()
 	t.Cleanup(func() {
 		if err := errors.Join(a.server.Shutdown(context.WithoutCancel(t.Context())), <-done, <-done, db.Close()); err != nil {

@@ -16,8 +16,6 @@ import (
 // gapService serves sop.api.v1.Gap.
 type gapService struct{ *nexus.Nexus }
 
-const defaultPage = 100
-
 // ListGaps implements the rpc.
 func (s *gapService) ListGaps(ctx context.Context, req *connect.Request[apiv1.ListGapsRequest]) (*connect.Response[apiv1.ListGapsResponse], error) {
 	filter, err := gapFilter(req.Msg)
@@ -28,7 +26,7 @@ func (s *gapService) ListGaps(ctx context.Context, req *connect.Request[apiv1.Li
 	if err != nil {
 		return nil, err
 	}
-	resp := &apiv1.ListGapsResponse{NextPageToken: page.Next}
+	resp := &apiv1.ListGapsResponse{NextPageToken: page.Next, Total: page.Total}
 	for _, g := range page.Gaps {
 		resp.Gaps = append(resp.Gaps, GapRecord(g))
 	}
@@ -39,17 +37,20 @@ func (s *gapService) ListGaps(ctx context.Context, req *connect.Request[apiv1.Li
 func gapFilter(req *apiv1.ListGapsRequest) (gap.Filter, error) {
 	filter := gap.Filter{
 		Workspace: req.GetWorkspace(), Rule: req.GetRule(), Detector: req.GetDetector(), Path: req.GetPath(),
-		Limit: int(req.GetPageSize()), Token: req.GetPageToken(),
+		Limit: pageSize(req.GetPageSize()), Token: req.GetPageToken(),
 	}
-	if filter.Limit <= 0 {
-		filter.Limit = defaultPage
+	var err error
+	if filter.Where, err = parseFilter(req.GetFilter(), gap.ListFields); err != nil {
+		return filter, err
+	}
+	if filter.Order, err = parseOrder(req.GetOrderBy(), gap.ListFields); err != nil {
+		return filter, err
 	}
 	if req.GetMinSeverity() != "" {
-		severity, err := gap.ParseSeverity(req.GetMinSeverity())
+		filter.Severity, err = gap.ParseSeverity(req.GetMinSeverity())
 		if err != nil {
-			return filter, err
+			return filter, sdk.Errorf(codes.InvalidArgument, "GAP_SEVERITY", "%w", err).WithField("min_severity", "")
 		}
-		filter.Severity = severity
 	}
 	known := make(map[gap.State]bool)
 	for _, state := range gap.States() {
@@ -61,7 +62,7 @@ func gapFilter(req *apiv1.ListGapsRequest) (gap.Filter, error) {
 	for _, name := range req.GetStates() {
 		if !known[gap.State(name)] {
 			return filter, sdk.Errorf(codes.InvalidArgument, "GAP_STATE", "there is no gap state %q", name).
-				WithRemedy("the states are %v", gap.States())
+				WithRemedy("the states are %v", gap.States()).WithField("states", "")
 		}
 		filter.States = append(filter.States, gap.State(name))
 	}
@@ -87,7 +88,11 @@ func (s *gapService) SuppressGap(ctx context.Context, req *connect.Request[apiv1
 		t := req.Msg.GetUntil().AsTime()
 		until = &t
 	}
-	g, err := s.Gaps.Suppress(ctx, req.Msg.GetId(), by(ctx), req.Msg.GetReason(), until)
+	suppress := s.Gaps.Suppress
+	if req.Msg.GetValidateOnly() {
+		suppress = s.Gaps.CheckSuppress
+	}
+	g, err := suppress(ctx, req.Msg.GetId(), by(ctx), req.Msg.GetReason(), until)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +101,11 @@ func (s *gapService) SuppressGap(ctx context.Context, req *connect.Request[apiv1
 
 // ReopenGap implements the rpc.
 func (s *gapService) ReopenGap(ctx context.Context, req *connect.Request[apiv1.ReopenGapRequest]) (*connect.Response[apiv1.ReopenGapResponse], error) {
-	g, err := s.Gaps.Reopen(ctx, req.Msg.GetId(), by(ctx), req.Msg.GetReason())
+	reopen := s.Gaps.Reopen
+	if req.Msg.GetValidateOnly() {
+		reopen = s.Gaps.CheckReopen
+	}
+	g, err := reopen(ctx, req.Msg.GetId(), by(ctx), req.Msg.GetReason())
 	if err != nil {
 		return nil, err
 	}

@@ -45,8 +45,12 @@ func (s *hostService) WatchStatus(ctx context.Context, _ *connect.Request[apiv1.
 }
 
 // Reload implements the rpc.
-func (s *hostService) Reload(ctx context.Context, _ *connect.Request[apiv1.ReloadRequest]) (*connect.Response[apiv1.ReloadResponse], error) {
-	verdict, err := s.Host.Reload(ctx)
+func (s *hostService) Reload(ctx context.Context, req *connect.Request[apiv1.ReloadRequest]) (*connect.Response[apiv1.ReloadResponse], error) {
+	reload := s.Host.Reload
+	if req.Msg.GetValidateOnly() {
+		reload = s.Host.CheckReload
+	}
+	verdict, err := reload(ctx)
 	if err != nil {
 		return nil, err
 	}

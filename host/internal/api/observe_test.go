@@ -80,7 +80,7 @@ func TestWhoMaySeeWhat(t *testing.T) {
 		caller *nexus.Caller
 		status int
 		reason string
-	}{{nil, http.StatusUnauthorized, "UNAUTHENTICATED"}, {&stranger, http.StatusForbidden, "NOT_THE_OWNER"}, {&owner, http.StatusOK, ""}} {
+	}{{nil, http.StatusUnauthorized, "UNAUTHENTICATED"}, {&stranger, http.StatusForbidden, "NOT_PERMITTED"}, {&owner, http.StatusOK, ""}} {
 		denied := ""
 		h := observedServer(tt.caller, o, func(reason string) { denied += reason })
 		w, body := ask(t, h, "/metrics")

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net"
-	"net/http"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
@@ -23,7 +22,7 @@ const maxPluginStreams = 32
 // closed when it returns.
 func (s *Server) ServePlugin(l net.Listener, id string) error {
 	server := newHTTPServer(s.plugins, s.logger)
-	server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxPluginStreams}
+	server.HTTP2.MaxConcurrentStreams = maxPluginStreams
 	server.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
 		return nexus.WithCaller(ctx, nexus.PluginCaller(id))
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -22,9 +23,11 @@ import (
 
 const (
 	maxRequest    = 1 << 20 // bytes
+	maxAnswer     = 16 << 20
 	maxHeader     = 64 << 10
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 2 * time.Minute
+	maxH2Streams  = 128 // of one connection
 )
 
 // Server serves the API.
@@ -36,16 +39,23 @@ type Server struct {
 	mux      *http.ServeMux
 	door     *door
 	observer *observer
+	limits   func() Limits
+	limiter  *limiter
+
+	connections atomic.Int64
 }
 
 // NewServer returns a server of n.
-func NewServer(n *nexus.Nexus) *Server {
+func NewServer(n *nexus.Nexus, options ...Option) *Server {
+	o := newOptions(options)
 	mux := http.NewServeMux()
+	calls := newLimiter(o.limits, n.Audit)
 	d := &door{nexus: n, closing: make(chan struct{})}
-	o := &observer{}
+	watch := &observer{}
 	opts := connect.WithHandlerOptions(
 		connect.WithReadMaxBytes(maxRequest),
-		connect.WithInterceptors(o, d),
+		connect.WithSendMaxBytes(maxAnswer),
+		connect.WithInterceptors(watch, calls, d, &pages{o.pages}, &idempotent{o.keeper, timeoutOf}),
 	)
 	mux.Handle(apiv1connect.NewHostHandler(&hostService{n}, opts))
 	mux.Handle(apiv1connect.NewPluginHandler(&pluginService{n}, opts))
@@ -55,6 +65,7 @@ func NewServer(n *nexus.Nexus) *Server {
 	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
 	mux.Handle(apiv1connect.NewPolicyHandler(&policyService{n}, opts))
 	mux.Handle(apiv1connect.NewAgentHandler(&agentService{n}, opts))
+	mux.Handle(apiv1connect.NewEventHandler(&eventService{n}, opts))
 	describe(mux)
 	plugins := http.NewServeMux()
 	plugins.Handle("/", mux)
@@ -63,7 +74,7 @@ func NewServer(n *nexus.Nexus) *Server {
 	server := newHTTPServer(authn.wrap(mux), n.Logger)
 	server.ConnContext = onConnect
 	server.RegisterOnShutdown(d.close)
-	return &Server{http: server, plugins: withOrigins(plugins), authn: authn, logger: n.Logger, mux: mux, door: d, observer: o}
+	return &Server{http: server, plugins: withOrigins(plugins), authn: authn, logger: n.Logger, mux: mux, door: d, observer: watch, limits: o.limits, limiter: calls}
 }
 
 // newHTTPServer returns a server with the bounds of all of ours.
@@ -73,13 +84,23 @@ func newHTTPServer(handler http.Handler, logger hclog.Logger) *http.Server {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler: handler, Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: &patience{handler, bodyTimeout, writeTimeout}, Protocols: &protocols, HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxH2Streams, WriteByteTimeout: writeTimeout, SendPingTimeout: idleTimeout, PingTimeout: writeTimeout,
+		},
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: logger.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}), // handshakes that fail
 	}
 }
 
 // Serve serves on l until Shutdown; it closes l.
-func (s *Server) Serve(l net.Listener) error {
+func (s *Server) Serve(l net.Listener) error { return s.serve(s.bounded(l)) }
+
+// bounded closes the connections of l that are too many among all.
+func (s *Server) bounded(l net.Listener) net.Listener {
+	return &bounded{Listener: l, open: &s.connections, limit: func() int { return s.limits().MaxConnections }}
+}
+
+func (s *Server) serve(l net.Listener) error {
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve api: %w", err)
 	}

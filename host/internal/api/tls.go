@@ -15,13 +15,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/sop-host/sop/host/internal/config"
 )
-
-// maxConnections bounds the connections by TCP.
-const maxConnections = 4096
 
 // Certificates are those by which the API shows itself on TCP, and those of the
 // authorities whose client certificates it believes. They are read again when
@@ -137,15 +132,15 @@ func (c *Certificates) Problem() error {
 	return fmt.Errorf("the certificates as they lie there are not in force, those before are: %w", c.bad)
 }
 
-// ListenTLS returns a listener that speaks TLS on the connections of l, each with
-// the certificates of that moment. Closing it closes l.
-func ListenTLS(l net.Listener, certificates func() *Certificates) net.Listener {
-	return tls.NewListener(netutil.LimitListener(l, maxConnections), &tls.Config{
+// ServeTLS serves with TLS on the connections of l, each with the certificates
+// of that moment, until Shutdown; it closes l.
+func (s *Server) ServeTLS(l net.Listener, certificates func() *Certificates) error {
+	return s.serve(tls.NewListener(s.bounded(l), &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			return certificates().current.Load().server, nil
 		},
-	})
+	}))
 }
 
 // rereadEvery is how often the files are looked at.

@@ -40,6 +40,13 @@ func (s *tokenService) IssueChildToken(ctx context.Context, req *connect.Request
 		return nil, err
 	}
 	spec.IssuedBy = holder
+	if req.Msg.GetValidateOnly() {
+		err := s.Tokens.CheckChild(ctx, req.Msg.GetSecret(), token.Request{Requester: holder, Source: by(ctx)}, spec)
+		if err != nil {
+			return nil, s.TokenRefused(ctx, "token.issue", req.Msg.GetSecret(), err)
+		}
+		return connect.NewResponse(&apiv1.IssueChildTokenResponse{}), nil
+	}
 	secret, t, err := s.Tokens.IssueChild(ctx, req.Msg.GetSecret(), token.Request{Requester: holder, Source: by(ctx)}, spec)
 	if err != nil {
 		return nil, s.TokenRefused(ctx, "token.issue", req.Msg.GetSecret(), err)
@@ -72,6 +79,9 @@ func (s *tokenService) ConsumeToken(ctx context.Context, req *connect.Request[ap
 		return nil, err
 	}
 	r.Key = req.Msg.GetIdempotencyKey()
+	if req.Msg.GetValidateOnly() {
+		return s.checkConsume(ctx, req.Msg.GetSecret(), r)
+	}
 	use, err := s.Tokens.Consume(ctx, req.Msg.GetSecret(), r)
 	if err != nil {
 		return nil, s.TokenRefused(ctx, "token.consume", req.Msg.GetSecret(), err)
@@ -82,8 +92,26 @@ func (s *tokenService) ConsumeToken(ctx context.Context, req *connect.Request[ap
 	}), nil
 }
 
+// checkConsume answers with the token as it is.
+func (s *tokenService) checkConsume(ctx context.Context, secret string, r token.Request) (*connect.Response[apiv1.ConsumeTokenResponse], error) {
+	t, err := s.Tokens.CheckConsume(ctx, secret, r)
+	if err != nil {
+		return nil, s.TokenRefused(ctx, "token.consume", secret, err)
+	}
+	return connect.NewResponse(&apiv1.ConsumeTokenResponse{
+		Id: t.ID, Accessor: t.Accessor, State: string(t.State), Uses: int64(t.Uses), Remaining: int64(t.Remaining()), ExpiresAt: stamp(t.ExpiresAt),
+	}), nil
+}
+
 // RenewToken implements the rpc.
 func (s *tokenService) RenewToken(ctx context.Context, req *connect.Request[apiv1.RenewTokenRequest]) (*connect.Response[apiv1.RenewTokenResponse], error) {
+	if req.Msg.GetValidateOnly() {
+		t, err := s.Tokens.CheckRenew(ctx, req.Msg.GetId(), req.Msg.GetTtl().AsDuration())
+		if err != nil {
+			return nil, err
+		}
+		return connect.NewResponse(&apiv1.RenewTokenResponse{Token: TokenRecord(t)}), nil
+	}
 	t, err := s.Tokens.Renew(ctx, req.Msg.GetId(), req.Msg.GetTtl().AsDuration(), by(ctx), req.Msg.GetReason())
 	if err != nil {
 		return nil, err
@@ -93,6 +121,13 @@ func (s *tokenService) RenewToken(ctx context.Context, req *connect.Request[apiv
 
 // RevokeToken implements the rpc.
 func (s *tokenService) RevokeToken(ctx context.Context, req *connect.Request[apiv1.RevokeTokenRequest]) (*connect.Response[apiv1.RevokeTokenResponse], error) {
+	if req.Msg.GetValidateOnly() {
+		t, err := s.Tokens.CheckRevoke(ctx, req.Msg.GetId(), req.Msg.GetReason())
+		if err != nil {
+			return nil, err
+		}
+		return connect.NewResponse(&apiv1.RevokeTokenResponse{Token: TokenRecord(t)}), nil
+	}
 	t, n, err := s.Tokens.Revoke(ctx, req.Msg.GetId(), by(ctx), req.Msg.GetReason())
 	if err != nil {
 		return nil, err
@@ -103,12 +138,15 @@ func (s *tokenService) RevokeToken(ctx context.Context, req *connect.Request[api
 // ListTokens implements the rpc.
 func (s *tokenService) ListTokens(ctx context.Context, req *connect.Request[apiv1.ListTokensRequest]) (*connect.Response[apiv1.ListTokensResponse], error) {
 	filter := token.Filter{
-		Requester: req.Msg.GetRequester(), Task: req.Msg.GetTask(), Limit: int(req.Msg.GetPageSize()), Token: req.Msg.GetPageToken(),
-	}
-	if filter.Limit <= 0 {
-		filter.Limit = defaultPage
+		Requester: req.Msg.GetRequester(), Task: req.Msg.GetTask(), Limit: pageSize(req.Msg.GetPageSize()), Token: req.Msg.GetPageToken(),
 	}
 	var err error
+	if filter.Where, err = parseFilter(req.Msg.GetFilter(), token.ListFields); err != nil {
+		return nil, err
+	}
+	if filter.Order, err = parseOrder(req.Msg.GetOrderBy(), token.ListFields); err != nil {
+		return nil, err
+	}
 	if filter.Types, err = known("type", token.Types(), req.Msg.GetTypes()); err != nil {
 		return nil, err
 	}
@@ -131,7 +169,8 @@ func known[T ~string](what string, all []T, words []string) ([]T, error) {
 	var out []T
 	for _, w := range words {
 		if !slices.Contains(all, T(w)) {
-			return nil, sdk.Errorf(codes.InvalidArgument, "TOKEN_REQUEST", "there is no token %s %q", what, w).WithRemedy("they are %v", all)
+			return nil, sdk.Errorf(codes.InvalidArgument, "TOKEN_REQUEST", "there is no token %s %q", what, w).WithRemedy("they are %v", all).
+				WithField(what+"s", "")
 		}
 		out = append(out, T(w))
 	}

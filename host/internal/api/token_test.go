@@ -67,14 +67,10 @@ func serveTokensWithLog(t *testing.T) (apiv1connect.TokenClient, *fakeLog) {
 func tokenReason(t *testing.T, err error) string {
 	t.Helper()
 	var ce *connect.Error
-	if !errors.As(err, &ce) || len(ce.Details()) != 1 {
+	if !errors.As(err, &ce) || len(ce.Details()) == 0 {
 		t.Fatalf("got %v", err)
 	}
-	value, err := ce.Details()[0].Value()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return value.(*apiv1.ErrorDetail).GetReason()
+	return FromWire(ce).Reason
 }
 
 func TestTokensOverTheSocket(t *testing.T) {

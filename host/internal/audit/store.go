@@ -4,6 +4,8 @@ import (
 	"context"
 	"iter"
 	"time"
+
+	"github.com/sop-host/sop/host/internal/filter"
 )
 
 // Store keeps the log. Package storetest holds what every implementation must
@@ -33,12 +35,13 @@ type Filter struct {
 	Action   string // and what begins with it
 	Resource string
 	Outcome  Outcome
-	Since    time.Time // inclusive
-	Until    time.Time // exclusive
-	After    uint64    // only records after this one
-	Oldest   bool      // the oldest first instead of the latest
-	Limit    int       // of a page; 0 or too many: [MaxPage]
-	Token    string    // Page.Next of the page before
+	Since    time.Time    // inclusive
+	Until    time.Time    // exclusive
+	After    uint64       // only records after this one
+	Oldest   bool         // the oldest first instead of the latest
+	Where    *filter.Node // of ListFields; nil: all
+	Limit    int          // of a page; 0 or too many: [MaxPage]
+	Token    string       // Page.Next of the page before
 }
 
 // MaxPage bounds a page of List.

@@ -12,6 +12,7 @@ import (
 type auditSearchOptions struct {
 	*app
 	flags auditFilterFlags
+	where apiv1.ListRecordsRequest
 	limit int
 }
 
@@ -28,6 +29,7 @@ func (a *app) newAuditSearchCommand() *cobra.Command {
 		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	o.flags.add(a, cmd)
+	addNarrowing(cmd, &o.where.Filter, &o.where.OrderBy, `action = "token.*" AND outcome != success`, "seq")
 	cmd.Flags().IntVarP(&o.limit, "limit", "n", 100, "at most `number` records; 0 means all")
 	return cmd
 }
@@ -36,15 +38,16 @@ func (o *auditSearchOptions) run(ctx context.Context) error {
 	if o.limit < 0 {
 		return usagef("--limit must not be negative")
 	}
-	filter, err := o.flags.filter(o.now())
+	selection, err := o.flags.filter(o.now())
 	if err != nil {
 		return err
 	}
+	o.where.Selection = selection
 	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	records, more, err := searchRecords(ctx, c, filter, o.limit)
+	records, more, err := searchRecords(ctx, c, &o.where, o.limit)
 	if err != nil {
 		return err
 	}
@@ -66,9 +69,8 @@ func (o *auditSearchOptions) run(ctx context.Context) error {
 
 // searchRecords asks page by page until it has limit records, or all when limit
 // is 0, and says whether there are more.
-func searchRecords(ctx context.Context, c *client, filter *apiv1.AuditFilter, limit int) ([]*apiv1.AuditRecord, bool, error) {
+func searchRecords(ctx context.Context, c *client, req *apiv1.ListRecordsRequest, limit int) ([]*apiv1.AuditRecord, bool, error) {
 	var records []*apiv1.AuditRecord
-	req := &apiv1.ListRecordsRequest{Filter: filter}
 	for {
 		req.PageSize = largestPage
 		if limit > 0 {

@@ -57,7 +57,7 @@ func TestExitCodesOfTheAPI(t *testing.T) {
 		if exit != want[code] {
 			t.Errorf("%s: exit code %d, want %d", name, exit, want[code])
 		}
-		wantJSON := fmt.Sprintf(`{"error":{"code":%q,"reason":"TEST_REASON","message":"the host said %s","remedy":"try something else","metadata":{"k":"v"}}}`+"\n", name, name)
+		wantJSON := fmt.Sprintf(`{"error":{"code":%q,"reason":"TEST_REASON","message":"the host said %s","remedy":"try something else","fields":[{"field":"spec.x","message":"is wrong"}],"retryable":true,"retry_after":"1.5s","metadata":{"k":"v"}}}`+"\n", name, name)
 		if stderr != wantJSON {
 			t.Errorf("%s: stderr %s, want %s", name, stderr, wantJSON)
 		}
@@ -72,7 +72,7 @@ func TestErrorText(t *testing.T) {
 	}
 	defer stop()
 	code, stdout, stderr := sop(t, "gap", "list", "--socket", socket)
-	if code != exitDenied || stdout != "" || stderr != "error: the host said permission_denied\nremedy: try something else\n" {
+	if code != exitDenied || stdout != "" || stderr != "error: the host said permission_denied\nfield: spec.x: is wrong\nremedy: try something else\nretry: in 1.5s\n" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

@@ -33,6 +33,7 @@ type client struct {
 	audit   apiv1connect.AuditClient
 	policy  apiv1connect.PolicyClient
 	agent   apiv1connect.AgentClient
+	event   apiv1connect.EventClient
 	process *http.Transport
 }
 
@@ -46,6 +47,7 @@ func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) 
 		audit:   apiv1connect.NewAuditClient(doer, base),
 		agent:   apiv1connect.NewAgentClient(doer, base),
 		policy:  apiv1connect.NewPolicyClient(doer, base),
+		event:   apiv1connect.NewEventClient(doer, base),
 		process: process,
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/cli/term"
 	"github.com/sop-host/sop/host/internal/config"
-	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -137,17 +137,7 @@ func fromWire(wire *connect.Error) *sdk.Error {
 	if local := (hereError{}); errors.As(wire, &local) && errors.As(local, &own) {
 		return own
 	}
-	e := sdk.Errorf(codes.Code(wire.Code()), "", "%s", wire.Message())
-	e.Cause = wire
-	for _, detail := range wire.Details() {
-		value, err := detail.Value()
-		if err != nil {
-			continue
-		}
-		if d, ok := value.(*apiv1.ErrorDetail); ok {
-			e.Reason, e.Remedy, e.Retryable, e.Metadata = d.GetReason(), d.GetRemedy(), d.GetRetryable(), d.GetMetadata()
-		}
-	}
+	e := api.FromWire(wire)
 	if e.Code == codes.DeadlineExceeded && e.Reason == "" {
 		return timeoutError(wire) // ours, whichever side noticed it first
 	}
@@ -173,18 +163,30 @@ func (a *app) report(err error) int {
 }
 
 func (a *app) reportJSON(f failure) {
+	type field struct {
+		Field   string `json:"field"`
+		Message string `json:"message"`
+	}
 	type body struct {
 		Code        string              `json:"code"`
 		Reason      string              `json:"reason"`
 		Message     string              `json:"message"`
 		Remedy      string              `json:"remedy"`
+		Fields      []field             `json:"fields,omitempty"`
 		Retryable   bool                `json:"retryable,omitempty"`
+		RetryAfter  string              `json:"retry_after,omitempty"`
 		Metadata    map[string]string   `json:"metadata,omitempty"`
 		Diagnostics *config.Diagnostics `json:"diagnostics,omitempty"`
 	}
 	out := body{
 		Code: connect.Code(f.Code).String(), Reason: f.Reason, Message: f.Message, Remedy: f.Remedy,
 		Retryable: f.Retryable, Metadata: f.Metadata,
+	}
+	for _, v := range f.Fields {
+		out.Fields = append(out.Fields, field{v.Field, v.Message})
+	}
+	if f.Retryable && f.RetryAfter > 0 {
+		out.RetryAfter = f.RetryAfter.String()
 	}
 	if f.diagnostics != nil {
 		out.Diagnostics = &f.diagnostics
@@ -201,8 +203,18 @@ func (a *app) reportText(f failure) {
 		return
 	}
 	a.note("%s %s\n", palette.Paint(term.BoldRed, "error:"), indentAfterFirst(term.SafeLines(f.Message)))
+	for _, v := range f.Fields {
+		if v.Message == f.Message {
+			a.note("%s %s\n", palette.Paint(term.Bold, "field:"), term.Safe(v.Field))
+			continue
+		}
+		a.note("%s %s: %s\n", palette.Paint(term.Bold, "field:"), term.Safe(v.Field), indentAfterFirst(term.SafeLines(v.Message)))
+	}
 	if f.Remedy != "" {
 		a.note("%s %s\n", palette.Paint(term.BoldCyan, "remedy:"), indentAfterFirst(term.SafeLines(f.Remedy)))
+	}
+	if f.Retryable && f.RetryAfter > 0 {
+		a.note("%s in %s\n", palette.Paint(term.BoldCyan, "retry:"), f.RetryAfter)
 	}
 }
 

@@ -35,7 +35,7 @@ func (h fakeAudit) ListRecords(_ context.Context, r *connect.Request[apiv1.ListR
 	}
 	i := len(r.Msg.GetPageToken())
 	size := min(int(r.Msg.GetPageSize()), len(testRecords)-i)
-	if r.Msg.GetFilter() != nil {
+	if r.Msg.GetSelection() != nil {
 		size = 1
 	}
 	out := &apiv1.ListRecordsResponse{Records: testRecords[i : i+size]}

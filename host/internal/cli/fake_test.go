@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -134,8 +135,15 @@ func (h fakeHost) failure() error {
 		return err
 	}
 	err := connect.NewError(code, errors.New("the host said "+name))
-	detail, _ := connect.NewErrorDetail(&apiv1.ErrorDetail{Reason: "TEST_REASON", Remedy: "try something else", Metadata: map[string]string{"k": "v"}})
-	err.AddDetail(detail)
+	for _, m := range []proto.Message{
+		&errdetails.ErrorInfo{Reason: "TEST_REASON", Domain: "sop", Metadata: map[string]string{"k": "v"}},
+		&errdetails.Help{Links: []*errdetails.Help_Link{{Description: "try something else"}}},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "spec.x", Description: "is wrong"}}},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)},
+	} {
+		detail, _ := connect.NewErrorDetail(m)
+		err.AddDetail(detail)
+	}
 	return err
 }
 
@@ -257,6 +265,7 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 	mux.Handle(apiv1connect.NewAuditHandler(fakeAudit{fakeHost: host}))
 	mux.Handle(apiv1connect.NewPolicyHandler(fakePolicy{fakeHost: host}))
 	mux.Handle(apiv1connect.NewAgentHandler(fakeAgent{host}))
+	mux.Handle(apiv1connect.NewEventHandler(fakeEvent{host}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {

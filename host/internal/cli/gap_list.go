@@ -42,6 +42,7 @@ func (a *app) newGapListCommand() *cobra.Command {
 	flags.StringVar(&o.filter.Path, "path", "", "only in this file, or beneath this directory, by `path` in the workspace")
 	flags.StringVar(&o.filter.Detector, "detector", "", "only by this detector, by `name`")
 	flags.IntVarP(&o.limit, "limit", "n", 0, "at most `number` gaps; 0 means all")
+	addNarrowing(cmd, &o.filter.Filter, &o.filter.OrderBy, `severity >= high AND path : "host/"`, "severity desc, path")
 	a.completeWords(cmd, "state", append([]string{"all"}, gapStates...)...)
 	a.completeWords(cmd, "severity", severities...)
 	return cmd
@@ -87,6 +88,7 @@ func (o *gapListOptions) check() error {
 // The second result says how many there are.
 func listGaps(ctx context.Context, c *client, filter *apiv1.ListGapsRequest, limit int) ([]*apiv1.GapRecord, int64, error) {
 	var gaps []*apiv1.GapRecord
+	var total int64
 	for {
 		filter.PageSize = largestPage
 		if limit > 0 {
@@ -97,9 +99,10 @@ func listGaps(ctx context.Context, c *client, filter *apiv1.ListGapsRequest, lim
 			return nil, 0, err
 		}
 		gaps = append(gaps, answer.Msg.GetGaps()...)
+		total = max(total, answer.Msg.GetTotal()) // on the first page
 		filter.PageToken = answer.Msg.GetNextPageToken()
 		if filter.PageToken == "" || limit > 0 && len(gaps) >= limit {
-			return gaps, answer.Msg.GetTotal(), nil
+			return gaps, total, nil
 		}
 	}
 }

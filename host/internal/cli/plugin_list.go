@@ -11,11 +11,14 @@ import (
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 )
 
-type pluginListOptions struct{ *app }
+type pluginListOptions struct {
+	*app
+	narrow apiv1.ListPluginsRequest
+}
 
 func (a *app) newPluginListCommand() *cobra.Command {
-	o := pluginListOptions{a}
-	return &cobra.Command{
+	o := &pluginListOptions{app: a}
+	cmd := &cobra.Command{
 		Use:         "list",
 		Aliases:     []string{"ls"},
 		Short:       "List the configured plugins",
@@ -24,18 +27,19 @@ func (a *app) newPluginListCommand() *cobra.Command {
 		Annotations: exits("4567"),
 		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
+	addNarrowing(cmd, &o.narrow.Filter, &o.narrow.OrderBy, "state != ready", "restarts desc")
+	return cmd
 }
 
-func (o pluginListOptions) run(ctx context.Context) error {
+func (o *pluginListOptions) run(ctx context.Context) error {
 	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.plugin.ListPlugins(ctx, connect.NewRequest(&apiv1.ListPluginsRequest{}))
+	plugins, err := listPlugins(ctx, c, &o.narrow)
 	if err != nil {
 		return err
 	}
-	plugins := answer.Msg.GetPlugins()
 	if o.json() {
 		return printJSON(o.Out, map[string][]wire{"plugins": wires(plugins)})
 	}
@@ -50,4 +54,20 @@ func (o pluginListOptions) run(ctx context.Context) error {
 	}
 	_, err = table.WriteTo(o.Out)
 	return err
+}
+
+// listPlugins asks page by page for all.
+func listPlugins(ctx context.Context, c *client, req *apiv1.ListPluginsRequest) ([]*apiv1.PluginStatus, error) {
+	var plugins []*apiv1.PluginStatus
+	req.PageSize = largestPage
+	for {
+		answer, err := c.plugin.ListPlugins(ctx, connect.NewRequest(req))
+		if err != nil {
+			return nil, err
+		}
+		plugins = append(plugins, answer.Msg.GetPlugins()...)
+		if req.PageToken = answer.Msg.GetNextPageToken(); req.PageToken == "" {
+			return plugins, nil
+		}
+	}
 }

@@ -36,6 +36,7 @@ func (a *app) newTokenListCommand() *cobra.Command {
 	flags.StringVar(&o.filter.Requester, "requester", "", "only of this `agent`")
 	flags.StringVar(&o.filter.Task, "task", "", "only for this task, by `id`")
 	flags.IntVarP(&o.limit, "limit", "n", 0, "at most `number` tokens; 0 means all")
+	addNarrowing(cmd, &o.filter.Filter, &o.filter.OrderBy, `type = todo AND remaining > 0`, "expires_at")
 	a.completeWords(cmd, "type", tokenTypes...)
 	a.completeWords(cmd, "state", tokenStates...)
 	return cmd

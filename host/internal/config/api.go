@@ -19,6 +19,7 @@ type API struct {
 	SocketMode   uint32 // permissions of the unix socket
 	SocketGroup  string // whose it is; empty: of the host's user
 	TLS          TLS
+	Limits       APILimits
 	Source       Range // the api block; zero when there is none
 	ListenSource Range // the attribute, or else the block
 	TLSSource    Range // the tls block, or else the api block
@@ -37,7 +38,7 @@ type TLS struct {
 
 var (
 	apiAttributes = []string{"listen", "socket_mode", "socket_group"}
-	apiBlocks     = []string{"tls"}
+	apiBlocks     = append([]string{"tls"}, apiLimitBlocks...)
 	tlsAttributes = []string{"cert", "key", "client_ca", "exterior_trust_domains"}
 	socketModes   = []string{"0600", "0660", "0666"}
 
@@ -55,6 +56,7 @@ func readAPI(r *reporter, b *block, dir string) API {
 	}
 	mode, _ := strconv.ParseUint(s.choice("socket_mode", "0600", socketModes), 8, 32) // all of them are
 	a := API{Listen: s.text("listen", "", checkListen), SocketMode: uint32(mode), SocketGroup: s.text("socket_group", "", checkGroup)}
+	a.Limits = readAPILimits(r, b, dir)
 	if b == nil {
 		return a
 	}

@@ -131,6 +131,7 @@ func diffHost(old, next *Config) (Change, bool) {
 	why.changed("log_level", old.Host.LogLevel != next.Host.LogLevel)
 	why.changed("reload_debounce", old.Host.ReloadDebounce != next.Host.ReloadDebounce)
 	why.changed("drain_timeout", old.Host.DrainTimeout != next.Host.DrainTimeout)
+	why.changed("api limits", old.API.Limits != next.API.Limits)
 	if len(why) == 0 {
 		action = ActionUnchanged
 	}

@@ -48,23 +48,30 @@ func (s *Service) Scans(ctx context.Context, workspace string, limit int) ([]*Sc
 // Suppress tolerates a gap as it stands: for a reason, by somebody, and until a
 // time unless that is nil. It reopens when its content changes.
 func (s *Service) Suppress(ctx context.Context, ref, by, reason string, until *time.Time) (*Gap, error) {
-	reason = strings.TrimSpace(oneLine(reason, maxText))
 	now := time.Now().UTC()
+	suppression, err := newSuppression(by, reason, until, now)
+	if err != nil {
+		return nil, err
+	}
+	return s.act(ctx, ref, by, func(g *Gap) (Change, error) { return g.suppress(suppression, now) })
+}
+
+// newSuppression checks what Suppress is asked for.
+func newSuppression(by, reason string, until *time.Time, now time.Time) (Suppression, error) {
+	reason = strings.TrimSpace(oneLine(reason, maxText))
 	switch {
 	case reason == "":
-		return nil, sdk.Errorf(codes.InvalidArgument, "GAP_REASON_MISSING", "a gap is suppressed for a reason").
-			WithRemedy("say why it is tolerated")
+		return Suppression{}, sdk.Errorf(codes.InvalidArgument, "GAP_REASON_MISSING", "a gap is suppressed for a reason").
+			WithRemedy("say why it is tolerated").WithField("reason", "")
 	case until != nil && !until.After(now):
-		return nil, sdk.Errorf(codes.InvalidArgument, "GAP_UNTIL_PAST", "a suppression cannot end at %s, which is past", until.UTC().Format(time.RFC3339)).
-			WithRemedy("name a later time, or none")
+		return Suppression{}, sdk.Errorf(codes.InvalidArgument, "GAP_UNTIL_PAST", "a suppression cannot end at %s, which is past", until.UTC().Format(time.RFC3339)).
+			WithRemedy("name a later time, or none").WithField("until", "")
 	}
 	if until != nil {
 		utc := until.UTC()
 		until = &utc
 	}
-	return s.act(ctx, ref, by, func(g *Gap) (Change, error) {
-		return g.suppress(Suppression{Reason: reason, Until: until, By: by}, now)
-	})
+	return Suppression{Reason: reason, Until: until, By: by}, nil
 }
 
 // Reopen opens a gap that was suppressed, acknowledged, resolved or on its way.

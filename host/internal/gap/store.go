@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/filter"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -61,9 +62,11 @@ type Filter struct {
 	Severity  Severity // at least
 	Rule      string
 	Detector  string
-	Path      string // a file, or a directory with all beneath it
-	Limit     int    // of a page; 0 or too many: [MaxPage]
-	Token     string // Page.Next of the page before
+	Path      string       // a file, or a directory with all beneath it
+	Where     *filter.Node // of ListFields; nil: all
+	Order     []filter.Key // of ListFields; nil: the usual one
+	Limit     int          // of a page; 0 or too many: [MaxPage]
+	Token     string       // Page.Next of the page before
 }
 
 // MaxPage bounds a page of List.
@@ -73,6 +76,8 @@ const MaxPage = 1000
 type Page struct {
 	Gaps []*Gap
 	Next string // token of the next page; empty: this is the last
+	// Total is how many there are on all pages; on the first page only.
+	Total int64
 }
 
 // Count is how many gaps of a workspace have a severity and a state.

@@ -29,6 +29,8 @@ type Host interface {
 	// Reload takes the configuration over, or leaves everything as it is; a
 	// configuration that is refused is a verdict and no error.
 	Reload(ctx context.Context) (*apiv1.ReloadVerdict, error)
+	// CheckReload says what Reload would come to.
+	CheckReload(ctx context.Context) (*apiv1.ReloadVerdict, error)
 	// Plan says what Reload would do.
 	Plan(ctx context.Context) (*apiv1.PlanResponse, error)
 }
@@ -55,6 +57,9 @@ type Gaps interface {
 	Get(ctx context.Context, ref string) (*gap.Gap, error)
 	Suppress(ctx context.Context, ref, by, reason string, until *time.Time) (*gap.Gap, error)
 	Reopen(ctx context.Context, ref, by, reason string) (*gap.Gap, error)
+	// CheckSuppress and CheckReopen change nothing and return the gap as it would be.
+	CheckSuppress(ctx context.Context, ref, by, reason string, until *time.Time) (*gap.Gap, error)
+	CheckReopen(ctx context.Context, ref, by, reason string) (*gap.Gap, error)
 }
 
 // Nexus is the door. Fill in every field but those that say otherwise.
@@ -66,6 +71,7 @@ type Nexus struct {
 	Tokens     Tokens
 	Agents     Agents
 	Audit      Audit
+	Events     Events
 	// Policy decides; nil stands for the default policies.
 	Policy Policy
 	Logger hclog.Logger

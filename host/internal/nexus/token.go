@@ -17,6 +17,11 @@ type Tokens interface {
 	Issue(ctx context.Context, spec token.Spec) (token.Secret, *token.Token, error)
 	// Check says whether Issue would issue.
 	Check(spec token.Spec) error
+	// CheckChild, CheckConsume, CheckRenew and CheckRevoke change nothing.
+	CheckChild(ctx context.Context, secret string, holder token.Request, spec token.Spec) error
+	CheckConsume(ctx context.Context, secret string, req token.Request) (*token.Token, error)
+	CheckRenew(ctx context.Context, ref string, ttl time.Duration) (*token.Token, error)
+	CheckRevoke(ctx context.Context, ref, why string) (*token.Token, error)
 	IssueChild(ctx context.Context, secret string, holder token.Request, spec token.Spec) (token.Secret, *token.Token, error)
 	Validate(ctx context.Context, secret string, req token.Request) (*token.Token, error)
 	Consume(ctx context.Context, secret string, req token.Request) (token.Use, error)

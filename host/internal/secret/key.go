@@ -45,6 +45,14 @@ func (k Key) Proves(purpose string, s Secret, hash []byte) bool {
 // Valid says that there is a key.
 func (k Key) Valid() bool { return len(k.bytes) == keySize }
 
+// Derive returns a key of 32 bytes for another purpose, from which
+// neither this key nor that of another purpose can be found.
+func (k Key) Derive(purpose string) []byte {
+	mac := hmac.New(sha256.New, k.bytes)
+	mac.Write([]byte("sop derive 1\x00" + purpose))
+	return mac.Sum(nil)
+}
+
 // NewKey returns a random key.
 func NewKey() (Key, error) {
 	k := Key{make([]byte, keySize)}

@@ -162,8 +162,7 @@ func (o *opening) commit() {
 	o.commitIssuers()
 	g.identify()
 	if g.listener = o.listener; g.listener != nil && g.listener != old {
-		l := api.ListenTLS(g.listener, g.certs.Load)
-		g.serving.Go(func() { g.serve(l, o.listener) })
+		g.serving.Go(func() { g.serve(o.listener) })
 	}
 	if old != nil && old != g.listener {
 		_ = old.Close() // its accept ends, which serve expects
@@ -181,11 +180,11 @@ func (g *gate) openSocket(mode os.FileMode, group int) error {
 	return errors.Join(g.dir.open(mode, group), api.Restrict(g.dir.socket(), mode, group))
 }
 
-// serve serves on l, whose address is that of raw, until it is closed.
-func (g *gate) serve(l, raw net.Listener) {
-	g.logger.Info("serving", "address", raw.Addr().String())
-	if err := g.server.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
-		g.trouble("listen", fmt.Errorf("the API is not served on %s any more: %w", raw.Addr(), err))
+// serve serves on l until it is closed.
+func (g *gate) serve(l net.Listener) {
+	g.logger.Info("serving", "address", l.Addr().String())
+	if err := g.server.ServeTLS(l, g.certs.Load); err != nil && !errors.Is(err, net.ErrClosed) {
+		g.trouble("listen", fmt.Errorf("the API is not served on %s any more: %w", l.Addr(), err))
 	}
 }
 

@@ -51,6 +51,7 @@ type host struct {
 	tokens     *token.Service
 	agents     *agent.Service
 	gate       *gate
+	secrets    func(purpose string) []byte // keys derived from the host's
 	workspaces *workspaces
 	server     *api.Server // made before the first plugin starts
 	policy     policy.Live
@@ -230,14 +231,18 @@ func (h *host) serveAPI(undo *closers, first *loaded) (<-chan error, error) {
 		changed:   h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
 		dataDir: string(h.dir), tracer: h.tracer.Load,
 	}
+	opts, err := h.apiOptions()
+	if err != nil {
+		return nil, err
+	}
 	listener, err := api.Listen(h.dir.socket())
 	if err != nil {
 		return nil, err
 	}
 	h.server = api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents,
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(),
 		Audit: &meteredAudit{h.audit, h.metrics}, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
-	})
+	}, opts...)
 	if err := h.openGate(undo, h.server, first.config); err != nil {
 		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))
 	}

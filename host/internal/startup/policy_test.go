@@ -129,7 +129,7 @@ func TestPoliciesAreTakenOverWhole(t *testing.T) {
 	}
 
 	// The log has it all, with the reasons.
-	records, err := apiv1connect.NewAuditClient(s.http(), "http://sop").ListRecords(t.Context(), connect.NewRequest(&apiv1.ListRecordsRequest{Filter: &apiv1.AuditFilter{Action: "config.reload"}, PageSize: 100}))
+	records, err := apiv1connect.NewAuditClient(s.http(), "http://sop").ListRecords(t.Context(), connect.NewRequest(&apiv1.ListRecordsRequest{Selection: &apiv1.AuditFilter{Action: "config.reload"}, PageSize: 100}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ func (h *host) openTokens(ctx context.Context, undo *closers) error {
 	if err != nil {
 		return err
 	}
+	h.secrets = key.Derive
 	h.tokens, err = token.NewService(ctx, h.store.Tokens(), token.Options{Key: key, Publisher: h.publisher()})
 	if err != nil {
 		return err

@@ -159,7 +159,7 @@ func TestTraceGoesThroughToThePlugin(t *testing.T) {
 		t.Errorf("headers: %v", c.headers)
 	}
 	c.mu.Unlock()
-	list, err := apiv1connect.NewAuditClient(s.http(), "http://sop").ListRecords(t.Context(), connect.NewRequest(&apiv1.ListRecordsRequest{Filter: &apiv1.AuditFilter{Action: "access.workspace.scan"}}))
+	list, err := apiv1connect.NewAuditClient(s.http(), "http://sop").ListRecords(t.Context(), connect.NewRequest(&apiv1.ListRecordsRequest{Selection: &apiv1.AuditFilter{Action: "access.workspace.scan"}}))
 	if err != nil || len(list.Msg.GetRecords()) != 1 || list.Msg.GetRecords()[0].GetTraceId() != traceID {
 		t.Errorf("records: %v, %v", list, err)
 	}
@@ -180,7 +180,7 @@ func TestTraceBeginsHere(t *testing.T) {
 	if _, err := apiv1connect.NewPluginClient(s.http(), "http://sop").RestartPlugin(t.Context(), connect.NewRequest(&apiv1.RestartPluginRequest{Id: "detector.words"})); err != nil {
 		t.Fatal(err)
 	}
-	list, err := apiv1connect.NewAuditClient(s.http(), "http://sop").ListRecords(t.Context(), connect.NewRequest(&apiv1.ListRecordsRequest{Filter: &apiv1.AuditFilter{Action: "access.plugin.restart"}}))
+	list, err := apiv1connect.NewAuditClient(s.http(), "http://sop").ListRecords(t.Context(), connect.NewRequest(&apiv1.ListRecordsRequest{Selection: &apiv1.AuditFilter{Action: "access.plugin.restart"}}))
 	if err != nil || len(list.Msg.GetRecords()) != 1 {
 		t.Fatal(list, err)
 	}

@@ -52,6 +52,11 @@ func (db *DB) appendAudit(ctx context.Context, tx *sql.Tx, records ...audit.Reco
 		r := records[i]
 		audit.Seal(ctx, &pending.head, &r)
 		pending.records = append(pending.records, r)
+		if e, ok := recordEvent(&r); ok {
+			if err := db.appendEvents(ctx, tx, e); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -205,13 +210,16 @@ func (s *Audit) Records(ctx context.Context, from uint64) iter.Seq2[*audit.Recor
 	}
 }
 
+var auditFields = plainColumns(audit.ListFields, columns{"time": {text: "at"}})
+
 // List implements [audit.Store].
 func (s *Audit) List(ctx context.Context, f audit.Filter) (audit.Page, error) {
 	if f.Limit <= 0 || f.Limit > audit.MaxPage {
 		f.Limit = audit.MaxPage
 	}
 	q := query{dialect: s.db.dialect}
-	q.add("seq > ?", int64(f.After))
+	q.add("seq > ? AND ", int64(f.After))
+	q.where(f.Where, auditFields)
 	for _, c := range []struct{ column, value string }{{"actor", f.Actor}, {"resource", f.Resource}, {"outcome", string(f.Outcome)}} {
 		if c.value != "" {
 			q.add(" AND "+c.column+" = ?", c.value)

@@ -30,13 +30,14 @@ const readers = 4
 // DB is an open database. It is safe for concurrent use; whoever opened it
 // closes it.
 type DB struct {
-	path    string // empty: in memory
-	dialect *dialect
-	write   *sql.DB      // one connection
-	read    *sql.DB      // the same in memory
-	writer  *writer      // nil where nothing is written
-	audited event.Notice // of the audit log
-	watch   watch
+	path     string // empty: in memory
+	dialect  *dialect
+	write    *sql.DB      // one connection
+	read     *sql.DB      // the same in memory
+	writer   *writer      // nil where nothing is written
+	audited  event.Notice // of the audit log
+	happened event.Notice // of the journal of events
+	watch    watch
 }
 
 // Open opens the SQLite database at path, makes it where there is none, and

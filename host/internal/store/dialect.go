@@ -68,6 +68,13 @@ func (q *query) add(text string, args ...any) {
 	}
 }
 
+// clone returns a query that goes on by itself.
+func (q *query) clone() *query {
+	c := &query{dialect: q.dialect, args: append([]any{}, q.args...)}
+	c.text.WriteString(q.text.String())
+	return c
+}
+
 // in appends "column IN (…)".
 func in[T any](q *query, column string, values []T) {
 	q.text.WriteString(column + " IN (")

@@ -2,40 +2,23 @@ package store
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"strings"
 
-	"google.golang.org/grpc/codes"
-
+	"github.com/sop-host/sop/host/internal/filter"
 	"github.com/sop-host/sop/host/internal/gap"
-	"github.com/sop-host/sop/sdk"
 )
 
-// cursor is the last gap of a page; the next page begins after it.
-type cursor struct {
-	Severity gap.Severity `json:"s"`
-	Path     string       `json:"p"`
-	Line     int          `json:"l"`
-	ID       string       `json:"i"`
-}
+var (
+	gapFields = plainColumns(gap.ListFields, nil)
+	gapOrder  = mustOrder("severity desc, path, line, id", gap.ListFields)
+)
 
-func (c *cursor) token() (string, error) {
-	text, err := json.Marshal(c)
-	return base64.RawURLEncoding.EncodeToString(text), err
-}
-
-func parseCursor(token string) (*cursor, error) {
-	c := new(cursor)
-	text, err := base64.RawURLEncoding.DecodeString(token)
-	if err == nil {
-		err = json.Unmarshal(text, c)
-	}
+// mustOrder reads an order of ours.
+func mustOrder(text string, fields filter.Schema) []filter.Key {
+	keys, err := filter.ParseOrder(text, fields)
 	if err != nil {
-		return nil, sdk.Errorf(codes.InvalidArgument, "PAGE_TOKEN", "page token is not one that was given out: %w", err).
-			WithRemedy("list again from the first page")
+		panic(err)
 	}
-	return c, nil
+	return keys
 }
 
 // list returns one page.
@@ -43,7 +26,39 @@ func (r gapReader) list(ctx context.Context, f gap.Filter) (gap.Page, error) {
 	if f.Limit <= 0 || f.Limit > gap.MaxPage {
 		f.Limit = gap.MaxPage
 	}
-	q := query{dialect: r.db.dialect}
+	q := r.selection(&f)
+	var page gap.Page
+	if f.Token == "" {
+		count := q.clone()
+		var err error
+		if page.Total, err = number(ctx, r.q, "SELECT count(*) FROM gaps WHERE "+count.text.String(), count.args...); err != nil {
+			return page, err
+		}
+	}
+	keys := total(f.Order, gapOrder)
+	if f.Token != "" {
+		values, err := readPage(f.Token, keys)
+		if err != nil {
+			return page, err
+		}
+		q.add(" AND ")
+		q.after(keys, gapFields, values)
+	}
+	q.order(keys, gapFields)
+	q.add(" LIMIT ?", int64(f.Limit)+1)
+	gaps, err := r.gaps(ctx, q.text.String(), q.args...)
+	page.Gaps = gaps
+	if err != nil || len(gaps) <= f.Limit {
+		return page, err
+	}
+	page.Gaps = gaps[:f.Limit]
+	page.Next, err = nextPage(keys, page.Gaps[f.Limit-1].Field)
+	return page, err
+}
+
+// selection is the condition of what passes the filter.
+func (r gapReader) selection(f *gap.Filter) *query {
+	q := &query{dialect: r.db.dialect}
 	q.add("severity >= ?", int64(f.Severity))
 	for _, c := range []struct{ column, value string }{
 		{"workspace", f.Workspace}, {"rule", f.Rule}, {"detector", f.Detector},
@@ -54,26 +69,13 @@ func (r gapReader) list(ctx context.Context, f gap.Filter) (gap.Page, error) {
 	}
 	if len(f.States) > 0 {
 		q.add(" AND ")
-		in(&q, "state", f.States)
+		in(q, "state", f.States)
 	}
-	if dir := strings.TrimSuffix(f.Path, "/"); dir != "" && dir != "." {
-		q.add(" AND (path = ? OR path >= ? AND path < ?)", dir, dir+"/", dir+"0") // '0' follows '/'
+	if f.Path != "" {
+		q.add(" AND ")
+		q.beneath(column{text: "path"}, f.Path)
 	}
-	if f.Token != "" {
-		c, err := parseCursor(f.Token)
-		if err != nil {
-			return gap.Page{}, err
-		}
-		q.add(" AND (severity < ? OR severity = ? AND (path, line, id) > (?, ?, ?))",
-			int64(c.Severity), int64(c.Severity), c.Path, int64(c.Line), c.ID)
-	}
-	q.add(" ORDER BY severity DESC, path, line, id LIMIT ?", int64(f.Limit)+1)
-	gaps, err := r.gaps(ctx, q.text.String(), q.args...)
-	if err != nil || len(gaps) <= f.Limit {
-		return gap.Page{Gaps: gaps}, err
-	}
-	gaps = gaps[:f.Limit]
-	last := gaps[f.Limit-1]
-	next, err := (&cursor{last.Severity, last.Path, last.Line, last.ID}).token()
-	return gap.Page{Gaps: gaps, Next: next}, err
+	q.add(" AND ")
+	q.where(f.Where, gapFields)
+	return q
 }

@@ -95,6 +95,19 @@ func collect[T any](ctx context.Context, q querier, read func(scan func(...any) 
 	return out, rows.Err()
 }
 
+// number reads one number.
+func number(ctx context.Context, q querier, text string, args ...any) (int64, error) {
+	found, err := collect(ctx, q, func(scan func(...any) error) (int64, error) {
+		var n int64
+		err := scan(&n)
+		return n, err
+	}, text, args...)
+	if err != nil || len(found) == 0 {
+		return 0, err
+	}
+	return found[0], nil
+}
+
 // gapReader reads gaps, inside of a transaction or not.
 type gapReader struct {
 	db *DB
@@ -243,7 +256,7 @@ func (t *gapTx) Put(ctx context.Context, gaps []*gap.Gap, changes []gap.Change) 
 		return fmt.Errorf("store history: %w", err)
 	}
 	t.tally.add(gaps, changes)
-	return nil
+	return t.db.appendEvents(ctx, t.tx, gapEvents(gaps, changes)...)
 }
 
 // Touch implements [gap.Tx].
@@ -281,5 +294,5 @@ func (t *gapTx) RecordScan(ctx context.Context, result *gap.ScanResult) error {
 	if err != nil {
 		return fmt.Errorf("forget old scans: %w", err)
 	}
-	return nil
+	return t.db.appendEvents(ctx, t.tx, scanEnded(result))
 }

@@ -28,14 +28,15 @@ const (
 // commits and undoes; what a caller does in its turn runs on the caller's own
 // goroutine, where its panics belong.
 type writer struct {
-	db    *DB
-	queue chan *turn
-	stop  chan struct{}
-	done  chan struct{}
-	once  sync.Once
-	group *group      // under way; whoever has the turn may use it
-	crowd int         // callers of the last group
-	head  *audit.Head // after the last group; nil: look it up
+	db       *DB
+	queue    chan *turn
+	stop     chan struct{}
+	done     chan struct{}
+	once     sync.Once
+	group    *group      // under way; whoever has the turn may use it
+	crowd    int         // callers of the last group
+	head     *audit.Head // after the last group; nil: look it up
+	revision int64       // of the last event; negative: look it up
 }
 
 // turn is one caller's work.
@@ -48,10 +49,11 @@ type turn struct {
 
 // group is a transaction under way.
 type group struct {
-	tx    *sql.Tx
-	turns []*turn // whose work is in it
-	begun time.Time
-	audit pendingAudit
+	tx     *sql.Tx
+	turns  []*turn // whose work is in it
+	begun  time.Time
+	audit  pendingAudit
+	events pendingEvents
 }
 
 var (
@@ -60,7 +62,7 @@ var (
 )
 
 func newWriter(db *DB) *writer {
-	w := &writer{db: db, queue: make(chan *turn), stop: make(chan struct{}), done: make(chan struct{})}
+	w := &writer{db: db, queue: make(chan *turn), stop: make(chan struct{}), done: make(chan struct{}), revision: -1}
 	go w.run()
 	return w
 }
@@ -194,7 +196,7 @@ func (w *writer) take(t *turn) error {
 			return lost(err)
 		}
 	}
-	before := g.audit.mark()
+	before, told := g.audit.mark(), g.events
 	err := t.work(g.tx)
 	if err == nil && !first {
 		if _, err := g.tx.ExecContext(ctx, "RELEASE caller"); err != nil {
@@ -207,6 +209,7 @@ func (w *writer) take(t *turn) error {
 		return nil
 	}
 	g.audit.reset(before)
+	g.events = told
 	if first {
 		t.result <- errors.Join(err, ignoreDone(g.tx.Rollback()))
 		return nil
@@ -241,20 +244,29 @@ func lost(cause error) error {
 	return e
 }
 
-// commit writes the audit records and makes everything durable.
+// commit writes the audit records and the events and makes everything durable.
 func (w *writer) commit() error {
 	g := w.group
-	if !g.audit.loaded {
+	if !g.audit.loaded && !g.events.loaded {
 		return g.tx.Commit()
 	}
-	w.head = nil
-	if err := w.db.flushAudit(g.tx, &g.audit); err != nil {
+	w.head, w.revision = nil, -1
+	err := w.db.flushAudit(g.tx, &g.audit)
+	if err == nil {
+		err = w.db.flushEvents(g.tx, &g.events)
+	}
+	if err != nil {
 		return errors.Join(err, ignoreDone(g.tx.Rollback()))
 	}
 	if err := g.tx.Commit(); err != nil {
 		return err
 	}
-	w.head = &g.audit.head
+	if g.audit.loaded {
+		w.head = &g.audit.head
+	}
+	if g.events.loaded {
+		w.revision = g.events.last
+	}
 	return nil
 }
 
@@ -263,6 +275,9 @@ func (w *writer) answer(err error) {
 	g := w.group
 	if err == nil && len(g.audit.records) > 0 {
 		w.db.audited.Tell()
+	}
+	if err == nil && len(g.events.events) > 0 {
+		w.db.happened.Tell()
 	}
 	w.crowd = len(g.turns)
 	for _, t := range g.turns {

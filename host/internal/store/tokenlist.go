@@ -2,14 +2,8 @@ package store
 
 import (
 	"context"
-	"encoding/base64"
-
-	"google.golang.org/grpc/codes"
-
-	"github.com/google/uuid"
 
 	"github.com/sop-host/sop/host/internal/token"
-	"github.com/sop-host/sop/sdk"
 )
 
 // stateAt is the state of a token at a time, recorded or not; it takes the time
@@ -17,14 +11,47 @@ import (
 const stateAt = `CASE WHEN state IN ('pending', 'active') AND expires_at <= ? THEN 'expired'
 	WHEN state = 'pending' AND not_before <= ? THEN 'active' ELSE state END`
 
-// list returns one page. A page token is the id of the last token of the page
-// before.
+var tokenOrder = mustOrder("id desc", token.ListFields)
+
+// tokenFields are the fields as they are at a time.
+func tokenFields(f *token.Filter) columns {
+	at := f.At.UnixNano()
+	return plainColumns(token.ListFields, columns{
+		"state":     {text: "(" + stateAt + ")", args: []any{at, at}},
+		"remaining": {text: "(max_uses - uses - reserved)"},
+	})
+}
+
+// list returns one page.
 func (r tokenReader) list(ctx context.Context, f token.Filter) (token.Page, error) {
 	if f.Limit <= 0 || f.Limit > token.MaxPage {
 		f.Limit = token.MaxPage
 	}
-	q := query{dialect: r.db.dialect}
-	q.add("id > ?", "")
+	fields, keys := tokenFields(&f), total(f.Order, tokenOrder)
+	q := r.selection(&f, fields)
+	if f.Token != "" {
+		values, err := readPage(f.Token, keys)
+		if err != nil {
+			return token.Page{}, err
+		}
+		q.add(" AND ")
+		q.after(keys, fields, values)
+	}
+	q.order(keys, fields)
+	q.add(" LIMIT ?", int64(f.Limit)+1)
+	tokens, err := r.tokens(ctx, q.text.String(), q.args...)
+	if err != nil || len(tokens) <= f.Limit {
+		return token.Page{Tokens: tokens}, err
+	}
+	tokens = tokens[:f.Limit]
+	next, err := nextPage(keys, tokens[f.Limit-1].At(f.At).Field)
+	return token.Page{Tokens: tokens, Next: next}, err
+}
+
+// selection is the condition of what passes the filter.
+func (r tokenReader) selection(f *token.Filter, fields columns) *query {
+	q := &query{dialect: r.db.dialect}
+	q.where(f.Where, fields)
 	if f.Requester != "" {
 		q.add(" AND requester = ?", f.Requester)
 	}
@@ -33,37 +60,11 @@ func (r tokenReader) list(ctx context.Context, f token.Filter) (token.Page, erro
 	}
 	if len(f.Types) > 0 {
 		q.add(" AND ")
-		in(&q, "type", f.Types)
+		in(q, "type", f.Types)
 	}
 	if len(f.States) > 0 {
 		q.add(" AND "+stateAt+" ", f.At.UnixNano(), f.At.UnixNano())
-		in(&q, "", f.States)
+		in(q, "", f.States)
 	}
-	if f.Token != "" {
-		last, err := readPageToken(f.Token)
-		if err != nil {
-			return token.Page{}, err
-		}
-		q.add(" AND id < ?", last)
-	}
-	q.add(" ORDER BY id DESC LIMIT ?", int64(f.Limit)+1)
-	tokens, err := r.tokens(ctx, q.text.String(), q.args...)
-	if err != nil || len(tokens) <= f.Limit {
-		return token.Page{Tokens: tokens}, err
-	}
-	tokens = tokens[:f.Limit]
-	last := tokens[f.Limit-1].ID
-	return token.Page{Tokens: tokens, Next: base64.RawURLEncoding.EncodeToString([]byte(last))}, nil
-}
-
-func readPageToken(text string) (string, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err == nil {
-		err = uuid.Validate(string(raw))
-	}
-	if err != nil {
-		return "", sdk.Errorf(codes.InvalidArgument, "PAGE_TOKEN", "page token is not one that was given out: %w", err).
-			WithRemedy("list again from the first page")
-	}
-	return string(raw), nil
+	return q
 }

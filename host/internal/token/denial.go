@@ -41,9 +41,7 @@ func (s *Service) refuse(source string) error {
 	}
 	e := sdk.Errorf(codes.ResourceExhausted, ReasonGuessing, "too many tokens that are none came from here; wait %s", wait).
 		WithRemedy("check where the token comes from before trying again")
-	e.Retryable = true
-	e.Metadata = map[string]string{"retry_after": wait.String()}
-	return e
+	return e.RetryIn(wait)
 }
 
 type reasonsKey struct{}

@@ -29,10 +29,7 @@ func (s *Service) Check(spec Spec) error { return spec.complete(s.opt.Limits, s.
 // IssueChild makes a narrower token from one that is presented by who holds it.
 // The uses of the child are taken from its parent for good.
 func (s *Service) IssueChild(ctx context.Context, text string, holder Request, spec Spec) (Secret, *Token, error) {
-	parent, err := s.admit(ctx, text, holder.Source)
-	if err == nil && parent.Requester != holder.Requester {
-		err = parent.denied(ReasonWrongAgent, "was issued to another agent").WithRemedy("hand on a token of your own")
-	}
+	parent, err := s.parent(ctx, text, holder)
 	if err != nil {
 		return Secret{}, nil, told(ctx, err)
 	}
@@ -60,6 +57,15 @@ func (s *Service) IssueChild(ctx context.Context, text string, holder Request, s
 		return Secret{}, nil, told(ctx, err)
 	}
 	return secret, child, nil
+}
+
+// parent returns the token that is presented by who holds it.
+func (s *Service) parent(ctx context.Context, text string, holder Request) (*Token, error) {
+	t, err := s.admit(ctx, text, holder.Source)
+	if err == nil && t.Requester != holder.Requester {
+		return nil, t.denied(ReasonWrongAgent, "was issued to another agent").WithRemedy("hand on a token of your own")
+	}
+	return t, err
 }
 
 // give reserves uses of a token and makes a child of them.

@@ -108,8 +108,8 @@ func (t *Token) ended() error {
 // how many were ended. A token that has ended keeps its state; that it had been
 // revoked before is no error.
 func (s *Service) Revoke(ctx context.Context, ref, by, why string) (*Token, int, error) {
-	if len(why) > maxText {
-		return nil, 0, invalid("reason", "the reason is longer than %d bytes", maxText).WithRemedy("say it in fewer words")
+	if err := checkReason(why); err != nil {
+		return nil, 0, err
 	}
 	if why == "" {
 		why = "revoked"
@@ -134,6 +134,13 @@ func (s *Service) Revoke(ctx context.Context, ref, by, why string) (*Token, int,
 	}
 	t, err := s.Get(ctx, root.ID)
 	return t, revoked, err
+}
+
+func checkReason(why string) error {
+	if len(why) > maxText {
+		return invalid("reason", "the reason is longer than %d bytes", maxText).WithRemedy("say it in fewer words")
+	}
+	return nil
 }
 
 // revokeTree ends what lives of a token and its descendants.

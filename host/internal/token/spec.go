@@ -145,9 +145,7 @@ func isName(s string, empty bool) bool {
 }
 
 func invalid(field, format string, args ...any) *sdk.Error {
-	e := sdk.Errorf(codes.InvalidArgument, "TOKEN_REQUEST", format, args...)
-	e.Metadata = map[string]string{"field": field}
-	return e
+	return sdk.Errorf(codes.InvalidArgument, "TOKEN_REQUEST", format, args...).WithField(field, "")
 }
 
 // clip makes text from outside fit for a message. What could be a secret is

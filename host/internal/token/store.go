@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/filter"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -83,9 +84,11 @@ type Filter struct {
 	States    []State
 	Requester string
 	Task      string
-	At        time.Time // states are as of then
-	Limit     int       // of a page; 0 or too many: [MaxPage]
-	Token     string    // Page.Next of the page before
+	At        time.Time    // states are as of then
+	Where     *filter.Node // of ListFields; nil: all
+	Order     []filter.Key // of ListFields; nil: the usual one
+	Limit     int          // of a page; 0 or too many: [MaxPage]
+	Token     string       // Page.Next of the page before
 }
 
 // MaxPage bounds a page of List.

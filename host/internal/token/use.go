@@ -33,8 +33,8 @@ func (s *Service) Validate(ctx context.Context, text string, req Request) (*Toke
 // [AnswerLife] gets the answer of the first and costs nothing.
 func (s *Service) Consume(ctx context.Context, text string, req Request) (Use, error) {
 	req.NamedOnly = false
-	if len(req.Key) > maxKey || !isName(req.Key, true) {
-		return Use{}, invalid("idempotency_key", "the idempotency key is too long or not printable").WithRemedy("give at most %d printable bytes", maxKey)
+	if err := checkUseKey(req.Key); err != nil {
+		return Use{}, err
 	}
 	t, err := s.admit(ctx, text, req.Source)
 	if err != nil {
@@ -50,6 +50,13 @@ func (s *Service) Consume(ctx context.Context, text string, req Request) (Use, e
 	}
 	use, err := s.take(ctx, t, &req)
 	return use, told(ctx, err)
+}
+
+func checkUseKey(key string) error {
+	if len(key) > maxKey || !isName(key, true) {
+		return invalid("idempotency_key", "the idempotency key is too long or not printable").WithRemedy("give at most %d printable bytes", maxKey)
+	}
+	return nil
 }
 
 // AnswerLife is how long a retry with the same key gets the same answer.

@@ -34,9 +34,12 @@ type EnrollAgentRequest struct {
 	Ttl    *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	Reason string               `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Only check.
-	ValidateOnly  bool `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ValidateOnly bool `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,7,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *EnrollAgentRequest) Reset() {
@@ -109,6 +112,13 @@ func (x *EnrollAgentRequest) GetValidateOnly() bool {
 		return x.ValidateOnly
 	}
 	return false
+}
+
+func (x *EnrollAgentRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 type EnrollAgentResponse struct {
@@ -393,9 +403,12 @@ type RotateAgentRequest struct {
 	Ttl    *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	Reason string               `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Only check.
-	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ValidateOnly bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RotateAgentRequest) Reset() {
@@ -463,6 +476,13 @@ func (x *RotateAgentRequest) GetValidateOnly() bool {
 	return false
 }
 
+func (x *RotateAgentRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
 type RotateAgentResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Shown once. Empty for root.
@@ -521,9 +541,12 @@ type RevokeAgentRequest struct {
 	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Only check.
-	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RevokeAgentRequest) Reset() {
@@ -575,6 +598,13 @@ func (x *RevokeAgentRequest) GetValidateOnly() bool {
 		return x.ValidateOnly
 	}
 	return false
+}
+
+func (x *RevokeAgentRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 type RevokeAgentResponse struct {
@@ -933,14 +963,15 @@ var File_sop_api_v1_agent_proto protoreflect.FileDescriptor
 const file_sop_api_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"\x16sop/api/v1/agent.proto\x12\n" +
-	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsop/api/v1/permission.proto\"\xc0\x01\n" +
+	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsop/api/v1/permission.proto\"\xe9\x01\n" +
 	"\x12EnrollAgentRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05trust\x18\x02 \x01(\tR\x05trust\x12\x16\n" +
 	"\x06groups\x18\x03 \x03(\tR\x06groups\x12+\n" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12#\n" +
-	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\"V\n" +
+	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\x0fidempotency_key\x18\a \x01(\tR\x0eidempotencyKey\"V\n" +
 	"\x13EnrollAgentResponse\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
 	"\x05agent\x18\x02 \x01(\v2\x17.sop.api.v1.AgentRecordR\x05agent\"\x93\x01\n" +
@@ -957,20 +988,22 @@ const file_sop_api_v1_agent_proto_rawDesc = "" +
 	"\x0fGetAgentRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"A\n" +
 	"\x10GetAgentResponse\x12-\n" +
-	"\x05agent\x18\x01 \x01(\v2\x17.sop.api.v1.AgentRecordR\x05agent\"\xc3\x01\n" +
+	"\x05agent\x18\x01 \x01(\v2\x17.sop.api.v1.AgentRecordR\x05agent\"\xec\x01\n" +
 	"\x12RotateAgentRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x05grace\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12+\n" +
 	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12#\n" +
-	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"V\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\"V\n" +
 	"\x13RotateAgentResponse\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
-	"\x05agent\x18\x02 \x01(\v2\x17.sop.api.v1.AgentRecordR\x05agent\"e\n" +
+	"\x05agent\x18\x02 \x01(\v2\x17.sop.api.v1.AgentRecordR\x05agent\"\x8e\x01\n" +
 	"\x12RevokeAgentRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12#\n" +
-	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"D\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"D\n" +
 	"\x13RevokeAgentResponse\x12-\n" +
 	"\x05agent\x18\x01 \x01(\v2\x17.sop.api.v1.AgentRecordR\x05agent\"\x0f\n" +
 	"\rWhoAmIRequest\"\x82\x01\n" +

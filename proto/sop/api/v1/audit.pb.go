@@ -113,10 +113,15 @@ func (x *AuditFilter) GetUntil() *timestamppb.Timestamp {
 }
 
 type ListRecordsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Filter        *AuditFilter           `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Narrows the list together with filter.
+	Selection *AuditFilter `protobuf:"bytes,1,opt,name=selection,proto3" json:"selection,omitempty"`
+	PageSize  int32        `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string       `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Such as `action = "token.*" AND NOT outcome = success`; see docs/api.md.
+	Filter string `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Such as `seq`.
+	OrderBy       string `protobuf:"bytes,5,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -151,9 +156,9 @@ func (*ListRecordsRequest) Descriptor() ([]byte, []int) {
 	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *ListRecordsRequest) GetFilter() *AuditFilter {
+func (x *ListRecordsRequest) GetSelection() *AuditFilter {
 	if x != nil {
-		return x.Filter
+		return x.Selection
 	}
 	return nil
 }
@@ -168,6 +173,20 @@ func (x *ListRecordsRequest) GetPageSize() int32 {
 func (x *ListRecordsRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListRecordsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListRecordsRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
 	}
 	return ""
 }
@@ -682,7 +701,12 @@ func (x *AuditFault) GetDetail() string {
 }
 
 type CheckpointRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -715,6 +739,20 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
 	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CheckpointRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *CheckpointRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 type CheckpointResponse struct {
@@ -1023,12 +1061,14 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\bresource\x18\x03 \x01(\tR\bresource\x12\x18\n" +
 	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
-	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x81\x01\n" +
-	"\x12ListRecordsRequest\x12/\n" +
-	"\x06filter\x18\x01 \x01(\v2\x17.sop.api.v1.AuditFilterR\x06filter\x12\x1b\n" +
+	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xba\x01\n" +
+	"\x12ListRecordsRequest\x125\n" +
+	"\tselection\x18\x01 \x01(\v2\x17.sop.api.v1.AuditFilterR\tselection\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"p\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\x04 \x01(\tR\x06filter\x12\x19\n" +
+	"\border_by\x18\x05 \x01(\tR\aorderBy\"p\n" +
 	"\x13ListRecordsResponse\x121\n" +
 	"\arecords\x18\x01 \x03(\v2\x17.sop.api.v1.AuditRecordR\arecords\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\\\n" +
@@ -1073,8 +1113,10 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x14\n" +
 	"\x05until\x18\x02 \x01(\x03R\x05until\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail\"\x13\n" +
-	"\x11CheckpointRequest\"Q\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"a\n" +
+	"\x11CheckpointRequest\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"Q\n" +
 	"\x12CheckpointResponse\x12;\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\v2\x1b.sop.api.v1.AuditCheckpointR\n" +
@@ -1094,15 +1136,15 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\x14ExportRecordsRequest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\tR\x06format\"+\n" +
 	"\x15ExportRecordsResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text2\xd2\x04\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text2\xd5\x04\n" +
 	"\x05Audit\x12^\n" +
 	"\vListRecords\x12\x1e.sop.api.v1.ListRecordsRequest\x1a\x1f.sop.api.v1.ListRecordsResponse\"\x0e\xa2\xbb\x18\n" +
 	"audit.read\x12c\n" +
 	"\fWatchRecords\x12\x1f.sop.api.v1.WatchRecordsRequest\x1a .sop.api.v1.WatchRecordsResponse\"\x0e\xa2\xbb\x18\n" +
 	"audit.read0\x01\x12Q\n" +
-	"\x06Verify\x12\x19.sop.api.v1.VerifyRequest\x1a\x1a.sop.api.v1.VerifyResponse\"\x10\xa2\xbb\x18\faudit.verify\x12a\n" +
+	"\x06Verify\x12\x19.sop.api.v1.VerifyRequest\x1a\x1a.sop.api.v1.VerifyResponse\"\x10\xa2\xbb\x18\faudit.verify\x12d\n" +
 	"\n" +
-	"Checkpoint\x12\x1d.sop.api.v1.CheckpointRequest\x1a\x1e.sop.api.v1.CheckpointResponse\"\x14\xa2\xbb\x18\x10audit.checkpoint\x12d\n" +
+	"Checkpoint\x12\x1d.sop.api.v1.CheckpointRequest\x1a\x1e.sop.api.v1.CheckpointResponse\"\x17\xa2\xbb\x18\x10audit.checkpoint\x90\x02\x02\x12d\n" +
 	"\rGetCheckpoint\x12 .sop.api.v1.GetCheckpointRequest\x1a!.sop.api.v1.GetCheckpointResponse\"\x0e\xa2\xbb\x18\n" +
 	"audit.read\x12h\n" +
 	"\rExportRecords\x12 .sop.api.v1.ExportRecordsRequest\x1a!.sop.api.v1.ExportRecordsResponse\"\x10\xa2\xbb\x18\faudit.export0\x01B0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
@@ -1144,7 +1186,7 @@ var file_sop_api_v1_audit_proto_goTypes = []any{
 var file_sop_api_v1_audit_proto_depIdxs = []int32{
 	17, // 0: sop.api.v1.AuditFilter.since:type_name -> google.protobuf.Timestamp
 	17, // 1: sop.api.v1.AuditFilter.until:type_name -> google.protobuf.Timestamp
-	0,  // 2: sop.api.v1.ListRecordsRequest.filter:type_name -> sop.api.v1.AuditFilter
+	0,  // 2: sop.api.v1.ListRecordsRequest.selection:type_name -> sop.api.v1.AuditFilter
 	5,  // 3: sop.api.v1.ListRecordsResponse.records:type_name -> sop.api.v1.AuditRecord
 	0,  // 4: sop.api.v1.WatchRecordsRequest.filter:type_name -> sop.api.v1.AuditFilter
 	5,  // 5: sop.api.v1.WatchRecordsResponse.record:type_name -> sop.api.v1.AuditRecord

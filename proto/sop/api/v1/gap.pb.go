@@ -35,8 +35,12 @@ type ListGapsRequest struct {
 	Path     string `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
 	Detector string `protobuf:"bytes,6,opt,name=detector,proto3" json:"detector,omitempty"`
 	// At most 1000; 0 means 100.
-	PageSize      int32  `protobuf:"varint,7,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  int32  `protobuf:"varint,7,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Such as `severity >= high AND rule = "docs.*" AND path : "host/"`; see docs/api.md.
+	Filter string `protobuf:"bytes,9,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Such as `severity desc, path`.
+	OrderBy       string `protobuf:"bytes,10,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -127,12 +131,28 @@ func (x *ListGapsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListGapsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListGapsRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
+}
+
 type ListGapsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By severity, worst first, then path and line.
-	Gaps          []*GapRecord `protobuf:"bytes,1,rep,name=gaps,proto3" json:"gaps,omitempty"`
-	NextPageToken string       `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	Total         int64        `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// By severity, worst first, then path and line, unless asked otherwise.
+	Gaps []*GapRecord `protobuf:"bytes,1,rep,name=gaps,proto3" json:"gaps,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many there are on all pages; on the first page only.
+	Total         int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -282,7 +302,12 @@ type SuppressGapRequest struct {
 	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Absent means without end.
-	Until         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -338,6 +363,20 @@ func (x *SuppressGapRequest) GetUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *SuppressGapRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *SuppressGapRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 type SuppressGapResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gap           *GapRecord             `protobuf:"bytes,1,opt,name=gap,proto3" json:"gap,omitempty"`
@@ -383,9 +422,14 @@ func (x *SuppressGapResponse) GetGap() *GapRecord {
 }
 
 type ReopenGapRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -432,6 +476,20 @@ func (x *ReopenGapRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *ReopenGapRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ReopenGapRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 type ReopenGapResponse struct {
@@ -899,7 +957,7 @@ var File_sop_api_v1_gap_proto protoreflect.FileDescriptor
 const file_sop_api_v1_gap_proto_rawDesc = "" +
 	"\n" +
 	"\x14sop/api/v1/gap.proto\x12\n" +
-	"sop.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsop/api/v1/permission.proto\"\xea\x01\n" +
+	"sop.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsop/api/v1/permission.proto\"\x9d\x02\n" +
 	"\x0fListGapsRequest\x12\x1c\n" +
 	"\tworkspace\x18\x01 \x01(\tR\tworkspace\x12\x16\n" +
 	"\x06states\x18\x02 \x03(\tR\x06states\x12!\n" +
@@ -909,7 +967,10 @@ const file_sop_api_v1_gap_proto_rawDesc = "" +
 	"\bdetector\x18\x06 \x01(\tR\bdetector\x12\x1b\n" +
 	"\tpage_size\x18\a \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\b \x01(\tR\tpageToken\"{\n" +
+	"page_token\x18\b \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\t \x01(\tR\x06filter\x12\x19\n" +
+	"\border_by\x18\n" +
+	" \x01(\tR\aorderBy\"{\n" +
 	"\x10ListGapsResponse\x12)\n" +
 	"\x04gaps\x18\x01 \x03(\v2\x15.sop.api.v1.GapRecordR\x04gaps\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
@@ -917,16 +978,20 @@ const file_sop_api_v1_gap_proto_rawDesc = "" +
 	"\rGetGapRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"9\n" +
 	"\x0eGetGapResponse\x12'\n" +
-	"\x03gap\x18\x01 \x01(\v2\x15.sop.api.v1.GapRecordR\x03gap\"n\n" +
+	"\x03gap\x18\x01 \x01(\v2\x15.sop.api.v1.GapRecordR\x03gap\"\xbc\x01\n" +
 	"\x12SuppressGapRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x120\n" +
-	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\">\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\">\n" +
 	"\x13SuppressGapResponse\x12'\n" +
-	"\x03gap\x18\x01 \x01(\v2\x15.sop.api.v1.GapRecordR\x03gap\":\n" +
+	"\x03gap\x18\x01 \x01(\v2\x15.sop.api.v1.GapRecordR\x03gap\"\x88\x01\n" +
 	"\x10ReopenGapRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"<\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"<\n" +
 	"\x11ReopenGapResponse\x12'\n" +
 	"\x03gap\x18\x01 \x01(\v2\x15.sop.api.v1.GapRecordR\x03gap\"\xf2\x06\n" +
 	"\tGapRecord\x12\x0e\n" +
@@ -978,11 +1043,11 @@ const file_sop_api_v1_gap_proto_rawDesc = "" +
 	"\n" +
 	"suppressed\x18\x06 \x01(\x03R\n" +
 	"suppressed\x12\x1a\n" +
-	"\bresolved\x18\a \x01(\x03R\bresolved2\xe5\x02\n" +
+	"\bresolved\x18\a \x01(\x03R\bresolved2\xe8\x02\n" +
 	"\x03Gap\x12S\n" +
 	"\bListGaps\x12\x1b.sop.api.v1.ListGapsRequest\x1a\x1c.sop.api.v1.ListGapsResponse\"\f\xa2\xbb\x18\bgap.read\x12M\n" +
-	"\x06GetGap\x12\x19.sop.api.v1.GetGapRequest\x1a\x1a.sop.api.v1.GetGapResponse\"\f\xa2\xbb\x18\bgap.read\x12`\n" +
-	"\vSuppressGap\x12\x1e.sop.api.v1.SuppressGapRequest\x1a\x1f.sop.api.v1.SuppressGapResponse\"\x10\xa2\xbb\x18\fgap.suppress\x12X\n" +
+	"\x06GetGap\x12\x19.sop.api.v1.GetGapRequest\x1a\x1a.sop.api.v1.GetGapResponse\"\f\xa2\xbb\x18\bgap.read\x12c\n" +
+	"\vSuppressGap\x12\x1e.sop.api.v1.SuppressGapRequest\x1a\x1f.sop.api.v1.SuppressGapResponse\"\x13\xa2\xbb\x18\fgap.suppress\x90\x02\x02\x12X\n" +
 	"\tReopenGap\x12\x1c.sop.api.v1.ReopenGapRequest\x1a\x1d.sop.api.v1.ReopenGapResponse\"\x0e\xa2\xbb\x18\n" +
 	"gap.reopenB0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
 

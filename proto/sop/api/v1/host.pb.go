@@ -560,7 +560,12 @@ func (x *ConfigDiagnostic) GetText() string {
 }
 
 type ReloadRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,6 +598,20 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
 	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReloadRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ReloadRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 type ReloadResponse struct {
@@ -775,18 +794,20 @@ const file_sop_api_v1_host_proto_rawDesc = "" +
 	"\x04file\x18\x04 \x01(\tR\x04file\x12\x12\n" +
 	"\x04line\x18\x05 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06column\x18\x06 \x01(\x05R\x06column\x12\x12\n" +
-	"\x04text\x18\a \x01(\tR\x04text\"\x0f\n" +
-	"\rReloadRequest\"E\n" +
+	"\x04text\x18\a \x01(\tR\x04text\"]\n" +
+	"\rReloadRequest\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"E\n" +
 	"\x0eReloadResponse\x123\n" +
 	"\averdict\x18\x01 \x01(\v2\x19.sop.api.v1.ReloadVerdictR\averdict\"\r\n" +
 	"\vPlanRequest\"\x83\x01\n" +
 	"\fPlanResponse\x123\n" +
 	"\achanges\x18\x01 \x03(\v2\x19.sop.api.v1.PlannedChangeR\achanges\x12>\n" +
-	"\vdiagnostics\x18\x02 \x03(\v2\x1c.sop.api.v1.ConfigDiagnosticR\vdiagnostics2\xe0\x02\n" +
+	"\vdiagnostics\x18\x02 \x03(\v2\x1c.sop.api.v1.ConfigDiagnosticR\vdiagnostics2\xe3\x02\n" +
 	"\x04Host\x12Y\n" +
 	"\tGetStatus\x12\x1c.sop.api.v1.GetStatusRequest\x1a\x1d.sop.api.v1.GetStatusResponse\"\x0f\xa2\xbb\x18\vhost.status\x12a\n" +
-	"\vWatchStatus\x12\x1e.sop.api.v1.WatchStatusRequest\x1a\x1f.sop.api.v1.WatchStatusResponse\"\x0f\xa2\xbb\x18\vhost.status0\x01\x12P\n" +
-	"\x06Reload\x12\x19.sop.api.v1.ReloadRequest\x1a\x1a.sop.api.v1.ReloadResponse\"\x0f\xa2\xbb\x18\vhost.reload\x12H\n" +
+	"\vWatchStatus\x12\x1e.sop.api.v1.WatchStatusRequest\x1a\x1f.sop.api.v1.WatchStatusResponse\"\x0f\xa2\xbb\x18\vhost.status0\x01\x12S\n" +
+	"\x06Reload\x12\x19.sop.api.v1.ReloadRequest\x1a\x1a.sop.api.v1.ReloadResponse\"\x12\xa2\xbb\x18\vhost.reload\x90\x02\x02\x12H\n" +
 	"\x04Plan\x12\x17.sop.api.v1.PlanRequest\x1a\x18.sop.api.v1.PlanResponse\"\r\xa2\xbb\x18\thost.readB0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
 
 var (

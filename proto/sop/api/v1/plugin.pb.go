@@ -24,7 +24,14 @@ const (
 )
 
 type ListPluginsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000; 0 means 100.
+	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Such as `state != ready AND restarts > 2`; see docs/api.md.
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Such as `restarts desc`.
+	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -59,9 +66,40 @@ func (*ListPluginsRequest) Descriptor() ([]byte, []int) {
 	return file_sop_api_v1_plugin_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *ListPluginsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListPluginsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListPluginsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListPluginsRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
+}
+
 type ListPluginsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Plugins       []*PluginStatus        `protobuf:"bytes,1,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Plugins []*PluginStatus        `protobuf:"bytes,1,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	Total         int64  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,6 +139,20 @@ func (x *ListPluginsResponse) GetPlugins() []*PluginStatus {
 		return x.Plugins
 	}
 	return nil
+}
+
+func (x *ListPluginsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListPluginsResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
 }
 
 type GetPluginRequest struct {
@@ -193,8 +245,13 @@ func (x *GetPluginResponse) GetPlugin() *PluginStatus {
 }
 
 type RestartPluginRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -234,6 +291,20 @@ func (x *RestartPluginRequest) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *RestartPluginRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *RestartPluginRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 type RestartPluginResponse struct {
@@ -750,16 +821,25 @@ var File_sop_api_v1_plugin_proto protoreflect.FileDescriptor
 const file_sop_api_v1_plugin_proto_rawDesc = "" +
 	"\n" +
 	"\x17sop/api/v1/plugin.proto\x12\n" +
-	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsop/api/v1/permission.proto\"\x14\n" +
-	"\x12ListPluginsRequest\"I\n" +
+	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsop/api/v1/permission.proto\"\x83\x01\n" +
+	"\x12ListPluginsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x19\n" +
+	"\border_by\x18\x04 \x01(\tR\aorderBy\"\x87\x01\n" +
 	"\x13ListPluginsResponse\x122\n" +
-	"\aplugins\x18\x01 \x03(\v2\x18.sop.api.v1.PluginStatusR\aplugins\"\"\n" +
+	"\aplugins\x18\x01 \x03(\v2\x18.sop.api.v1.PluginStatusR\aplugins\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"\"\n" +
 	"\x10GetPluginRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"E\n" +
 	"\x11GetPluginResponse\x120\n" +
-	"\x06plugin\x18\x01 \x01(\v2\x18.sop.api.v1.PluginStatusR\x06plugin\"&\n" +
+	"\x06plugin\x18\x01 \x01(\v2\x18.sop.api.v1.PluginStatusR\x06plugin\"t\n" +
 	"\x14RestartPluginRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"I\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"I\n" +
 	"\x15RestartPluginResponse\x120\n" +
 	"\x06plugin\x18\x01 \x01(\v2\x18.sop.api.v1.PluginStatusR\x06plugin\"\xa2\x06\n" +
 	"\fPluginStatus\x12\x0e\n" +
@@ -808,11 +888,11 @@ const file_sop_api_v1_plugin_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
 	"\x06remedy\x18\x03 \x01(\tR\x06remedy\x12*\n" +
-	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at2\xae\x02\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at2\xb1\x02\n" +
 	"\x06Plugin\x12_\n" +
 	"\vListPlugins\x12\x1e.sop.api.v1.ListPluginsRequest\x1a\x1f.sop.api.v1.ListPluginsResponse\"\x0f\xa2\xbb\x18\vplugin.read\x12Y\n" +
-	"\tGetPlugin\x12\x1c.sop.api.v1.GetPluginRequest\x1a\x1d.sop.api.v1.GetPluginResponse\"\x0f\xa2\xbb\x18\vplugin.read\x12h\n" +
-	"\rRestartPlugin\x12 .sop.api.v1.RestartPluginRequest\x1a!.sop.api.v1.RestartPluginResponse\"\x12\xa2\xbb\x18\x0eplugin.restartB0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
+	"\tGetPlugin\x12\x1c.sop.api.v1.GetPluginRequest\x1a\x1d.sop.api.v1.GetPluginResponse\"\x0f\xa2\xbb\x18\vplugin.read\x12k\n" +
+	"\rRestartPlugin\x12 .sop.api.v1.RestartPluginRequest\x1a!.sop.api.v1.RestartPluginResponse\"\x15\xa2\xbb\x18\x0eplugin.restart\x90\x02\x02B0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
 
 var (
 	file_sop_api_v1_plugin_proto_rawDescOnce sync.Once

@@ -257,9 +257,12 @@ type IssueTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Spec  *TokenSpec             `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Only check.
-	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ValidateOnly bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *IssueTokenRequest) Reset() {
@@ -304,6 +307,13 @@ func (x *IssueTokenRequest) GetValidateOnly() bool {
 		return x.ValidateOnly
 	}
 	return false
+}
+
+func (x *IssueTokenRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 type IssueTokenResponse struct {
@@ -365,7 +375,12 @@ type IssueChildTokenRequest struct {
 	Secret string     `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
 	Spec   *TokenSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Who holds the parent; empty means the caller.
-	Holder        string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
+	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -419,6 +434,20 @@ func (x *IssueChildTokenRequest) GetHolder() string {
 		return x.Holder
 	}
 	return ""
+}
+
+func (x *IssueChildTokenRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *IssueChildTokenRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 type IssueChildTokenResponse struct {
@@ -577,8 +606,10 @@ type ConsumeTokenRequest struct {
 	// A retry with the same key within 24 hours is given the same answer and
 	// counts once.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConsumeTokenRequest) Reset() {
@@ -630,6 +661,13 @@ func (x *ConsumeTokenRequest) GetIdempotencyKey() string {
 		return x.IdempotencyKey
 	}
 	return ""
+}
+
+func (x *ConsumeTokenRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 type ConsumeTokenResponse struct {
@@ -739,8 +777,13 @@ type RenewTokenRequest struct {
 	// Accessor, id, or an unambiguous beginning of the id.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// From now; absent means what is usual for the type, as far as it goes.
-	Ttl           *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	Reason        string               `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Ttl    *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Reason string               `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -796,6 +839,20 @@ func (x *RenewTokenRequest) GetReason() string {
 	return ""
 }
 
+func (x *RenewTokenRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *RenewTokenRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 type RenewTokenResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         *TokenRecord           `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -843,8 +900,13 @@ func (x *RenewTokenResponse) GetToken() *TokenRecord {
 type RevokeTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Accessor, id, or an unambiguous beginning of the id.
-	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Id     string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -891,6 +953,20 @@ func (x *RevokeTokenRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *RevokeTokenRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *RevokeTokenRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 type RevokeTokenResponse struct {
@@ -954,8 +1030,12 @@ type ListTokensRequest struct {
 	Requester string   `protobuf:"bytes,3,opt,name=requester,proto3" json:"requester,omitempty"`
 	Task      string   `protobuf:"bytes,4,opt,name=task,proto3" json:"task,omitempty"`
 	// At most 1000; 0 means 100.
-	PageSize      int32  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  int32  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Such as `type = todo AND operations : "patch.propose" AND remaining > 0`; see docs/api.md.
+	Filter string `protobuf:"bytes,7,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Such as `expires_at`.
+	OrderBy       string `protobuf:"bytes,8,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1028,6 +1108,20 @@ func (x *ListTokensRequest) GetPageSize() int32 {
 func (x *ListTokensRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListTokensRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListTokensRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
 	}
 	return ""
 }
@@ -1516,17 +1610,20 @@ const file_sop_api_v1_token_proto_rawDesc = "" +
 	"\x04task\x18\x03 \x01(\tR\x04task\x12\x1c\n" +
 	"\tworkspace\x18\x04 \x01(\tR\tworkspace\x12\x14\n" +
 	"\x05paths\x18\x05 \x03(\tR\x05paths\x12\x1c\n" +
-	"\trequester\x18\x06 \x01(\tR\trequester\"c\n" +
+	"\trequester\x18\x06 \x01(\tR\trequester\"\x8c\x01\n" +
 	"\x11IssueTokenRequest\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.sop.api.v1.TokenSpecR\x04spec\x12#\n" +
-	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"[\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"[\n" +
 	"\x12IssueTokenResponse\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12-\n" +
-	"\x05token\x18\x02 \x01(\v2\x17.sop.api.v1.TokenRecordR\x05token\"s\n" +
+	"\x05token\x18\x02 \x01(\v2\x17.sop.api.v1.TokenRecordR\x05token\"\xc1\x01\n" +
 	"\x16IssueChildTokenRequest\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12)\n" +
 	"\x04spec\x18\x02 \x01(\v2\x15.sop.api.v1.TokenSpecR\x04spec\x12\x16\n" +
-	"\x06holder\x18\x03 \x01(\tR\x06holder\"`\n" +
+	"\x06holder\x18\x03 \x01(\tR\x06holder\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"`\n" +
 	"\x17IssueChildTokenResponse\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12-\n" +
 	"\x05token\x18\x02 \x01(\v2\x17.sop.api.v1.TokenRecordR\x05token\"V\n" +
@@ -1534,11 +1631,12 @@ const file_sop_api_v1_token_proto_rawDesc = "" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12&\n" +
 	"\x03use\x18\x02 \x01(\v2\x14.sop.api.v1.TokenUseR\x03use\"F\n" +
 	"\x15ValidateTokenResponse\x12-\n" +
-	"\x05token\x18\x01 \x01(\v2\x17.sop.api.v1.TokenRecordR\x05token\"~\n" +
+	"\x05token\x18\x01 \x01(\v2\x17.sop.api.v1.TokenRecordR\x05token\"\xa3\x01\n" +
 	"\x13ConsumeTokenRequest\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12&\n" +
 	"\x03use\x18\x02 \x01(\v2\x14.sop.api.v1.TokenUseR\x03use\x12'\n" +
-	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"\x9a\x02\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"\x9a\x02\n" +
 	"\x14ConsumeTokenResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\baccessor\x18\x02 \x01(\tR\baccessor\x12\x14\n" +
@@ -1548,19 +1646,23 @@ const file_sop_api_v1_token_proto_rawDesc = "" +
 	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x129\n" +
 	"\n" +
 	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12'\n" +
-	"\x0frepeated_answer\x18\b \x01(\bR\x0erepeatedAnswer\"h\n" +
+	"\x0frepeated_answer\x18\b \x01(\bR\x0erepeatedAnswer\"\xb6\x01\n" +
 	"\x11RenewTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"C\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"C\n" +
 	"\x12RenewTokenResponse\x12-\n" +
-	"\x05token\x18\x01 \x01(\v2\x17.sop.api.v1.TokenRecordR\x05token\"<\n" +
+	"\x05token\x18\x01 \x01(\v2\x17.sop.api.v1.TokenRecordR\x05token\"\x8a\x01\n" +
 	"\x12RevokeTokenRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"^\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"^\n" +
 	"\x13RevokeTokenResponse\x12-\n" +
 	"\x05token\x18\x01 \x01(\v2\x17.sop.api.v1.TokenRecordR\x05token\x12\x18\n" +
-	"\arevoked\x18\x02 \x01(\x03R\arevoked\"\xaf\x01\n" +
+	"\arevoked\x18\x02 \x01(\x03R\arevoked\"\xe2\x01\n" +
 	"\x11ListTokensRequest\x12\x14\n" +
 	"\x05types\x18\x01 \x03(\tR\x05types\x12\x16\n" +
 	"\x06states\x18\x02 \x03(\tR\x06states\x12\x1c\n" +
@@ -1568,7 +1670,9 @@ const file_sop_api_v1_token_proto_rawDesc = "" +
 	"\x04task\x18\x04 \x01(\tR\x04task\x12\x1b\n" +
 	"\tpage_size\x18\x05 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x06 \x01(\tR\tpageToken\"m\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\a \x01(\tR\x06filter\x12\x19\n" +
+	"\border_by\x18\b \x01(\tR\aorderBy\"m\n" +
 	"\x12ListTokensResponse\x12/\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x17.sop.api.v1.TokenRecordR\x06tokens\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"!\n" +
@@ -1612,7 +1716,7 @@ const file_sop_api_v1_token_proto_rawDesc = "" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason2\x99\x06\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason2\x9c\x06\n" +
 	"\x05Token\x12\\\n" +
 	"\n" +
 	"IssueToken\x12\x1d.sop.api.v1.IssueTokenRequest\x1a\x1e.sop.api.v1.IssueTokenResponse\"\x0f\xa2\xbb\x18\vtoken.issue\x12n\n" +
@@ -1620,8 +1724,8 @@ const file_sop_api_v1_token_proto_rawDesc = "" +
 	"\rValidateToken\x12 .sop.api.v1.ValidateTokenRequest\x1a!.sop.api.v1.ValidateTokenResponse\"\x12\xa2\xbb\x18\x0etoken.validate\x12d\n" +
 	"\fConsumeToken\x12\x1f.sop.api.v1.ConsumeTokenRequest\x1a .sop.api.v1.ConsumeTokenResponse\"\x11\xa2\xbb\x18\rtoken.consume\x12\\\n" +
 	"\n" +
-	"RenewToken\x12\x1d.sop.api.v1.RenewTokenRequest\x1a\x1e.sop.api.v1.RenewTokenResponse\"\x0f\xa2\xbb\x18\vtoken.renew\x12`\n" +
-	"\vRevokeToken\x12\x1e.sop.api.v1.RevokeTokenRequest\x1a\x1f.sop.api.v1.RevokeTokenResponse\"\x10\xa2\xbb\x18\ftoken.revoke\x12[\n" +
+	"RenewToken\x12\x1d.sop.api.v1.RenewTokenRequest\x1a\x1e.sop.api.v1.RenewTokenResponse\"\x0f\xa2\xbb\x18\vtoken.renew\x12c\n" +
+	"\vRevokeToken\x12\x1e.sop.api.v1.RevokeTokenRequest\x1a\x1f.sop.api.v1.RevokeTokenResponse\"\x13\xa2\xbb\x18\ftoken.revoke\x90\x02\x02\x12[\n" +
 	"\n" +
 	"ListTokens\x12\x1d.sop.api.v1.ListTokensRequest\x1a\x1e.sop.api.v1.ListTokensResponse\"\x0e\xa2\xbb\x18\n" +
 	"token.read\x12U\n" +

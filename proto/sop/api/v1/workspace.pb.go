@@ -24,7 +24,14 @@ const (
 )
 
 type ListWorkspacesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000; 0 means 100.
+	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Such as `state = scanning OR name = "docs-*"`; see docs/api.md.
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Such as `name desc`.
+	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -59,9 +66,40 @@ func (*ListWorkspacesRequest) Descriptor() ([]byte, []int) {
 	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *ListWorkspacesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListWorkspacesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListWorkspacesRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListWorkspacesRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
+}
+
 type ListWorkspacesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Workspaces    []*WorkspaceStatus     `protobuf:"bytes,1,rep,name=workspaces,proto3" json:"workspaces,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Workspaces []*WorkspaceStatus     `protobuf:"bytes,1,rep,name=workspaces,proto3" json:"workspaces,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	Total         int64  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,6 +139,20 @@ func (x *ListWorkspacesResponse) GetWorkspaces() []*WorkspaceStatus {
 		return x.Workspaces
 	}
 	return nil
+}
+
+func (x *ListWorkspacesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListWorkspacesResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
 }
 
 // WorkspaceStatus is how one workspace stands.
@@ -182,8 +234,13 @@ func (x *WorkspaceStatus) GetGaps() *GapCounts {
 }
 
 type ScanWorkspaceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Workspace     string                 `protobuf:"bytes,1,opt,name=workspace,proto3" json:"workspace,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Workspace string                 `protobuf:"bytes,1,opt,name=workspace,proto3" json:"workspace,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +280,20 @@ func (x *ScanWorkspaceRequest) GetWorkspace() string {
 		return x.Workspace
 	}
 	return ""
+}
+
+func (x *ScanWorkspaceRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ScanWorkspaceRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 type ScanWorkspaceResponse struct {
@@ -505,20 +576,29 @@ var File_sop_api_v1_workspace_proto protoreflect.FileDescriptor
 const file_sop_api_v1_workspace_proto_rawDesc = "" +
 	"\n" +
 	"\x1asop/api/v1/workspace.proto\x12\n" +
-	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14sop/api/v1/gap.proto\x1a\x1bsop/api/v1/permission.proto\"\x17\n" +
-	"\x15ListWorkspacesRequest\"U\n" +
+	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14sop/api/v1/gap.proto\x1a\x1bsop/api/v1/permission.proto\"\x86\x01\n" +
+	"\x15ListWorkspacesRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x19\n" +
+	"\border_by\x18\x04 \x01(\tR\aorderBy\"\x93\x01\n" +
 	"\x16ListWorkspacesResponse\x12;\n" +
 	"\n" +
 	"workspaces\x18\x01 \x03(\v2\x1b.sop.api.v1.WorkspaceStatusR\n" +
-	"workspaces\"\xaf\x01\n" +
+	"workspaces\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"\xaf\x01\n" +
 	"\x0fWorkspaceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x123\n" +
 	"\tlast_scan\x18\x04 \x01(\v2\x16.sop.api.v1.ScanReportR\blastScan\x12)\n" +
-	"\x04gaps\x18\x05 \x01(\v2\x15.sop.api.v1.GapCountsR\x04gaps\"4\n" +
+	"\x04gaps\x18\x05 \x01(\v2\x15.sop.api.v1.GapCountsR\x04gaps\"\x82\x01\n" +
 	"\x14ScanWorkspaceRequest\x12\x1c\n" +
-	"\tworkspace\x18\x01 \x01(\tR\tworkspace\"C\n" +
+	"\tworkspace\x18\x01 \x01(\tR\tworkspace\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"C\n" +
 	"\x15ScanWorkspaceResponse\x12*\n" +
 	"\x04scan\x18\x01 \x01(\v2\x16.sop.api.v1.ScanReportR\x04scan\"\xa2\x04\n" +
 	"\n" +
@@ -547,10 +627,10 @@ const file_sop_api_v1_workspace_proto_rawDesc = "" +
 	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12\x16\n" +
-	"\x06remedy\x18\x06 \x01(\tR\x06remedy2\xe2\x01\n" +
+	"\x06remedy\x18\x06 \x01(\tR\x06remedy2\xe5\x01\n" +
 	"\tWorkspace\x12k\n" +
-	"\x0eListWorkspaces\x12!.sop.api.v1.ListWorkspacesRequest\x1a\".sop.api.v1.ListWorkspacesResponse\"\x12\xa2\xbb\x18\x0eworkspace.read\x12h\n" +
-	"\rScanWorkspace\x12 .sop.api.v1.ScanWorkspaceRequest\x1a!.sop.api.v1.ScanWorkspaceResponse\"\x12\xa2\xbb\x18\x0eworkspace.scanB0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
+	"\x0eListWorkspaces\x12!.sop.api.v1.ListWorkspacesRequest\x1a\".sop.api.v1.ListWorkspacesResponse\"\x12\xa2\xbb\x18\x0eworkspace.read\x12k\n" +
+	"\rScanWorkspace\x12 .sop.api.v1.ScanWorkspaceRequest\x1a!.sop.api.v1.ScanWorkspaceResponse\"\x15\xa2\xbb\x18\x0eworkspace.scan\x90\x02\x02B0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
 
 var (
 	file_sop_api_v1_workspace_proto_rawDescOnce sync.Once

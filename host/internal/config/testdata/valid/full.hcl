@@ -72,6 +72,15 @@ api {
     client_ca              = "tls/clients.pem"
     exterior_trust_domains = ["example.org"]
   }
+  rate_limit {
+    requests_per_second = 50
+    burst               = 80
+    system              = true
+  }
+  limits {
+    max_streams     = 8
+    max_connections = 200
+  }
 }
 
 agent "ci" {

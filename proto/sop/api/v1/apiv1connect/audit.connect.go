@@ -96,6 +96,7 @@ func NewAuditClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			httpClient,
 			baseURL+AuditCheckpointProcedure,
 			connect.WithSchema(auditMethods.ByName("Checkpoint")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		getCheckpoint: connect.NewClient[v1.GetCheckpointRequest, v1.GetCheckpointResponse](
@@ -198,6 +199,7 @@ func NewAuditHandler(svc AuditHandler, opts ...connect.HandlerOption) (string, h
 		AuditCheckpointProcedure,
 		svc.Checkpoint,
 		connect.WithSchema(auditMethods.ByName("Checkpoint")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	auditGetCheckpointHandler := connect.NewUnaryHandler(

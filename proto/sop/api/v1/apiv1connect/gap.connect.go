@@ -80,6 +80,7 @@ func NewGapClient(httpClient connect.HTTPClient, baseURL string, opts ...connect
 			httpClient,
 			baseURL+GapSuppressGapProcedure,
 			connect.WithSchema(gapMethods.ByName("SuppressGap")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		reopenGap: connect.NewClient[v1.ReopenGapRequest, v1.ReopenGapResponse](
@@ -152,6 +153,7 @@ func NewGapHandler(svc GapHandler, opts ...connect.HandlerOption) (string, http.
 		GapSuppressGapProcedure,
 		svc.SuppressGap,
 		connect.WithSchema(gapMethods.ByName("SuppressGap")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	gapReopenGapHandler := connect.NewUnaryHandler(

@@ -83,6 +83,7 @@ func NewHostClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			httpClient,
 			baseURL+HostReloadProcedure,
 			connect.WithSchema(hostMethods.ByName("Reload")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		plan: connect.NewClient[v1.PlanRequest, v1.PlanResponse](
@@ -158,6 +159,7 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 		HostReloadProcedure,
 		svc.Reload,
 		connect.WithSchema(hostMethods.ByName("Reload")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostPlanHandler := connect.NewUnaryHandler(

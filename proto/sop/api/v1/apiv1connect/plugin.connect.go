@@ -76,6 +76,7 @@ func NewPluginClient(httpClient connect.HTTPClient, baseURL string, opts ...conn
 			httpClient,
 			baseURL+PluginRestartPluginProcedure,
 			connect.WithSchema(pluginMethods.ByName("RestartPlugin")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 	}
@@ -134,6 +135,7 @@ func NewPluginHandler(svc PluginHandler, opts ...connect.HandlerOption) (string,
 		PluginRestartPluginProcedure,
 		svc.RestartPlugin,
 		connect.WithSchema(pluginMethods.ByName("RestartPlugin")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	return "/sop.api.v1.Plugin/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

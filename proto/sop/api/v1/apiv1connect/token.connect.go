@@ -116,6 +116,7 @@ func NewTokenClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			httpClient,
 			baseURL+TokenRevokeTokenProcedure,
 			connect.WithSchema(tokenMethods.ByName("RevokeToken")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		listTokens: connect.NewClient[v1.ListTokensRequest, v1.ListTokensResponse](
@@ -246,6 +247,7 @@ func NewTokenHandler(svc TokenHandler, opts ...connect.HandlerOption) (string, h
 		TokenRevokeTokenProcedure,
 		svc.RevokeToken,
 		connect.WithSchema(tokenMethods.ByName("RevokeToken")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	tokenListTokensHandler := connect.NewUnaryHandler(

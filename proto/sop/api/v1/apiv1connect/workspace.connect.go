@@ -69,6 +69,7 @@ func NewWorkspaceClient(httpClient connect.HTTPClient, baseURL string, opts ...c
 			httpClient,
 			baseURL+WorkspaceScanWorkspaceProcedure,
 			connect.WithSchema(workspaceMethods.ByName("ScanWorkspace")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 	}
@@ -115,6 +116,7 @@ func NewWorkspaceHandler(svc WorkspaceHandler, opts ...connect.HandlerOption) (s
 		WorkspaceScanWorkspaceProcedure,
 		svc.ScanWorkspace,
 		connect.WithSchema(workspaceMethods.ByName("ScanWorkspace")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	return "/sop.api.v1.Workspace/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,140 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// bodyTimeout is how long a caller may take to send a request.
+	bodyTimeout = 30 * time.Second
+	// writeTimeout is how long a caller may take to make room for what is
+	// written next.
+	writeTimeout = 30 * time.Second
+)
+
+// patience cuts off callers that send too slowly, and those that do not read
+// what they are sent. Streams may last as long as they are read.
+type patience struct {
+	next        http.Handler
+	body, write time.Duration
+}
+
+// ServeHTTP implements [http.Handler].
+func (p *patience) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := http.NewResponseController(w)
+	out := &patientWriter{ResponseWriter: w, control: c, limit: p.write}
+	out.extend()
+	if r.Body != nil && r.Body != http.NoBody && c.SetReadDeadline(time.Now().Add(p.body)) == nil {
+		r.Body = &patientBody{ReadCloser: r.Body, control: c, failed: func() {
+			if r.ProtoMajor == 1 { // what would come next is the rest of the body
+				w.Header().Set("Connection", "close")
+			}
+		}}
+	}
+	defer out.extend() // for what is flushed at the end
+	p.next.ServeHTTP(out, r)
+}
+
+// patientBody lifts the deadline once all has been read: what reads from then
+// on only looks whether the caller is still there.
+type patientBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	failed  func()
+}
+
+// Read implements [io.Reader].
+func (b *patientBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		_ = b.control.SetReadDeadline(time.Time{}) // a connection that is gone needs none
+	case err != nil:
+		b.failed()
+	}
+	return n, err
+}
+
+// patientWriter sets a deadline for each write.
+type patientWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	limit   time.Duration
+	last    time.Time
+}
+
+// extend moves the deadline. Setting one is not free: it is left alone while
+// most of it is to come.
+func (w *patientWriter) extend() {
+	now := time.Now()
+	if now.Sub(w.last) < w.limit/10 {
+		return
+	}
+	w.last = now
+	_ = w.control.SetWriteDeadline(now.Add(w.limit)) // a connection that is gone needs none
+}
+
+// Write implements [io.Writer].
+func (w *patientWriter) Write(p []byte) (int, error) {
+	w.extend()
+	return w.ResponseWriter.Write(p)
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *patientWriter) WriteHeader(status int) {
+	w.extend()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Flush implements [http.Flusher].
+func (w *patientWriter) Flush() {
+	w.extend()
+	_ = w.control.Flush() // the next write says what is wrong
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// bounded closes connections that are too many, at once: a caller is told
+// rather than left waiting.
+type bounded struct {
+	net.Listener
+	limit func() int
+	open  *atomic.Int64 // connections of all listeners
+}
+
+// Accept implements [net.Listener].
+func (b *bounded) Accept() (net.Conn, error) {
+	for {
+		conn, err := b.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if b.open.Add(1) <= int64(b.limit()) {
+			return &boundedConn{Conn: conn, release: sync.OnceFunc(func() { b.open.Add(-1) })}, nil
+		}
+		b.open.Add(-1)
+		_ = conn.Close() // nothing was sent
+	}
+}
+
+// boundedConn makes room when it is closed.
+type boundedConn struct {
+	net.Conn
+	release func()
+}
+
+// Close implements [net.Conn].
+func (c *boundedConn) Close() error {
+	c.release()
+	return c.Conn.Close()
+}
+
+// NetConn returns the connection beneath, for who looks at its credentials.
+func (c *boundedConn) NetConn() net.Conn { return c.Conn }

@@ -1,0 +1,725 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sop-host/sop/host/internal/answer"
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/event"
+	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/host/internal/store"
+	"github.com/sop-host/sop/host/internal/token"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
+)
+
+// Every method that changes something takes an idempotency key and can be asked
+// to check only, and no other does.
+func TestMutationsTakeKeyAndValidateOnly(t *testing.T) {
+	mutations := 0
+	protoregistry.GlobalFiles.RangeFilesByPackage("sop.api.v1", func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			methods := file.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				m := methods.Get(j)
+				p, _ := proto.GetExtension(m.Options(), apiv1.E_Permission).(string)
+				key, check := m.Input().Fields().ByName("idempotency_key"), m.Input().Fields().ByName("validate_only")
+				if changes(p) != (key != nil) || changes(p) != (check != nil) {
+					t.Errorf("%s takes %s: key %v, validate_only %v", m.FullName(), p, key != nil, check != nil)
+				}
+				if changes(p) {
+					mutations++
+					if m.IsStreamingServer() || m.IsStreamingClient() {
+						t.Errorf("%s changes something and is a stream", m.FullName())
+					}
+				}
+			}
+		}
+		return true
+	})
+	if mutations < 10 {
+		t.Errorf("only %d mutations", mutations)
+	}
+}
+
+// site is a server with a real store behind it, which can be started again.
+type site struct {
+	t      *testing.T
+	dir    string
+	db     *store.DB
+	bus    event.Bus
+	server *Server
+	served chan error
+	client *http.Client
+}
+
+func newSite(t *testing.T, opts ...Option) *site {
+	s := &site{t: t, dir: t.TempDir()}
+	db, err := store.Open(t.Context(), filepath.Join(s.dir, "sop.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.db = db
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s.start(opts...)
+	return s
+}
+
+func (s *site) start(opts ...Option) {
+	s.t.Helper()
+	key, err := token.LoadKey(filepath.Join(s.dir, "token.key"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	tokens, err := token.NewService(s.t.Context(), s.db.Tokens(), token.Options{Key: key})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	auditKey, err := audit.LoadKey(s.dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	log, err := audit.NewLog(audit.Options{Store: s.db.Audit(), Key: auditKey})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	keeper, err := answer.NewKeeper(s.t.Context(), s.db.Answers(), key.Derive("answers"), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	opts = append([]Option{WithAnswers(keeper), WithPageKey(key.Derive("pages"))}, opts...)
+	s.server = NewServer(&nexus.Nexus{
+		Plugins: &fakes{}, Gaps: gap.NewService(s.db.Gaps(), &s.bus), Tokens: tokens, Audit: log, Events: s.db.Events(), Logger: hclog.NewNullLogger(),
+	}, opts...)
+	listener, err := Listen(s.socket())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.served = make(chan error, 1)
+	server, served := s.server, s.served
+	go func() { served <- server.Serve(listener) }()
+	transport := &http.Transport{MaxIdleConnsPerHost: 64, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, s.socket()) }}
+	s.client = &http.Client{Transport: transport}
+	s.t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Second)
+		defer cancel()
+		if err := errors.Join(server.Shutdown(ctx), <-served); err != nil {
+			s.t.Errorf("stop: %v", err)
+		}
+	})
+}
+
+func (s *site) socket() string { return filepath.Join(s.dir, "sop.sock") }
+
+func (s *site) gaps() apiv1connect.GapClient {
+	return apiv1connect.NewGapClient(s.client, "http://sop")
+}
+
+func (s *site) tokens() apiv1connect.TokenClient {
+	return apiv1connect.NewTokenClient(s.client, "http://sop")
+}
+
+func (s *site) events() apiv1connect.EventClient {
+	return apiv1connect.NewEventClient(s.client, "http://sop")
+}
+
+// find puts n open gaps with these ids in the store.
+func (s *site) find(from, to int) {
+	s.t.Helper()
+	var gaps []*gap.Gap
+	var changes []gap.Change
+	for i := from; i < to; i++ {
+		g := &gap.Gap{
+			ID: fmt.Sprintf("gap%06d", i), Fingerprint: fmt.Sprint("g1:", i), Workspace: "main", Rule: "r", Severity: gap.Severity(i%5 + 1), Confidence: 1,
+			State: gap.StateOpen, Location: gap.Location{Path: fmt.Sprintf("dir%d/%d", i%7, i)}, Message: strings.Repeat("m", 200),
+		}
+		gaps = append(gaps, g)
+		changes = append(changes, gap.Change{GapID: g.ID, At: time.Unix(1, 0), To: gap.StateOpen, By: "scan 1"})
+	}
+	if err := s.db.Gaps().Update(context.WithoutCancel(s.t.Context()), func(tx gap.Tx) error { return tx.Put(context.Background(), gaps, changes) }); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func wireReason(err error) string {
+	var ce *connect.Error
+	if !errors.As(err, &ce) {
+		return fmt.Sprint(err)
+	}
+	return FromWire(ce).Reason
+}
+
+func issueRequest(key string) *connect.Request[apiv1.IssueTokenRequest] {
+	return connect.NewRequest(&apiv1.IssueTokenRequest{
+		Spec: &apiv1.TokenSpec{Type: "operation", Operations: []string{"op"}}, IdempotencyKey: key,
+	})
+}
+
+func TestOneKeyIsOneEffect(t *testing.T) {
+	s := newSite(t)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	secrets := make(map[string]int)
+	for range 64 {
+		wg.Go(func() {
+			answer, err := s.tokens().IssueToken(t.Context(), issueRequest("one"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			secrets[answer.Msg.GetSecret()]++
+		})
+	}
+	wg.Wait()
+	list, err := s.tokens().ListTokens(t.Context(), connect.NewRequest(&apiv1.ListTokensRequest{}))
+	if err != nil || len(list.Msg.GetTokens()) != 1 || len(secrets) != 1 {
+		t.Fatalf("%d tokens, %d secrets, %v", len(list.Msg.GetTokens()), len(secrets), err)
+	}
+	other := issueRequest("one")
+	other.Msg.Spec.Type = "test"
+	if _, err := s.tokens().IssueToken(t.Context(), other); wireReason(err) != "IDEMPOTENCY_KEY_REUSED" || connect.CodeOf(err) != connect.CodeAlreadyExists {
+		t.Errorf("the key for another request: %v", err)
+	}
+	// A final error is an answer too, and it stays when its cause has gone.
+	suppress := &apiv1.SuppressGapRequest{Id: "gap000001", Reason: "r", IdempotencyKey: "two"}
+	_, first := s.gaps().SuppressGap(t.Context(), connect.NewRequest(suppress))
+	s.find(1, 2)
+	_, second := s.gaps().SuppressGap(t.Context(), connect.NewRequest(suppress))
+	if wireReason(first) != "GAP_NOT_FOUND" || wireReason(second) != "GAP_NOT_FOUND" {
+		t.Errorf("%v, then %v", first, second)
+	}
+	var ce *connect.Error
+	if errors.As(second, &ce); ce.Meta().Get(repeatedHeader) != "true" || FromWire(ce).Remedy == "" {
+		t.Errorf("the repeated error: %v %+v", ce.Meta(), FromWire(ce))
+	}
+}
+
+// Whoever goes away while it is served gets the answer when it comes back.
+func TestCallerThatGoesAway(t *testing.T) {
+	s := newSite(t)
+	for i := range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*100*time.Microsecond)
+		key := fmt.Sprint("k", i)
+		_, _ = s.tokens().IssueToken(ctx, issueRequest(key)) // whether or not it comes that far
+		cancel()
+		if _, err := s.tokens().IssueToken(t.Context(), issueRequest(key)); err != nil {
+			t.Errorf("%s again: %v", key, err)
+		}
+	}
+	list, err := s.tokens().ListTokens(t.Context(), connect.NewRequest(&apiv1.ListTokensRequest{}))
+	if err != nil || len(list.Msg.GetTokens()) != 20 {
+		t.Errorf("%d tokens, %v", len(list.Msg.GetTokens()), err)
+	}
+}
+
+func TestValidateOnlyChangesNothing(t *testing.T) {
+	s := newSite(t)
+	s.find(1, 2)
+	gaps, tokens, ctx := s.gaps(), s.tokens(), t.Context()
+	issued, err := tokens.IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: &apiv1.TokenSpec{Type: "todo", Operations: []string{"op"}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, id := issued.Msg.GetSecret(), issued.Msg.GetToken().GetId()
+	_, before, err := s.db.Events().Bounds(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := timestamppb.New(time.Unix(1, 0))
+	for name, call := range map[string]struct {
+		do   func() error
+		want string
+	}{
+		"suppress": {func() error {
+			_, err := gaps.SuppressGap(ctx, connect.NewRequest(&apiv1.SuppressGapRequest{Id: "gap000001", Reason: "r", ValidateOnly: true}))
+			return err
+		}, ""},
+		"suppress, past": {func() error {
+			_, err := gaps.SuppressGap(ctx, connect.NewRequest(&apiv1.SuppressGapRequest{Id: "gap000001", Reason: "r", Until: until, ValidateOnly: true}))
+			return err
+		}, "GAP_UNTIL_PAST"},
+		"reopen, open": {func() error {
+			_, err := gaps.ReopenGap(ctx, connect.NewRequest(&apiv1.ReopenGapRequest{Id: "gap000001", ValidateOnly: true}))
+			return err
+		}, "GAP_TRANSITION"},
+		"revoke": {func() error {
+			_, err := tokens.RevokeToken(ctx, connect.NewRequest(&apiv1.RevokeTokenRequest{Id: id, ValidateOnly: true}))
+			return err
+		}, ""},
+		"renew, too long": {func() error {
+			_, err := tokens.RenewToken(ctx, connect.NewRequest(&apiv1.RenewTokenRequest{Id: "none", ValidateOnly: true}))
+			return err
+		}, "TOKEN_NOT_FOUND"},
+		"consume": {func() error {
+			_, err := tokens.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{Secret: secret, Use: &apiv1.TokenUse{Operation: "op"}, ValidateOnly: true}))
+			return err
+		}, ""},
+		"consume, other": {func() error {
+			_, err := tokens.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{Secret: secret, Use: &apiv1.TokenUse{Operation: "x"}, ValidateOnly: true}))
+			return err
+		}, "TOKEN_WRONG_OPERATION"},
+		"child": {func() error {
+			_, err := tokens.IssueChildToken(ctx, connect.NewRequest(&apiv1.IssueChildTokenRequest{Secret: secret, Spec: &apiv1.TokenSpec{}, ValidateOnly: true}))
+			return err
+		}, ""},
+		"child, wider": {func() error {
+			_, err := tokens.IssueChildToken(ctx, connect.NewRequest(&apiv1.IssueChildTokenRequest{Secret: secret, Spec: &apiv1.TokenSpec{Operations: []string{"x"}}, ValidateOnly: true}))
+			return err
+		}, "TOKEN_WIDER"},
+	} {
+		if err := call.do(); err == nil && call.want != "" || err != nil && wireReason(err) != call.want {
+			t.Errorf("%s: %v, want %q", name, err, call.want)
+		}
+	}
+	_, after, err := s.db.Events().Bounds(ctx)
+	if err != nil || before != after {
+		t.Errorf("events went from %d to %d, %v", before, after, err)
+	}
+	if got, err := tokens.GetToken(ctx, connect.NewRequest(&apiv1.GetTokenRequest{Id: id})); err != nil || got.Msg.GetToken().GetUses() != 0 || got.Msg.GetToken().GetReserved() != 0 {
+		t.Errorf("the token is %v, %v", got, err)
+	}
+}
+
+// Paging through many gaps shows each one that was there all the time, once,
+// whatever comes and goes meanwhile.
+func TestPagesWhileGapsChange(t *testing.T) {
+	s := newSite(t)
+	s.find(0, 10_000)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 20_000; ; i += 50 {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			s.find(i, i+50)
+		}
+	})
+	req := &apiv1.ListGapsRequest{PageSize: 333, Filter: `rule = r AND NOT path : dir3`, OrderBy: "path desc, severity"}
+	seen := make(map[string]int)
+	for {
+		page, err := s.gaps().ListGaps(t.Context(), connect.NewRequest(req))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range page.Msg.GetGaps() {
+			seen[g.GetId()]++
+		}
+		if req.PageToken = page.Msg.GetNextPageToken(); req.PageToken == "" {
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+	for i := range 10_000 {
+		want := 1
+		if i%7 == 3 {
+			want = 0
+		}
+		if id := fmt.Sprintf("gap%06d", i); seen[id] != want {
+			t.Fatalf("%s was shown %d times", id, seen[id])
+		}
+	}
+	for id, n := range seen {
+		if n > 1 {
+			t.Fatalf("%s was shown %d times", id, n)
+		}
+	}
+}
+
+func TestPageTokensHoldForTheirRequest(t *testing.T) {
+	s := newSite(t)
+	s.find(0, 30)
+	list := func(req *apiv1.ListGapsRequest) (*connect.Response[apiv1.ListGapsResponse], error) {
+		return s.gaps().ListGaps(t.Context(), connect.NewRequest(req))
+	}
+	first, err := list(&apiv1.ListGapsRequest{PageSize: 10, Filter: "severity > info"})
+	if err != nil || first.Msg.GetTotal() != 24 {
+		t.Fatalf("%v, %v", first, err)
+	}
+	next := first.Msg.GetNextPageToken()
+	if page, err := list(&apiv1.ListGapsRequest{PageSize: 20, Filter: "severity > info", PageToken: next}); err != nil || len(page.Msg.GetGaps()) != 14 {
+		t.Errorf("another size of page: %v", err)
+	}
+	changed := []byte(next)
+	changed[len(changed)/2] ^= 1
+	for name, req := range map[string]*apiv1.ListGapsRequest{
+		"another filter": {Filter: "severity > low", PageToken: next},
+		"another order":  {Filter: "severity > info", OrderBy: "path", PageToken: next},
+		"another state":  {Filter: "severity > info", States: []string{"open"}, PageToken: next},
+		"changed":        {Filter: "severity > info", PageToken: string(changed)},
+		"made up":        {PageToken: "eyJhIjoxfQ"},
+		"long":           {PageToken: strings.Repeat("A", maxPageToken+1)},
+	} {
+		if _, err := list(req); wireReason(err) != "PAGE_TOKEN" || connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err = list(&apiv1.ListGapsRequest{Filter: "severity >= hgih"})
+	if wireReason(err) != "FILTER_INVALID" || !strings.Contains(err.Error(), "column 13") || !strings.Contains(err.Error(), "\n            ^") {
+		t.Errorf("%v", err)
+	}
+}
+
+func FuzzPageToken(f *testing.F) {
+	p := &pages{key: []byte("key")}
+	f.Add("")
+	f.Add("AAAAAAAAAAAAAAAAAAAAAAAA")
+	f.Fuzz(func(t *testing.T, text string) {
+		req := &apiv1.ListGapsRequest{PageToken: text}
+		if err := p.open(req.ProtoReflect(), []byte("digest")); err == nil && text != "" {
+			t.Errorf("%q was taken for a token", text)
+		}
+	})
+}
+
+func from(revision int64) *connect.Request[apiv1.WatchRequest] {
+	return connect.NewRequest(&apiv1.WatchRequest{FromRevision: &revision, Kinds: []string{"gap"}})
+}
+
+func TestWatch(t *testing.T) {
+	s := newSite(t)
+	s.find(0, 600)
+	var seen []int64
+	at := int64(0)
+	for len(seen) < 1200 { // again and again from the last revision
+		ctx, cancel := context.WithCancel(t.Context())
+		stream, err := s.events().Watch(ctx, from(at))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 250 {
+			if !stream.Receive() {
+				t.Fatal(stream.Err())
+			}
+			at = stream.Msg().GetRevision()
+			if e := stream.Msg().GetEvent(); e != nil {
+				seen = append(seen, e.GetRevision())
+			}
+			if len(seen) == 600 {
+				s.find(600, 1200)
+			}
+			if len(seen) == 1200 {
+				break
+			}
+		}
+		cancel()
+		_ = stream.Close() // it was cut
+	}
+	for i, r := range seen {
+		if r != int64(i)+1 {
+			t.Fatalf("event %d has revision %d", i, r)
+		}
+	}
+	stream, err := s.events().Watch(t.Context(), from(5000))
+	if err == nil && stream.Receive() || wireReason(errors.Join(err, stream.Err())) != "EVENT_REVISION" {
+		t.Errorf("a revision that is to come: %v %v", err, stream.Err())
+	}
+	_ = stream.Close()
+}
+
+// old is a journal of which the beginning is gone.
+type old struct{ nexus.Events }
+
+func (old) Bounds(context.Context) (first, last int64, err error) { return 101, 200, nil }
+
+func TestWatchOfWhatIsGone(t *testing.T) {
+	w := &watcher{events: old{}, send: func(*apiv1.WatchResponse) error { return nil }}
+	revision := int64(50)
+	var ce *connect.Error
+	if !errors.As(wireError(w.begin(t.Context(), &revision)), &ce) || ce.Code() != connect.CodeOutOfRange || FromWire(ce).Metadata["earliest_revision"] != "100" {
+		t.Errorf("%v", ce)
+	}
+	revision = 100
+	if err := w.begin(t.Context(), &revision); err != nil {
+		t.Error(err)
+	}
+	w.caught = true
+	err := w.pass([]*event.Record{{Revision: 105}}) // deleted while it was waited for
+	if !errors.As(wireError(err), &ce) || ce.Code() != connect.CodeResourceExhausted || FromWire(ce).Metadata["resume_revision"] != "100" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A reader that stops reading is cut off; others and writers do not notice.
+func TestSlowReaderIsCutOff(t *testing.T) {
+	s := newSite(t)
+	s.server.http.Handler.(*patience).write = 300 * time.Millisecond
+	conn, err := Dial(t.Context(), s.socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	body := "\x00\x00\x00\x00\x15" + `{"from_revision":"0"}`
+	_, err = fmt.Fprintf(conn, "POST /sop.api.v1.Event/Watch HTTP/1.1\r\nHost: sop\r\nContent-Type: application/connect+json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quick, err := s.events().Watch(t.Context(), from(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = quick.Close() }()
+	const events = 6000
+	done := make(chan error, 1)
+	go func() {
+		for at := int64(0); at < events; at = quick.Msg().GetRevision() {
+			if !quick.Receive() {
+				done <- quick.Err()
+				return
+			}
+		}
+		done <- nil
+	}()
+	for i := 0; i < events; i += 1000 {
+		s.find(i, i+1000)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	// What was on its way is there, and then nothing.
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	waitReleased(t, s)
+	n, err := io.Copy(io.Discard, bufio.NewReader(conn))
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the slow reader's connection: %v", err)
+	}
+	if n > events*100 {
+		t.Errorf("the slow reader got all %d bytes", n)
+	}
+}
+
+// waitReleased waits until one stream of two is left.
+func waitReleased(t *testing.T, s *site) {
+	t.Helper()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s.server.limiter.open() == 1 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatal("the slow reader was not cut off")
+		}
+	}
+}
+
+func limits(change func(*Limits)) Option {
+	l := DefaultLimits()
+	change(&l)
+	return WithLimits(func() Limits { return l })
+}
+
+func TestRateLimit(t *testing.T) {
+	s := newSite(t, limits(func(l *Limits) { l.RequestsPerSecond, l.Burst, l.LimitSystem = 1, 5, true }))
+	refused := 0
+	for range 20 {
+		_, err := s.gaps().ListGaps(t.Context(), connect.NewRequest(&apiv1.ListGapsRequest{}))
+		var ce *connect.Error
+		if errors.As(err, &ce) {
+			refused++
+			if e := FromWire(ce); e.Reason != "RATE_LIMITED" || !e.Retryable || e.RetryAfter <= 0 || e.RetryAfter > time.Second {
+				t.Fatalf("%+v", e)
+			}
+		}
+	}
+	if refused < 10 || refused > 15 {
+		t.Errorf("%d of 20 calls were refused", refused)
+	}
+	page, err := s.db.Audit().List(t.Context(), audit.Filter{Action: "access.limit"})
+	if err != nil || len(page.Records) != 1 {
+		t.Errorf("%d records of %d refusals, %v", len(page.Records), refused, err)
+	}
+}
+
+func TestLimitsOfStreamsAndConnections(t *testing.T) {
+	s := newSite(t, limits(func(l *Limits) { l.MaxStreams, l.MaxConnections = 2, 8 }))
+	var streams []*connect.ServerStreamForClient[apiv1.WatchResponse]
+	watch := func() error {
+		stream, err := s.events().Watch(t.Context(), from(0))
+		if err != nil {
+			return err
+		}
+		streams = append(streams, stream)
+		if stream.Receive() {
+			return nil
+		}
+		return stream.Err()
+	}
+	for range 2 {
+		if err := watch(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := watch(); wireReason(err) != "TOO_MANY_STREAMS" {
+		t.Errorf("the third stream: %v", err)
+	}
+	if _, err := s.gaps().ListGaps(t.Context(), connect.NewRequest(&apiv1.ListGapsRequest{})); err != nil {
+		t.Errorf("a call beside the streams: %v", err)
+	}
+	var conns []net.Conn
+	cut := 0
+	for range 12 {
+		conn, err := Dial(t.Context(), s.socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	for _, conn := range conns {
+		_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+			cut++
+		}
+		_ = conn.Close()
+	}
+	if cut < 4 {
+		t.Errorf("%d of 12 connections were cut", cut)
+	}
+	for _, stream := range streams {
+		_ = stream.Close()
+	}
+}
+
+func TestLimiterForgets(t *testing.T) {
+	l := newLimiter(DefaultLimits, nil)
+	for i := range maxCallers + 100 {
+		ctx := nexus.WithCaller(t.Context(), nexus.Caller{Name: fmt.Sprint("agent", i)})
+		if _, err := l.admit(ctx, i == 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(l.callers) != maxCallers || l.recent.Len() != maxCallers || l.callers["agent0"] == nil {
+		t.Errorf("%d callers are remembered, with a stream: %v", len(l.callers), l.callers["agent0"])
+	}
+}
+
+// A caller that sends its request too slowly is cut off.
+func TestSlowWriterIsCutOff(t *testing.T) {
+	s := newSite(t)
+	s.server.http.Handler.(*patience).body = 100 * time.Millisecond
+	conn, err := Dial(t.Context(), s.socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "POST /sop.api.v1.Gap/ListGaps HTTP/1.1\r\nHost: sop\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !bytes.Contains(answer, []byte("HTTP/1.1 ")) || bytes.Contains(answer, []byte("200 OK")) {
+		t.Errorf("%s, %v", answer, err)
+	}
+}
+
+// Whatever is sent, the server answers the next caller.
+func FuzzRequests(f *testing.F) {
+	dir := f.TempDir()
+	l, err := Listen(filepath.Join(dir, "s"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	server := NewServer(&nexus.Nexus{Plugins: &fakes{}, Gaps: &fakes{}, Audit: &fakeLog{}, Events: old{}, Logger: hclog.NewNullLogger()})
+	go func() { _ = server.Serve(l) }()
+	f.Cleanup(func() { _ = server.http.Close() })
+	handler := server.http.Handler
+	methods := []string{"Gap/ListGaps", "Gap/SuppressGap", "Plugin/ListPlugins", "Audit/ListRecords", "Audit/ExportRecords", "Event/Watch", "Token/None"}
+	for i, seed := range []string{`{}`, `{"filter":"severity > low"}`, `{"page_token":"x"}`, `{`, "\x00\x00\x00\x00\x02{}", "\x01\xff\xff\xff\xff", "\x1f\x8b\x08\x00", "\x0a\xff\xff\xff\xff\x0f", `{"fromRevision":"-1"}`} {
+		f.Add(i, "application/json", "", []byte(seed))
+		f.Add(i, "application/proto", "gzip", []byte(seed))
+		f.Add(i, "application/connect+json", "identity", []byte(seed))
+		f.Add(i, "application/grpc+proto", "gzip", []byte(seed))
+		f.Add(i, "application/grpc-web+json", "br", []byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, method int, contentType, encoding string, body []byte) {
+		ctx, cancel := context.WithTimeout(nexus.WithCaller(t.Context(), nexus.PeerCaller(0, 1)), time.Second)
+		defer cancel()
+		name := methods[max(method, -method)&0xff%len(methods)]
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sop/sop.api.v1."+name, bytes.NewReader(body))
+		if err != nil {
+			t.Skip(err)
+		}
+		req.Header.Set("Content-Type", contentType)
+		for _, h := range []string{"Content-Encoding", "Connect-Content-Encoding", "Grpc-Encoding"} {
+			req.Header.Set(h, encoding)
+		}
+		out := &discard{header: http.Header{}}
+		handler.ServeHTTP(out, req)
+		if out.status >= 600 {
+			t.Errorf("status %d", out.status)
+		}
+	})
+}
+
+// discard is a response that nobody reads.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Flush()                      {}
+
+func TestListsInMemory(t *testing.T) {
+	all := []*apiv1.WorkspaceStatus{{Name: "c", State: "idle"}, {Name: "a", State: "scanning"}, {Name: "b", State: "idle"}}
+	var names []string
+	req := &apiv1.ListWorkspacesRequest{PageSize: 1, OrderBy: "state desc", Filter: `name != "x*"`}
+	for {
+		items, next, total, err := workspaceList.page(slices.Clone(all), req)
+		if err != nil || total != 3 || len(items) != 1 {
+			t.Fatalf("%v %d %v", items, total, err)
+		}
+		names = append(names, items[0].GetName())
+		if req.PageToken = next; next == "" {
+			break
+		}
+	}
+	if strings.Join(names, "") != "abc" {
+		t.Errorf("%v", names)
+	}
+	req.PageToken = "AAAA"
+	if _, _, _, err := workspaceList.page(all, req); err == nil {
+		t.Error("a token that is none was taken")
+	}
+}

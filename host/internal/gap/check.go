@@ -1,0 +1,33 @@
+package gap
+
+import (
+	"context"
+	"time"
+)
+
+// CheckSuppress says whether Suppress would suppress, and changes nothing: it
+// returns the gap as it would be.
+func (s *Service) CheckSuppress(ctx context.Context, ref, by, reason string, until *time.Time) (*Gap, error) {
+	now := time.Now().UTC()
+	suppression, err := newSuppression(by, reason, until, now)
+	if err != nil {
+		return nil, err
+	}
+	return s.try(ctx, ref, func(g *Gap) (Change, error) { return g.suppress(suppression, now) })
+}
+
+// CheckReopen says whether Reopen would reopen, and changes nothing: it returns
+// the gap as it would be.
+func (s *Service) CheckReopen(ctx context.Context, ref, by, why string) (*Gap, error) {
+	return s.try(ctx, ref, func(g *Gap) (Change, error) { return g.move(StateOpen, by, oneLine(why, maxText), time.Now()) })
+}
+
+// try makes a transition on a copy.
+func (s *Service) try(ctx context.Context, ref string, transition func(*Gap) (Change, error)) (*Gap, error) {
+	g, err := s.store.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	_, err = transition(g)
+	return g, err
+}
