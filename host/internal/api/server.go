@@ -24,6 +24,7 @@ import (
 const (
 	maxRequest    = 1 << 20 // bytes
 	maxAnswer     = 16 << 20
+	compressFrom  = 4 << 10 // smaller answers cost more to compress than to send
 	maxHeader     = 64 << 10
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 2 * time.Minute
@@ -54,6 +55,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	watch := &observer{}
 	opts := connect.WithHandlerOptions(
 		connect.WithReadMaxBytes(maxRequest),
+		connect.WithCompressMinBytes(compressFrom),
 		connect.WithSendMaxBytes(maxAnswer),
 		connect.WithInterceptors(watch, calls, d, &pages{o.pages}, &idempotent{o.keeper, timeoutOf}),
 	)

@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/store"
@@ -205,4 +206,95 @@ func TestTokenRefusalsAreRecorded(t *testing.T) {
 	if !slices.Equal(refusals, want) {
 		t.Errorf("recorded %q, want %q", refusals, want)
 	}
+}
+
+// Every reason for a refusal is its own, and none costs a use.
+func TestTokenRefusalsCostNothing(t *testing.T) {
+	client, ctx := serveTokens(t), t.Context()
+	issue := func(change func(*apiv1.TokenSpec)) (string, string) {
+		spec := &apiv1.TokenSpec{
+			Type: "todo", Operations: []string{"op"}, Requester: "agent", Protocol: "arp", Task: "t1", Workspace: "w", Paths: []string{"docs"}, MaxUses: 2,
+		}
+		if change != nil {
+			change(spec)
+		}
+		issued, err := client.IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: spec}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return issued.Msg.GetSecret(), issued.Msg.GetToken().GetId()
+	}
+	consume := func(secret string, change func(*apiv1.TokenUse)) error {
+		use := &apiv1.TokenUse{Operation: "op", Requester: "agent", Protocol: "arp", Task: "t1", Workspace: "w", Paths: []string{"docs/a"}}
+		if change != nil {
+			change(use)
+		}
+		_, err := client.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{Secret: secret, Use: use}))
+		return err
+	}
+	uses := func(id string) int64 {
+		got, err := client.GetToken(ctx, connect.NewRequest(&apiv1.GetTokenRequest{Id: id}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Msg.GetToken().GetUses()
+	}
+
+	live, liveID := issue(nil)
+	revoked, revokedID := issue(nil)
+	if _, err := client.RevokeToken(ctx, connect.NewRequest(&apiv1.RevokeTokenRequest{Id: revokedID})); err != nil {
+		t.Fatal(err)
+	}
+	spent, spentID := issue(func(s *apiv1.TokenSpec) { s.MaxUses = 1 })
+	if err := consume(spent, nil); err != nil {
+		t.Fatal(err)
+	}
+	expired, expiredID := issue(func(s *apiv1.TokenSpec) { s.Ttl = durationpb.New(time.Nanosecond) })
+	future, futureID := issue(func(s *apiv1.TokenSpec) { s.NotBefore = timestamppb.New(time.Now().Add(time.Hour)) })
+	for name, tt := range map[string]struct {
+		secret, id string
+		uses       int64
+		change     func(*apiv1.TokenUse)
+		want       string
+	}{
+		"expired":         {expired, expiredID, 0, nil, token.ReasonExpired},
+		"revoked":         {revoked, revokedID, 0, nil, token.ReasonRevoked},
+		"exhausted":       {spent, spentID, 1, nil, token.ReasonExhausted},
+		"not yet":         {future, futureID, 0, nil, token.ReasonNotYet},
+		"foreign task":    {live, liveID, 0, func(u *apiv1.TokenUse) { u.Task = "t2" }, token.ReasonForeignTask},
+		"no task":         {live, liveID, 0, func(u *apiv1.TokenUse) { u.Task = "" }, token.ReasonForeignTask},
+		"wrong protocol":  {live, liveID, 0, func(u *apiv1.TokenUse) { u.Protocol = "scp" }, token.ReasonWrongProtocol},
+		"wrong agent":     {live, liveID, 0, func(u *apiv1.TokenUse) { u.Requester = "other" }, token.ReasonWrongAgent},
+		"wrong operation": {live, liveID, 0, func(u *apiv1.TokenUse) { u.Operation = "other" }, token.ReasonWrongOperation},
+		"wrong workspace": {live, liveID, 0, func(u *apiv1.TokenUse) { u.Workspace = "v" }, token.ReasonWrongWorkspace},
+		"wrong path":      {live, liveID, 0, func(u *apiv1.TokenUse) { u.Paths = []string{"docs/../src"} }, token.ReasonWrongPath},
+		"mistyped":        {flip(live), liveID, 0, nil, token.ReasonMalformed},
+		"malformed":       {"sop_t_x", liveID, 0, nil, token.ReasonMalformed},
+		"empty":           {"", liveID, 0, nil, token.ReasonMalformed},
+		"oversize":        {live + strings.Repeat("x", 500_000), liveID, 0, nil, token.ReasonOversize},
+	} {
+		err := consume(tt.secret, tt.change)
+		if got := tokenReason(t, err); got != tt.want || connect.CodeOf(err) != connect.CodePermissionDenied {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+		if got := uses(tt.id); got != tt.uses {
+			t.Errorf("%s: %d uses, want %d", name, got, tt.uses)
+		}
+	}
+	if err := consume(live+strings.Repeat("x", 2*maxRequest), nil); connect.CodeOf(err) != connect.CodeResourceExhausted {
+		t.Errorf("larger than any request: %v", err)
+	}
+	if err := consume(live, nil); err != nil || uses(liveID) != 1 {
+		t.Errorf("the token itself: %v", err)
+	}
+}
+
+// flip changes one digit of a secret.
+func flip(secret string) string {
+	b := []byte(secret)
+	at := len(b) - 10
+	if b[at]++; b[at] == '9'+1 || b[at] == 'z'+1 || b[at] == 'Z'+1 {
+		b[at] -= 2
+	}
+	return string(b)
 }

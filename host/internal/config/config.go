@@ -20,8 +20,9 @@ type Config struct {
 
 	Host       Host
 	Policy     Policy
-	Workspaces []Workspace // sorted by Name
-	Plugins    []Plugin    // sorted by ID
+	Tokens     map[string]TokenLimits // by type, all types
+	Workspaces []Workspace            // sorted by Name
+	Plugins    []Plugin               // sorted by ID
 	API        API
 	Agents     []Agent   // sorted by Name
 	OIDC       []OIDC    // sorted by Name

@@ -132,6 +132,7 @@ func diffHost(old, next *Config) (Change, bool) {
 	why.changed("reload_debounce", old.Host.ReloadDebounce != next.Host.ReloadDebounce)
 	why.changed("drain_timeout", old.Host.DrainTimeout != next.Host.DrainTimeout)
 	why.changed("api limits", old.API.Limits != next.API.Limits)
+	why.tokenLimits(old.Tokens, next.Tokens)
 	if len(why) == 0 {
 		action = ActionUnchanged
 	}

@@ -44,12 +44,16 @@ func TestDiff(t *testing.T) {
 		source string
 		want   []string // all but the unchanged
 	}{
-		"nothing":        {diffBase, nil},
-		"layout":         {edit("  command = \"a\"\n", "\n  # words\n  command     = \"${\"a\"}\"\n"), nil},
-		"log level":      {edit(`"info"`, `"debug"`), []string{"update host: log_level changed"}},
-		"host timing":    {edit("host {\n", "host {\n  drain_timeout = \"1s\"\n  reload_debounce = \"1s\"\n"), []string{"update host: reload_debounce changed, drain_timeout changed"}},
-		"data dir":       {edit("host {\n", "host {\n  data_dir = \"d\"\n"), []string{"restart host: data_dir changed"}},
-		"workspace path": {edit(`"w"`, `"v"`), []string{"restart workspace main: path changed"}},
+		"nothing":     {diffBase, nil},
+		"layout":      {edit("  command = \"a\"\n", "\n  # words\n  command     = \"${\"a\"}\"\n"), nil},
+		"log level":   {edit(`"info"`, `"debug"`), []string{"update host: log_level changed"}},
+		"host timing": {edit("host {\n", "host {\n  drain_timeout = \"1s\"\n  reload_debounce = \"1s\"\n"), []string{"update host: reload_debounce changed, drain_timeout changed"}},
+		"token limits": {diffBase + "tokens {\n  operation {\n    ttl = \"1h\"\n    max_uses = 3\n  }\n  test {\n    max_life = \"1h\"\n    most_uses = 20\n  }\n}\n", []string{
+			"update host: tokens.operation.ttl changed, tokens.operation.max_uses changed, tokens.test.max_life changed, tokens.test.most_uses changed",
+		}},
+		"token limits as they are": {diffBase + "tokens {\n  operation {\n    ttl = \"24h\"\n  }\n  test {}\n}\n", nil},
+		"data dir":                 {edit("host {\n", "host {\n  data_dir = \"d\"\n"), []string{"restart host: data_dir changed"}},
+		"workspace path":           {edit(`"w"`, `"v"`), []string{"restart workspace main: path changed"}},
 		"workspace scan": {edit("path = \"w\"", "path = \"w\"\n  scan {\n    interval = \"1h\"\n    on_start = false\n    exclude = [\"x\"]\n    timeout = \"1h\"\n    max_file_size = 1\n  }"), []string{
 			"update workspace main: scan.on_start changed, scan.interval changed, scan.timeout changed, scan.exclude changed, scan.max_file_size changed",
 		}},

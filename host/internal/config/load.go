@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"agent", "api", "host", "locals", "oidc", "plugin", "policy", "telemetry", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "host", "locals", "oidc", "plugin", "policy", "telemetry", "tokens", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -131,7 +131,7 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 // readBlocks sorts the top-level blocks by type and reads them, the
 // definitions that others refer to first.
 func (l *loader) readBlocks(config *Config, s *scope) {
-	var hosts, policies, workspaces, plugins, telemetries, unknown []*hclsyntax.Block
+	var hosts, policies, workspaces, plugins, telemetries, tokens, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
 	identities := make(map[string][]*hclsyntax.Block)
 	for _, f := range l.fragments {
@@ -144,6 +144,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 				policies = append(policies, b)
 			case "locals":
 				definitions.addLocals(b)
+			case "tokens":
+				tokens = append(tokens, b)
 			case "workspace":
 				workspaces = append(workspaces, b)
 			case "plugin":
@@ -167,6 +169,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	}
 	config.Host = l.readHosts(hosts, s)
 	config.Policy = l.readPolicies(policies, s)
+	config.Tokens = l.readTokens(tokens, s)
 	config.Workspaces = l.readWorkspaces(workspaces, s)
 	config.Plugins = l.readPlugins(plugins, s)
 	l.readIdentities(config, identities, s)

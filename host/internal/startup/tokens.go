@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/token"
 )
 
@@ -14,7 +15,9 @@ func (h *host) openTokens(ctx context.Context, undo *closers) error {
 		return err
 	}
 	h.secrets = key.Derive
-	h.tokens, err = token.NewService(ctx, h.store.Tokens(), token.Options{Key: key, Publisher: h.publisher()})
+	h.tokens, err = token.NewService(ctx, h.store.Tokens(), token.Options{
+		Key: key, Publisher: h.publisher(), Limits: tokenLimits(h.loaded.Load().config),
+	})
 	if err != nil {
 		return err
 	}
@@ -30,6 +33,15 @@ func (h *host) openTokens(ctx context.Context, undo *closers) error {
 		return nil
 	})
 	return nil
+}
+
+// tokenLimits are the configured limits.
+func tokenLimits(cfg *config.Config) map[token.Type]token.Limits {
+	out := make(map[token.Type]token.Limits, len(cfg.Tokens))
+	for name, l := range cfg.Tokens {
+		out[token.Type(name)] = token.Limits{TTL: l.TTL, MaxLife: l.MaxLife, MaxUses: l.MaxUses, MostUses: l.MostUses}
+	}
+	return out
 }
 
 // sweepTokens records what the time has brought, at once and then regularly.

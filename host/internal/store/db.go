@@ -38,6 +38,7 @@ type DB struct {
 	audited  event.Notice // of the audit log
 	happened event.Notice // of the journal of events
 	watch    watch
+	check    structureCheck
 }
 
 // Open opens the SQLite database at path, makes it where there is none, and
@@ -84,6 +85,7 @@ func start(ctx context.Context, db *DB) (*DB, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	db.writer = newWriter(db)
+	db.check.goOn(db)
 	return db, nil
 }
 
@@ -112,6 +114,7 @@ func openReadOnly(ctx context.Context, path string) (*DB, error) {
 // Close closes the database. It waits for what is under way, and may be called
 // again.
 func (db *DB) Close() error {
+	db.check.end()
 	if db.writer != nil {
 		db.writer.close()
 	}
@@ -125,7 +128,7 @@ func (db *DB) Close() error {
 func dsn(path string, extra url.Values) string {
 	const key = "_pragma"
 	q := maps.Clone(extra)
-	q[key] = append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}, extra[key]...)
+	q[key] = append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)", "cache_size(-16000)"}, extra[key]...)
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
 }
 
@@ -152,7 +155,7 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
-	if err := db.check(ctx); err != nil {
+	if err := db.check.begin(ctx, db); err != nil {
 		return err
 	}
 	current, target, err := provider.GetVersions(ctx)
@@ -169,21 +172,9 @@ func (db *DB) migrate(ctx context.Context) error {
 	return nil
 }
 
-// check reads the structure of the database, before anything is written.
-func (db *DB) check(ctx context.Context) error {
-	var verdict string
-	if err := db.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
-		return db.translate(err)
-	}
-	if verdict != "ok" {
-		return db.corrupt(errors.New(verdict))
-	}
-	return nil
-}
-
 func (db *DB) corrupt(cause error) error {
 	return sdk.Errorf(codes.DataLoss, "STORE_CORRUPT", "database %s is damaged: %w", db.path, cause).
-		WithRemedy("restore it from a backup, or move it away to start empty; nothing was changed in it")
+		WithRemedy("stop the host and restore the database from a backup, or move it away to start empty; what is damaged is not written to")
 }
 
 // translate gives errors of the engine the host's vocabulary.
@@ -197,8 +188,8 @@ func (db *DB) translate(err error) error {
 		return fmt.Errorf("database: %w", err)
 	}
 	const (
-		busy, locked, ioErr, corrupt, full, notADB = 5, 6, 10, 11, 13, 26
-		primary                                    = 0xff
+		busy, locked, readOnly, ioErr, corrupt, full, notADB = 5, 6, 8, 10, 11, 13, 26
+		primary                                              = 0xff
 	)
 	switch coded.Code() & primary {
 	case corrupt, notADB:
@@ -206,6 +197,9 @@ func (db *DB) translate(err error) error {
 	case full:
 		return sdk.Errorf(codes.ResourceExhausted, "STORE_FULL", "database %s cannot grow: %w", db.path, err).
 			WithRemedy("make room on the file system")
+	case readOnly:
+		return sdk.Errorf(codes.FailedPrecondition, "STORE_READ_ONLY", "database %s cannot be written: %w", db.path, err).
+			WithRemedy("make the file, its directory and the file system beneath them writable for the user that runs sop")
 	case ioErr:
 		return sdk.Errorf(codes.Unavailable, "STORE_IO", "database %s: %w", db.path, err).
 			WithRemedy("look at the file system beneath it")

@@ -13,6 +13,8 @@
 //
 // Hashes are unsigned and stored as the signed integers with the same bits.
 //
+// DESIGN.md says why the store writes as it does.
+//
 // The package imports the features' types and implements the Store interfaces
 // that they declare. Only startup, the scan command and tests may import it.
 package store

@@ -37,39 +37,32 @@ func excluded(columns string) string {
 	return strings.Join(names, ", ")
 }
 
-// rowsAtATime is how many rows one statement inserts.
+// rowsAtATime is how many rows one statement inserts at most, a power of two.
 const rowsAtATime = 64
 
-// insert inserts rows, many with one prepared statement.
-func insert[T any](ctx context.Context, db *DB, tx *sql.Tx, b bulk, rows []T, values func([]any, T) []any) (err error) {
-	text := func(n int) string {
-		return "INSERT INTO " + b.into + " VALUES " + db.dialect.tuples(n, b.columns) + b.suffix
-	}
+// insert inserts rows, many with one statement. The numbers of rows are powers
+// of two, so that there are few texts and each is prepared once.
+func insert[T any](ctx context.Context, db *DB, tx *sql.Tx, b bulk, rows []T, values func([]any, T) []any) error {
 	args := make([]any, 0, min(len(rows), rowsAtATime)*b.columns)
-	fill := func(some []T) []any {
+	for n := rowsAtATime; len(rows) > 0; {
+		for n > len(rows) {
+			n /= 2
+		}
 		args = args[:0]
-		for _, row := range some {
+		for _, row := range rows[:n] {
 			args = values(args, row)
 		}
-		return args
-	}
-	if len(rows) >= rowsAtATime {
-		stmt, err := tx.PrepareContext(ctx, text(rowsAtATime))
-		if err != nil {
+		if _, err := tx.ExecContext(ctx, b.text(db.dialect, n), args...); err != nil {
 			return err
 		}
-		defer func() { _ = stmt.Close() }() // the transaction decides
-		for ; len(rows) >= rowsAtATime; rows = rows[rowsAtATime:] {
-			if _, err := stmt.ExecContext(ctx, fill(rows[:rowsAtATime])...); err != nil {
-				return err
-			}
-		}
+		rows = rows[n:]
 	}
-	if len(rows) == 0 {
-		return nil
-	}
-	_, err = tx.ExecContext(ctx, text(len(rows)), fill(rows)...)
-	return err
+	return nil
+}
+
+// text is the statement that inserts n rows.
+func (b *bulk) text(d *dialect, n int) string {
+	return "INSERT INTO " + b.into + " VALUES " + d.tuples(n, b.columns) + b.suffix
 }
 
 func gapValues(args []any, g *gap.Gap) []any {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/token"
 	"github.com/sop-host/sop/host/internal/trace"
 	"github.com/sop-host/sop/sdk"
 )
@@ -54,6 +55,8 @@ type group struct {
 	begun  time.Time
 	audit  pendingAudit
 	events pendingEvents
+	// history holds changes of tokens that are written with the audit records.
+	history []token.Change
 }
 
 var (
@@ -91,6 +94,9 @@ func (w *writer) run() {
 // but tx. The transaction is shared with other callers that come at the same
 // time; they neither see each other's failures nor suffer from them.
 func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) (err error) {
+	if err := db.check.found(); err != nil {
+		return err
+	}
 	ctx, span := trace.Start(ctx, trace.Internal, "store transaction")
 	defer func() { span.End(err) }()
 	db.watch.waiting.Add(1)
@@ -196,7 +202,7 @@ func (w *writer) take(t *turn) error {
 			return lost(err)
 		}
 	}
-	before, told := g.audit.mark(), g.events
+	before, told, changes := g.audit.mark(), g.events, len(g.history)
 	err := t.work(g.tx)
 	if err == nil && !first {
 		if _, err := g.tx.ExecContext(ctx, "RELEASE caller"); err != nil {
@@ -210,6 +216,7 @@ func (w *writer) take(t *turn) error {
 	}
 	g.audit.reset(before)
 	g.events = told
+	g.history = g.history[:changes]
 	if first {
 		t.result <- errors.Join(err, ignoreDone(g.tx.Rollback()))
 		return nil
@@ -244,9 +251,14 @@ func lost(cause error) error {
 	return e
 }
 
-// commit writes the audit records and the events and makes everything durable.
+// commit writes what callers left for the end, many rows with one statement:
+// the history of tokens, the audit records and the events. Then it makes all
+// durable.
 func (w *writer) commit() error {
 	g := w.group
+	if err := w.db.flushHistory(g.tx, g.history); err != nil {
+		return errors.Join(err, ignoreDone(g.tx.Rollback()))
+	}
 	if !g.audit.loaded && !g.events.loaded {
 		return g.tx.Commit()
 	}

@@ -32,9 +32,9 @@ func (p patientConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	full, ok := conn.(fullConn)
 	if !ok {
-		return nil, errors.Join(errors.New("the SQLite driver lacks an interface"), conn.Close())
+		return nil, errors.Join(errDriver, conn.Close())
 	}
-	return patientConn{full}, nil
+	return patientConn{full, &statements{conn: full, kept: make(map[string]*statement)}}, nil
 }
 
 // fullConn is what the driver's connections are.
@@ -49,16 +49,38 @@ type fullConn interface {
 	driver.Validator
 }
 
-type patientConn struct{ fullConn }
+// patientConn also keeps the statements that it runs, prepared.
+type patientConn struct {
+	fullConn
+	statements *statements
+}
+
+// Close implements [driver.Conn].
+func (c patientConn) Close() error { return errors.Join(c.statements.close(), c.fullConn.Close()) }
 
 // ExecContext implements [driver.ExecerContext].
-func (c patientConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	return c.fullConn.ExecContext(context.WithoutCancel(ctx), query, args)
+func (c patientConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (result driver.Result, err error) {
+	ctx = context.WithoutCancel(ctx)
+	stmt, err := c.statements.get(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	result, err = stmt.ExecContext(ctx, args)
+	return result, errors.Join(err, stmt.release())
 }
 
 // QueryContext implements [driver.QueryerContext].
 func (c patientConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	return c.fullConn.QueryContext(context.WithoutCancel(ctx), query, args)
+	ctx = context.WithoutCancel(ctx)
+	stmt, err := c.statements.get(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := stmt.QueryContext(ctx, args)
+	if err != nil {
+		return nil, errors.Join(err, stmt.release())
+	}
+	return &statementRows{rows, stmt}, nil
 }
 
 // PrepareContext implements [driver.ConnPrepareContext].
@@ -69,15 +91,9 @@ func (c patientConn) PrepareContext(ctx context.Context, query string) (driver.S
 	}
 	full, ok := stmt.(fullStmt)
 	if !ok {
-		return nil, errors.Join(errors.New("the SQLite driver lacks an interface"), stmt.Close())
+		return nil, errors.Join(errDriver, stmt.Close())
 	}
 	return patientStmt{full}, nil
-}
-
-type fullStmt interface {
-	driver.Stmt
-	driver.StmtExecContext
-	driver.StmtQueryContext
 }
 
 type patientStmt struct{ fullStmt }

@@ -141,17 +141,29 @@ type tokenTx struct {
 	tx *sql.Tx
 }
 
-// Take implements [token.Tx].
-func (t *tokenTx) Take(ctx context.Context, accessor string, uses, reserve int, at time.Time) (*token.Token, error) {
-	taken, err := collect(ctx, t.tx, scanToken, `UPDATE tokens
+// Take implements [token.Tx]. The statement returns only what can differ from
+// what is known of an active token.
+func (t *tokenTx) Take(ctx context.Context, known *token.Token, uses, reserve int, at time.Time) (*token.Token, error) {
+	taken := *known
+	taken.State, taken.History = token.StateActive, nil
+	var end int64
+	err := t.tx.QueryRowContext(ctx, `UPDATE tokens
 		SET uses = uses + $2, reserved = reserved + $3, version = version + 1, changed_at = $4,
 			last_use = CASE WHEN $2 > 0 THEN $4 ELSE last_use END
 		WHERE accessor = $1 AND state = 'active' AND not_before <= $4 AND expires_at > $4 AND uses + reserved + $2 + $3 <= max_uses
-		RETURNING `+tokenColumns, accessor, uses, reserve, at.UnixNano())
-	if err != nil || len(taken) == 0 {
+		RETURNING reason, expires_at, uses, reserved, version`, known.Accessor, uses, reserve, at.UnixNano()).
+		Scan(&taken.Reason, &end, &taken.Uses, &taken.Reserved, &taken.Version)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
-	return taken[0], nil
+	taken.ExpiresAt, taken.ChangedAt = fromNano(end), fromNano(at.UnixNano())
+	if uses > 0 {
+		taken.LastUse = taken.ChangedAt
+	}
+	return &taken, nil
 }
 
 // Put implements [token.Tx].
@@ -163,19 +175,24 @@ func (t *tokenTx) Put(ctx context.Context, tokens []*token.Token, changes []toke
 }
 
 // record is the one place where changes of tokens are written, to the history
-// and to the audit log. Single uses are in the audit log only: the history of a
-// token would grow with them.
+// and to the audit log, both when the group ends. Single uses are in the audit
+// log only: the history of a token would grow with them.
 func (t *tokenTx) record(ctx context.Context, changes []token.Change) error {
-	var kept []token.Change
+	g := t.db.writer.group
 	for _, c := range changes {
 		if c.Action != token.Used {
-			kept = append(kept, c)
+			g.history = append(g.history, c)
 		}
 	}
-	if err := insert(ctx, t.db, t.tx, putTokenChange, kept, changeValues); err != nil {
+	return t.db.appendAudit(ctx, t.tx, tokenRecords(changes)...)
+}
+
+// flushHistory writes the changes of a group.
+func (db *DB) flushHistory(tx *sql.Tx, changes []token.Change) error {
+	if err := insert(context.Background(), db, tx, putTokenChange, changes, changeValues); err != nil {
 		return fmt.Errorf("store token history: %w", err)
 	}
-	return t.db.appendAudit(ctx, t.tx, tokenRecords(changes)...)
+	return nil
 }
 
 // Answer implements [token.Tx].

@@ -1,18 +1,17 @@
 package store_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
-	"time"
 
+	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/store/storetest"
 	"github.com/sop-host/sop/host/internal/token"
@@ -36,7 +35,7 @@ func init() {
 	}
 }
 
-// victims is how many callers consume at once in the process that is killed.
+// victims is how many callers are at work in the process that is killed.
 const victims = 8
 
 func tokenService(ctx context.Context, dir string) (*store.DB, *token.Service, error) {
@@ -55,30 +54,20 @@ func tokenService(ctx context.Context, dir string) (*store.DB, *token.Service, e
 	return db, s, nil
 }
 
-// consumeUntilKilled issues tokens and uses them up, saying each use once it has
-// been acknowledged.
+// consumeUntilKilled issues tokens, uses them up or revokes them on the way, and
+// writes records of its own; it says each once it has been acknowledged.
 func consumeUntilKilled(dir string) {
 	ctx := token.WithReasons(context.Background())
-	_, s, err := tokenService(ctx, dir)
+	db, s, err := tokenService(ctx, dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	var wg sync.WaitGroup
-	for range victims {
+	for v := range victims {
 		wg.Go(func() {
-			for {
-				secret, _, err := s.Issue(ctx, token.Spec{Type: token.Test, Operations: []string{"op"}, Requester: "a", MaxUses: 5})
-				for range 5 {
-					if err != nil {
-						break
-					}
-					var use token.Use
-					if use, err = s.Consume(ctx, secret.Reveal(), token.Request{Requester: "a", Operation: "op"}); err == nil {
-						fmt.Printf("%s %d\n", use.Accessor, use.Uses)
-					}
-				}
-				if err != nil {
+			for round := v; ; round++ {
+				if err := liveOneLife(ctx, db, s, round%5); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}
@@ -88,62 +77,125 @@ func consumeUntilKilled(dir string) {
 	wg.Wait()
 }
 
-// TestKilledHostForgetsNoUse kills a process that consumes, again and again on
-// one database, and looks for every use that it had acknowledged.
-func TestKilledHostForgetsNoUse(t *testing.T) {
-	rounds := 20
+// liveOneLife issues a token of 5 uses, uses it, and revokes it after so many
+// uses, unless these are none: then it uses all.
+func liveOneLife(ctx context.Context, db *store.DB, s *token.Service, revokeAfter int) error {
+	secret, t, err := s.Issue(ctx, token.Spec{Type: token.Test, Operations: []string{"op"}, Requester: "a", MaxUses: 5})
+	if err != nil {
+		return err
+	}
+	fmt.Println(token.Issued, t.ID, 1)
+	for n := range 5 {
+		if revokeAfter > 0 && n == revokeAfter {
+			if _, _, err := s.Revoke(ctx, t.ID, "test", ""); err != nil {
+				return err
+			}
+			fmt.Println(token.Revoked, t.ID, 1)
+			break
+		}
+		use, err := s.Consume(ctx, secret.Reveal(), token.Request{Requester: "a", Operation: "op"})
+		if err != nil {
+			return err
+		}
+		fmt.Println(token.Used, t.ID, use.Uses)
+	}
+	if err := db.Audit().Append(ctx, audit.Record{Action: "token.seen", Resource: "token/" + t.ID}); err != nil {
+		return err
+	}
+	fmt.Println("seen", t.ID, 1)
+	return nil
+}
+
+// TestKilledHostForgetsNothing kills a process that works with tokens, again and
+// again on one database, and looks for all that it had acknowledged.
+func TestKilledHostForgetsNothing(t *testing.T) {
+	kills := 20
 	if os.Getenv("SOP_TEST_LONG") != "" {
-		rounds = 200
+		kills = 200
 	}
 	dir := t.TempDir()
-	said := make(map[string]int) // the most uses by accessor
-	for round := range rounds {
-		killWhileConsuming(t, dir, 10+rand.IntN(100), said)
+	key, err := audit.LoadKey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := audit.ParseKey([]byte(key.Public))
+	if err != nil {
+		t.Fatal(err)
+	}
+	acknowledged, seen := 0, uint64(0)
+	for round := range kills {
+		said := said(t, killed(t, "STORE_TEST_TOKEN_VICTIM="+dir, 10+rand.IntN(100)))
 		db, s, err := tokenService(t.Context(), dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for accessor, uses := range said {
-			got, err := s.Get(t.Context(), accessor)
-			if err != nil || got.Uses < uses || got.Uses > uses+1 || (got.Uses == 5) != (got.State == token.StateCompleted) {
-				t.Errorf("round %d: %d uses of %s were acknowledged, and now: %+v, %v", round, uses, accessor, got, err)
+		report := storetest.VerifyAudit(t, db.Audit(), verifier)
+		recorded := recordedSince(t, db, seen)
+		for what, n := range said {
+			acknowledged++
+			if recorded[what] < n {
+				t.Errorf("round %d: %v was acknowledged %d times and recorded %d times", round, what, n, recorded[what])
 			}
 		}
-		clear(said)
+		checkTokens(t, s, recorded)
+		seen = report.Records
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	t.Logf("%d kills, %d acknowledged, %d records", kills, acknowledged, seen)
 }
 
-func killWhileConsuming(t *testing.T, dir string, after int, said map[string]int) {
+// deed is something that was done with a token.
+type deed struct{ action, id string }
+
+// said counts what the lines of a killed process acknowledge.
+func said(t *testing.T, lines []string) map[deed]int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), "STORE_TEST_TOKEN_VICTIM="+dir)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for lines := bufio.NewScanner(out); lines.Scan(); n++ { // to the end of what it had said
-		var accessor string
-		var uses int
-		if got, _ := fmt.Sscanf(lines.Text(), "%s %d", &accessor, &uses); got == 2 && len(accessor) == 16 {
-			said[accessor] = max(said[accessor], uses)
+	out := make(map[deed]int)
+	for _, line := range lines {
+		var d deed
+		var n int
+		if _, err := fmt.Sscan(line, &d.action, &d.id, &n); err != nil {
+			t.Fatalf("%q: %v", line, err)
 		}
-		if n == after {
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
+		out[d] = max(out[d], n)
 	}
-	if err := cmd.Wait(); err == nil || n <= after {
-		t.Fatalf("the process ended by itself after %d uses: %v", n, err)
+	return out
+}
+
+// recordedSince counts what the log says.
+func recordedSince(t *testing.T, db *store.DB, seq uint64) map[deed]int {
+	t.Helper()
+	out := make(map[deed]int)
+	for r, err := range db.Audit().Records(t.Context(), seq+1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[deed{strings.TrimPrefix(r.Action, "token."), strings.TrimPrefix(r.Resource, "token/")}]++
+	}
+	return out
+}
+
+// checkTokens compares the tokens with what the log says of them: nothing is
+// there without its record, and nothing is recorded twice.
+func checkTokens(t *testing.T, s *token.Service, recorded map[deed]int) {
+	t.Helper()
+	for d := range recorded {
+		if d.action != string(token.Issued) {
+			continue
+		}
+		got, err := s.Get(t.Context(), d.id)
+		if err != nil {
+			t.Errorf("%s was issued: %v", d.id, err)
+			continue
+		}
+		n := func(action token.Action) int { return recorded[deed{string(action), d.id}] }
+		if n(token.Issued) != 1 || n(token.Activated) != 1 || n(token.Used) != got.Uses ||
+			(n(token.Revoked) == 1) != (got.State == token.StateRevoked) || n(token.Revoked) > 1 ||
+			(n(token.Completed) == 1) != (got.State == token.StateCompleted) || n(token.Completed) > 1 ||
+			(got.Uses == 5) != (got.State == token.StateCompleted) || recorded[deed{"seen", d.id}] > 1 {
+			t.Errorf("%+v and its records disagree", got)
+		}
 	}
 }

@@ -56,7 +56,7 @@ func (s *Service) CheckRenew(ctx context.Context, ref string, ttl time.Duration)
 	if t.State.Terminal() {
 		return nil, t.ended()
 	}
-	return t, t.extend(ttl, s.opt.Limits[t.Type].TTL, s.clock.now())
+	return t, t.extend(ttl, (*s.limits.Load())[t.Type].TTL, s.clock.now())
 }
 
 // CheckRevoke says whether Revoke would revoke, and changes nothing: it returns

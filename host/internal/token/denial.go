@@ -12,6 +12,7 @@ import (
 // Why a token was refused. None of these costs a use.
 const (
 	ReasonMalformed      = "TOKEN_MALFORMED"
+	ReasonOversize       = "TOKEN_OVERSIZE"
 	ReasonUnknown        = "TOKEN_UNKNOWN"
 	ReasonExpired        = "TOKEN_EXPIRED"
 	ReasonRevoked        = "TOKEN_REVOKED"

@@ -6,15 +6,23 @@ import (
 	"time"
 )
 
-// Issue makes a token. Its secret is in the answer and nowhere else.
+// Issue makes a token. Its secret is in the answer and nowhere else. What needs
+// no transaction is done before it: others wait for their turn meanwhile.
 func (s *Service) Issue(ctx context.Context, spec Spec) (Secret, *Token, error) {
-	var secret Secret
+	if err := s.Check(spec); err != nil {
+		return Secret{}, nil, err
+	}
+	secret, err := newSecret(spec.Type)
+	if err != nil {
+		return Secret{}, nil, err
+	}
+	hash := s.opt.Key.Hash(purpose, secret)
 	var t *Token
-	err := s.update(ctx, func(tx Tx, now time.Time) (w written, err error) {
-		if err = spec.complete(s.opt.Limits, now); err != nil {
+	err = s.update(ctx, func(tx Tx, now time.Time) (w written, err error) {
+		if err = spec.complete(*s.limits.Load(), now); err != nil {
 			return w, err
 		}
-		secret, t, err = s.create(ctx, tx, &w, &spec, nil, now)
+		t, err = create(ctx, tx, &w, &spec, secret.Accessor(), hash, nil, now)
 		return w, err
 	})
 	if err != nil {
@@ -24,7 +32,7 @@ func (s *Service) Issue(ctx context.Context, spec Spec) (Secret, *Token, error) 
 }
 
 // Check says whether Issue would make a token of spec, and makes none.
-func (s *Service) Check(spec Spec) error { return spec.complete(s.opt.Limits, s.clock.now()) }
+func (s *Service) Check(spec Spec) error { return spec.complete(*s.limits.Load(), s.clock.now()) }
 
 // IssueChild makes a narrower token from one that is presented by who holds it.
 // The uses of the child are taken from its parent for good.
@@ -70,14 +78,18 @@ func (s *Service) parent(ctx context.Context, text string, holder Request) (*Tok
 
 // give reserves uses of a token and makes a child of them.
 func (s *Service) give(ctx context.Context, tx Tx, w *written, from *Token, spec *Spec, now time.Time) (Secret, *Token, error) {
-	from, err := tx.Take(ctx, from.Accessor, 0, spec.MaxUses, now)
+	from, err := tx.Take(ctx, from, 0, spec.MaxUses, now)
 	if err != nil {
 		return Secret{}, nil, err
 	}
 	if from == nil {
 		return Secret{}, nil, wider("max_uses")
 	}
-	secret, child, err := s.create(ctx, tx, w, spec, from, now)
+	secret, err := newSecret(spec.Type)
+	if err != nil {
+		return Secret{}, nil, err
+	}
+	child, err := create(ctx, tx, w, spec, secret.Accessor(), s.opt.Key.Hash(purpose, secret), from, now)
 	if err != nil {
 		return Secret{}, nil, err
 	}
@@ -93,16 +105,12 @@ func (s *Service) give(ctx context.Context, tx Tx, w *written, from *Token, spec
 }
 
 // create stores a new token of a spec that is complete; parent may be nil.
-func (s *Service) create(ctx context.Context, tx Tx, w *written, spec *Spec, parent *Token, now time.Time) (Secret, *Token, error) {
-	secret, err := newSecret(spec.Type)
-	if err != nil {
-		return Secret{}, nil, err
-	}
+func create(ctx context.Context, tx Tx, w *written, spec *Spec, accessor string, hash []byte, parent *Token, now time.Time) (*Token, error) {
 	t, err := spec.fresh(now)
 	if err != nil {
-		return Secret{}, nil, err
+		return nil, err
 	}
-	t.Accessor, t.Hash = secret.Accessor(), s.opt.Key.Hash(purpose, secret)
+	t.Accessor, t.Hash = accessor, hash
 	if parent != nil {
 		t.Parent, t.Depth = parent.ID, parent.Depth+1
 	}
@@ -112,16 +120,16 @@ func (s *Service) create(ctx context.Context, tx Tx, w *written, spec *Spec, par
 	}
 	issued, err := t.move(StatePending, Issued, spec.IssuedBy, why, now)
 	if err != nil {
-		return Secret{}, nil, err
+		return nil, err
 	}
 	changes := []Change{issued}
 	if t.due(now) {
 		activated, err := t.activate(now)
 		if err != nil {
-			return Secret{}, nil, err
+			return nil, err
 		}
 		changes = append(changes, activated)
 	}
 	w.add(t, changes...)
-	return secret, t, tx.Put(ctx, []*Token{t}, changes)
+	return t, tx.Put(ctx, []*Token{t}, changes)
 }

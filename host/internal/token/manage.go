@@ -46,7 +46,7 @@ func (s *Service) Renew(ctx context.Context, ref string, ttl time.Duration, by, 
 		if t.State.Terminal() {
 			return w, t.ended()
 		}
-		if err := t.extend(ttl, s.opt.Limits[t.Type].TTL, now); err != nil {
+		if err := t.extend(ttl, (*s.limits.Load())[t.Type].TTL, now); err != nil {
 			return w, err
 		}
 		if why == "" {

@@ -10,6 +10,7 @@ import (
 const (
 	secretPrefix = "sop_"
 	prefixLen    = len(secretPrefix) + 2
+	maxPresented = 320 // bytes; what is longer is no token with a slip of the pen
 )
 
 const redacted = secret.Redacted
@@ -23,6 +24,10 @@ func newSecret(t Type) (Secret, error) { return secret.New(secretPrefix + string
 // ParseSecret reads a secret. It takes exactly what Reveal returned for some
 // secret; the error says nothing of the text.
 func ParseSecret(text string) (Secret, error) {
+	if len(text) > maxPresented {
+		return Secret{}, denial(ReasonOversize, "that is no token: it is longer than any").
+			WithRemedy("give the token alone, as it was shown when it was issued")
+	}
 	if len(text) > prefixLen && strings.HasPrefix(text, secretPrefix) && strings.IndexByte(letters, text[prefixLen-2]) >= 0 && text[prefixLen-1] == '_' {
 		if s, ok := secret.Parse(text[:prefixLen], text); ok {
 			return s, nil

@@ -3,6 +3,8 @@ package token
 import (
 	"context"
 	"errors"
+	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/sop-host/sop/host/internal/secret"
@@ -21,7 +23,7 @@ type Changed struct{ Changes []Change }
 // Options say how a Service works. The zero value of each but Key is fine.
 type Options struct {
 	Key       Key
-	Limits    map[Type]Limits  // nil: [DefaultLimits]
+	Limits    map[Type]Limits  // nil: [DefaultLimits]; see SetLimits
 	Publisher Publisher        // nil: nobody is told
 	Now       func() time.Time // nil: time.Now
 	Cached    int              // how many tokens are kept in memory; 0: 100000
@@ -38,6 +40,7 @@ type Service struct {
 	cache  *cache
 	guard  *secret.Guard
 	marked marked
+	limits atomic.Pointer[map[Type]Limits]
 }
 
 // NewService returns a Service that goes on from the time that its store knows.
@@ -59,12 +62,20 @@ func NewService(ctx context.Context, store Store, opt Options) (*Service, error)
 		return nil, err
 	}
 	s := &Service{store: store, opt: opt, clock: newClock(opt.Now, mark), cache: newCache(opt.Cached), guard: secret.NewGuard()}
+	s.SetLimits(opt.Limits)
 	return s, nil
 }
 
 // Now is the time as the service tells it: it never goes back, neither while the
 // host runs nor from one start to the next.
 func (s *Service) Now() time.Time { return s.clock.now() }
+
+// SetLimits replaces the limits for tokens that are issued or renewed from now
+// on. Those that live keep what they were given.
+func (s *Service) SetLimits(limits map[Type]Limits) {
+	limits = maps.Clone(limits)
+	s.limits.Store(&limits)
+}
 
 // written is what one transaction did.
 type written struct {

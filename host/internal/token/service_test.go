@@ -196,7 +196,7 @@ func TestRefusals(t *testing.T) {
 		reason string
 	}{
 		{"garbage", full, token.ReasonMalformed},
-		{strings.Repeat("x", 1<<20), full, token.ReasonMalformed},
+		{strings.Repeat("x", 1<<20), full, token.ReasonOversize},
 		{newSite(t).foreign(), request, token.ReasonUnknown},
 		{unknown, request, token.ReasonRevoked},
 		{pending, request, token.ReasonNotYet},
@@ -427,21 +427,41 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// Who guesses is told nothing any more, and locks nobody out.
 func TestGuessingIsSlowedDown(t *testing.T) {
 	s := newSite(t)
-	secret, _ := s.issue(nil)
+	secret, tok := s.issue(nil)
+	other, _ := s.issue(nil)
+	forged := other[:len(other)-49] // of another host: its form is right
+	foreign := newSite(t)
+	stranger, _ := foreign.issue(nil)
 	var err error
 	for range 30 {
 		_, err = s.Validate(s.ctx, "guess", request)
 	}
 	wantReason(t, err, token.ReasonGuessing)
-	_, err = s.Validate(t.Context(), secret, request)
-	wantReason(t, err, token.ReasonGuessing)
-	if _, err := s.Validate(s.ctx, secret, with(func(r *token.Request) { r.Source = "elsewhere" })); err != nil {
-		t.Errorf("another source: %v", err)
+	var answers []string
+	for _, guess := range []string{"guess", forged, stranger, strings.Repeat("x", 1<<20)} {
+		_, err := s.Consume(t.Context(), guess, request)
+		wantReason(t, err, token.ReasonGuessing)
+		answers = append(answers, err.Error())
 	}
+	if len(slices.Compact(answers)) != 1 {
+		t.Errorf("refusals differ: %q", answers)
+	}
+	if _, err := s.Consume(t.Context(), secret, request); err != nil {
+		t.Errorf("a valid token beside guesses: %v", err)
+	}
+	_, err = s.Validate(s.ctx, "guess", request)
+	wantReason(t, err, token.ReasonGuessing) // a success forgives nothing
+	if _, _, err := s.Revoke(s.ctx, tok.ID, "test", ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Validate(s.ctx, secret, request)
+	wantReason(t, err, token.ReasonRevoked)
+	_, err = s.Validate(s.ctx, "guess", with(func(r *token.Request) { r.Source = "elsewhere" }))
+	wantReason(t, err, token.ReasonMalformed)
 	s.pass(time.Hour)
-	if _, err := s.Validate(s.ctx, secret, request); err != nil {
-		t.Errorf("later: %v", err)
-	}
+	_, err = s.Validate(s.ctx, "guess", request)
+	wantReason(t, err, token.ReasonMalformed)
 }

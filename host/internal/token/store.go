@@ -36,10 +36,11 @@ type Tx interface {
 	Find(ctx context.Context, accessor string) (*Token, error)
 	// Get is as in Store, without the history.
 	Get(ctx context.Context, ref string) (*Token, error)
-	// Take adds to Uses and Reserved of an active token, if at the time it lives
-	// and has as many uses left, and returns it as it is then; nil: it has not,
-	// and nothing was changed. It is one conditional statement.
-	Take(ctx context.Context, accessor string, uses, reserve int, at time.Time) (*Token, error)
+	// Take adds to Uses and Reserved of a token, if at the time it is active,
+	// lives and has as many uses left, and returns it as it is then; nil: it has
+	// not, and nothing was changed. It is one conditional statement. Of known only
+	// what never changes in a token is believed, and it is not changed.
+	Take(ctx context.Context, known *Token, uses, reserve int, at time.Time) (*Token, error)
 	// Descendants returns the children of a token, theirs, and so on.
 	Descendants(ctx context.Context, id string) ([]*Token, error)
 	// Due returns tokens, at most limit, that are pending or active and expired

@@ -64,13 +64,9 @@ const AnswerLife = 24 * time.Hour
 
 // admit returns the token whose secret was presented, whatever its state.
 func (s *Service) admit(ctx context.Context, text, source string) (*Token, error) {
-	if err := s.refuse(source); err != nil {
-		return nil, err
-	}
 	secret, err := ParseSecret(text)
 	if err != nil {
-		s.guard.Failed(source, s.clock.now())
-		return nil, err
+		return nil, s.failed(source, err)
 	}
 	t, err := s.find(ctx, secret.Accessor())
 	if err != nil {
@@ -81,10 +77,28 @@ func (s *Service) admit(ctx context.Context, text, source string) (*Token, error
 		hash = t.Hash
 	}
 	if !s.opt.Key.Proves(purpose, secret, hash) {
-		s.guard.Failed(source, s.clock.now())
-		return nil, unknown()
+		return nil, s.failed(source, unknown())
 	}
 	return t, nil
+}
+
+// failed returns what a failure is answered: refusal, which counts against the
+// source, or, while the source has to wait, the same for all.
+//
+// Many callers can share a source: all that run as one user do. So a secret that
+// is proven passes whatever others have presented; otherwise whoever guesses
+// could lock out whom it shares a source with. That gives a guesser nothing: to
+// find 256 random bits by trying is hopeless at any speed, and while the source
+// waits the refusal is the same whatever was wrong. What the guard is for is the
+// rest: that guessing yields no reasons, costs the host little, and stands out in
+// the records. Form, accessor and secret are checked in the same way, and the
+// secret in constant time, whether or not the source is held back.
+func (s *Service) failed(source string, refusal error) error {
+	if err := s.refuse(source); err != nil {
+		return err
+	}
+	s.guard.Failed(source, s.clock.now())
+	return refusal
 }
 
 func unknown() *sdk.Error {
@@ -144,7 +158,7 @@ func (s *Service) take(ctx context.Context, t *Token, req *Request) (use Use, er
 				return w, err
 			}
 		}
-		taken, err := tx.Take(ctx, t.Accessor, 1, 0, now)
+		taken, err := tx.Take(ctx, t, 1, 0, now)
 		if err != nil {
 			return w, err
 		}
@@ -152,7 +166,7 @@ func (s *Service) take(ctx context.Context, t *Token, req *Request) (use Use, er
 			if _, refused, err = ready(ctx, tx, &w, t.Accessor, now); err != nil || refused != nil {
 				return w, err
 			}
-			if taken, err = tx.Take(ctx, t.Accessor, 1, 0, now); err != nil {
+			if taken, err = tx.Take(ctx, t, 1, 0, now); err != nil {
 				return w, err
 			}
 			if taken == nil {

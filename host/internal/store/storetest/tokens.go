@@ -132,26 +132,33 @@ func testTake(t *testing.T, s token.Store) {
 	revoked := makeToken(t, func(k *token.Token) { k.State = token.StateRevoked })
 	putTokens(t, s, tok, future, revoked)
 	for i, tt := range []struct {
-		accessor      string
+		known         *token.Token
 		uses, reserve int
 		at            time.Time
 		ok            bool
 	}{
-		{tok.Accessor, 1, 0, epoch.Add(-1), false},
-		{tok.Accessor, 1, 0, epoch.Add(time.Hour), false},
-		{tok.Accessor, 4, 0, epoch, false},
-		{tok.Accessor, 0, 2, epoch, true},
-		{tok.Accessor, 2, 0, epoch, false},
-		{tok.Accessor, 1, 0, epoch.Add(time.Hour - 1), true},
-		{tok.Accessor, 1, 0, epoch, false},
-		{future.Accessor, 1, 0, epoch, false},
-		{revoked.Accessor, 1, 0, epoch, false},
-		{"nope", 1, 0, epoch, false},
+		{tok, 1, 0, epoch.Add(-1), false},
+		{tok, 1, 0, epoch.Add(time.Hour), false},
+		{tok, 4, 0, epoch, false},
+		{tok, 0, 2, epoch, true},
+		{tok, 2, 0, epoch, false},
+		{tok, 1, 0, epoch.Add(time.Hour - 1), true},
+		{tok, 1, 0, epoch, false},
+		{future, 1, 0, epoch, false},
+		{revoked, 1, 0, epoch, false},
+		{makeToken(t, nil), 1, 0, epoch, false},
 	} {
 		inTokenTx(t, s, func(ctx context.Context, tx token.Tx) error {
-			got, err := tx.Take(ctx, tt.accessor, tt.uses, tt.reserve, tt.at)
+			got, err := tx.Take(ctx, tt.known, tt.uses, tt.reserve, tt.at)
 			if (got != nil) != tt.ok {
 				t.Errorf("%d: %+v", i, got)
+			}
+			if err != nil || got == nil {
+				return err
+			}
+			stored, err := tx.Find(ctx, tt.known.Accessor)
+			if !reflect.DeepEqual(got, stored) {
+				t.Errorf("%d: returned\n%+v, stored\n%+v", i, got, stored)
 			}
 			return err
 		})
@@ -174,7 +181,7 @@ func testTakeAtOnce(t *testing.T, s token.Store) {
 			for range 2 {
 				var got *token.Token
 				err := s.Update(t.Context(), func(tx token.Tx) (err error) {
-					got, err = tx.Take(t.Context(), tok.Accessor, 1, 0, epoch)
+					got, err = tx.Take(t.Context(), tok, 1, 0, epoch)
 					return err
 				})
 				mu.Lock()

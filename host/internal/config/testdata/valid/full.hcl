@@ -5,6 +5,17 @@ host {
   drain_timeout   = "1m"
 }
 
+tokens {
+  operation {
+    ttl      = "12h"
+    max_uses = 2
+  }
+  todo {
+    most_uses = 50
+    max_life  = "24h"
+  }
+}
+
 locals {
   limit = local.base * 3
   base  = 5
