@@ -59,10 +59,10 @@ type line struct {
 }
 
 // start starts the host and returns at once.
-func (s *site) start(args ...string) *host {
+func (s *site) start() *host {
 	s.t.Helper()
 	h := &host{site: s, exited: make(chan struct{}), news: make(chan struct{})}
-	h.cmd = s.command(context.Background(), append([]string{"up", "-o", "json", "--config", s.conf}, args...)...)
+	h.cmd = s.command(context.Background(), "up", "-o", "json", "--config", s.conf)
 	h.cmd.Stderr = &h.stderr
 	out, err := h.cmd.StdoutPipe()
 	if err != nil {

@@ -28,7 +28,5 @@ func revoked(name string) *sdk.Error {
 }
 
 func invalid(field, format string, args ...any) *sdk.Error {
-	e := sdk.Errorf(codes.InvalidArgument, "AGENT_REQUEST", format, args...)
-	e.Metadata = map[string]string{"field": field}
-	return e
+	return sdk.Errorf(codes.InvalidArgument, "AGENT_REQUEST", format, args...).WithField(field, "")
 }

@@ -198,7 +198,7 @@ func TestSpecs(t *testing.T) {
 	} {
 		_, _, err := s.Enroll(s.ctx, spec)
 		e := sdk.FromError(err)
-		if e == nil || e.Reason != "AGENT_REQUEST" || e.Remedy == "" || e.Metadata["field"] == "" {
+		if e == nil || e.Reason != "AGENT_REQUEST" || e.Remedy == "" || len(e.Fields) == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
 		if check := s.CheckEnroll(s.ctx, spec); fmt.Sprint(check) != fmt.Sprint(err) {

@@ -38,7 +38,11 @@ func (s *auditService) ListRecords(ctx context.Context, req *connect.Request[api
 	if err != nil {
 		return nil, err
 	}
-	resp := &apiv1.ListRecordsResponse{NextPageToken: page.Next}
+	archived, err := s.Audit.ArchivedThrough(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp := &apiv1.ListRecordsResponse{NextPageToken: page.Next, Archived: int64(archived)}
 	for _, r := range page.Records {
 		resp.Records = append(resp.Records, auditRecord(r))
 	}
@@ -173,7 +177,7 @@ func auditRecord(r *audit.Record) *apiv1.AuditRecord {
 func AuditReport(r *audit.Report, took time.Duration) *apiv1.VerifyResponse {
 	out := &apiv1.VerifyResponse{
 		Ok: r.Fault == nil, Records: int64(r.Records), Checkpoints: int64(r.Checkpoints), Signed: int64(r.Signed),
-		Root: r.Head.Root().String(), Took: durationpb.New(took),
+		Root: r.Head.Root().String(), Took: durationpb.New(took), Archived: int64(r.Archived),
 	}
 	if f := r.Fault; f != nil {
 		out.Fault = &apiv1.AuditFault{Seq: int64(f.Seq), Until: int64(f.Until), Kind: string(f.Kind), Detail: f.Detail}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/hashicorp/go-hclog"
@@ -25,6 +26,7 @@ type fakeLog struct {
 	head    audit.Head
 	records []*audit.Record
 	filter  audit.Filter
+	archive audit.ArchiveRequest
 	fail    error
 }
 
@@ -79,6 +81,16 @@ func (l *fakeLog) Export(_ context.Context, format audit.Format, to io.Writer) e
 	}
 	return nil
 }
+
+func (l *fakeLog) Archive(_ context.Context, req audit.ArchiveRequest) ([]audit.Segment, error) {
+	l.archive = req
+	return []audit.Segment{{First: 1, Last: 1000, File: "f"}}, l.fail
+}
+
+func (l *fakeLog) Archives(context.Context) ([]audit.Segment, error) {
+	return []audit.Segment{{First: 1, Last: 1000, File: "f", Bytes: 7, At: time.Unix(9, 0)}}, l.fail
+}
+func (l *fakeLog) ArchivedThrough(context.Context) (uint64, error) { return 1000, nil }
 
 func TestAuditOverTheSocket(t *testing.T) {
 	log := &fakeLog{}

@@ -86,3 +86,42 @@ func ParseKey(text []byte) (note.Verifier, error) {
 	}
 	return v, nil
 }
+
+// SplitCheckpoints takes apart a text of signed checkpoints, one after the
+// other with empty lines between. What follows the last one without a signature
+// was cut off while it was written, and is left out, unless it is all there is.
+func SplitCheckpoints(text string) []string {
+	var notes []string
+	rest := text
+	for {
+		rest = strings.TrimLeft(rest, "\n")
+		end := noteEnd(rest)
+		if end < 0 {
+			break
+		}
+		notes, rest = append(notes, rest[:end]), rest[end:]
+	}
+	if len(notes) == 0 {
+		return []string{text}
+	}
+	return notes
+}
+
+// noteEnd returns where the first signed note ends: after the last of the lines
+// of signatures that follow its text. It is -1 when there is none.
+func noteEnd(text string) int {
+	const signature = "\n\n— "
+	i := strings.Index(text, signature)
+	if i < 0 {
+		return -1
+	}
+	for end := i + len("\n\n"); ; {
+		n := strings.IndexByte(text[end:], '\n')
+		if n < 0 {
+			return -1
+		}
+		if end += n + 1; !strings.HasPrefix(text[end:], "— ") {
+			return end
+		}
+	}
+}

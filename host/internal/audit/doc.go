@@ -11,6 +11,10 @@
 //	store.go       what the package needs of a database
 //	log.go         the log of a running host
 //	queue.go       records of what must not wait
+//	digest.go      hashes rows as a database keeps them
+//	segment.go     the file of an archived segment; archive.go moves them there
+//	trail.go       the whole log, archives and store, and its verification
+//	sink.go        how carrying it away is going; package ship does that
 //
 // What is proved and what is not: without a checkpoint the chain shows every
 // change but a cut tail and a rewrite from some record to the end; with one,

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Hash is a SHA-256. Its text form is lower-case hexadecimal.
@@ -31,6 +29,7 @@ func (h *Hash) UnmarshalText(text []byte) error {
 
 const (
 	leafPrefix = 0 // of RFC 6962: the hash of a record is its leaf in the tree
+	nodePrefix = 1
 	version1   = 1
 )
 
@@ -53,16 +52,24 @@ func (r *Record) appendCanonical(b []byte) []byte {
 	for _, s := range [...]string{r.Actor, r.Action, r.Resource, string(r.Outcome), r.Reason, r.RequestID, r.TraceID, r.Token} {
 		b = appendText(b, s)
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Attributes)))
-	if len(r.Attributes) > 0 {
-		for _, key := range slices.Sorted(maps.Keys(r.Attributes)) {
-			b = appendText(appendText(b, key), r.Attributes[key])
-		}
-	}
-	return append(b, r.PrevHash[:]...)
+	return append(canonicalAttributes(b, r.Attributes), r.PrevHash[:]...)
 }
 
-func appendText(b []byte, s string) []byte {
+// Canonical returns what is hashed of a record; see appendCanonical.
+func (r *Record) Canonical() []byte { return r.appendCanonical(nil) }
+
+func canonicalAttributes(b []byte, attributes map[string]string) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(attributes)))
+	if len(attributes) == 0 {
+		return b
+	}
+	for _, key := range slices.Sorted(maps.Keys(attributes)) {
+		b = appendText(appendText(b, key), attributes[key])
+	}
+	return b
+}
+
+func appendText[T string | []byte](b []byte, s T) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
 }
 
@@ -71,8 +78,18 @@ type hasher struct{ buf []byte }
 
 func (h *hasher) hash(r *Record) Hash {
 	h.buf = r.appendCanonical(h.buf[:0])
-	return sha256.Sum256(h.buf)
+	return leafHash(h.buf)
 }
 
-// node is the hash of an inner node of the tree.
-func node(left, right Hash) Hash { return Hash(tlog.NodeHash(tlog.Hash(left), tlog.Hash(right))) }
+// leafHash is the hash of a record, whose canonical bytes begin with the prefix
+// of a leaf.
+func leafHash(canonical []byte) Hash { return sha256.Sum256(canonical) }
+
+// node is the hash of an inner node of the tree, as in RFC 6962.
+func node(left, right Hash) Hash {
+	var b [1 + 2*sha256.Size]byte
+	b[0] = nodePrefix
+	copy(b[1:], left[:])
+	copy(b[1+sha256.Size:], right[:])
+	return sha256.Sum256(b[:])
+}

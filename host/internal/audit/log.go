@@ -18,15 +18,18 @@ import (
 type Options struct {
 	Store Store
 	Key   *Key
+	// Dir is where archived segments are kept; it is made when it is needed.
+	Dir string
 	// Every is after how many records a checkpoint is signed; 0 means 1000.
 	Every uint64
 	// Interval is after how long one is signed if there are new records; 0
 	// means a minute.
 	Interval time.Duration
-	// OnSign is told of each checkpoint that is signed and kept. nil is fine.
-	OnSign func(*Checkpoint)
 	// OnError is told what kept a checkpoint from being signed. nil is fine.
 	OnError func(error)
+	// OnSigned is told of every checkpoint that was signed, in order; it must not
+	// block. nil is fine.
+	OnSigned func(*Checkpoint)
 }
 
 // Log is the audit log of a running host. It is safe for concurrent use.
@@ -34,7 +37,11 @@ type Log struct {
 	Options
 	verifier note.Verifier
 	signing  sync.Mutex
+	moving   sync.RWMutex // held alone while records are archived
 }
+
+// Trail is the whole log, with what was archived.
+func (l *Log) Trail() Trail { return Trail{Store: l.Store, Dir: l.Dir} }
 
 // NewLog returns a log. Run makes it sign checkpoints.
 func NewLog(opt Options) (*Log, error) {
@@ -46,6 +53,9 @@ func NewLog(opt Options) (*Log, error) {
 	}
 	if opt.OnError == nil {
 		opt.OnError = func(error) {}
+	}
+	if opt.OnSigned == nil {
+		opt.OnSigned = func(*Checkpoint) {}
 	}
 	verifier, err := ParseKey([]byte(opt.Key.Public))
 	if err != nil {
@@ -80,12 +90,22 @@ func (l *Log) List(ctx context.Context, filter Filter) (Page, error) {
 
 // Follow returns what passes the filter and comes after filter.After, in order,
 // and goes on as the log grows, until ctx is done.
+// What has been archived comes from the archives.
 func (l *Log) Follow(ctx context.Context, filter Filter) iter.Seq2[*Record, error] {
 	filter.Oldest, filter.Token = true, ""
 	return func(yield func(*Record, error) bool) {
 		for ctx.Err() == nil {
 			changed := l.Store.Changed() // before the list, so that no record is missed
 			page, err := l.Store.List(ctx, filter)
+			if err == nil {
+				var moved bool
+				if moved, err = l.followArchives(ctx, &filter, yield); moved {
+					if err != nil {
+						return
+					}
+					continue
+				}
+			}
 			if err != nil {
 				if ctx.Err() == nil {
 					yield(nil, err)
@@ -109,6 +129,35 @@ func (l *Log) Follow(ctx context.Context, filter Filter) iter.Seq2[*Record, erro
 	}
 }
 
+// followArchives yields what of a filter lies in archives and reports whether
+// anything does; an error with it says that nobody listens any more.
+func (l *Log) followArchives(ctx context.Context, filter *Filter, yield func(*Record, error) bool) (bool, error) {
+	through, err := l.Trail().archivedThrough(ctx)
+	if err != nil || through <= filter.After {
+		return false, err
+	}
+	for r, err := range l.Trail().Records(ctx, filter.After+1) {
+		if err != nil {
+			if ctx.Err() == nil {
+				yield(nil, err)
+			}
+			return true, err
+		}
+		if r.Seq > through {
+			break
+		}
+		match := filter.Match(r)
+		filter.After = r.Seq
+		if match && !yield(r, nil) {
+			return true, errStopped
+		}
+	}
+	filter.After = max(filter.After, through)
+	return true, nil
+}
+
+var errStopped = errors.New("nobody listens any more")
+
 // Checkpoint signs the log as it is now and keeps what it signed; where nothing
 // has come since the last checkpoint, it returns that one.
 func (l *Log) Checkpoint(ctx context.Context) (*Checkpoint, error) {
@@ -130,72 +179,38 @@ func (l *Log) Checkpoint(ctx context.Context) (*Checkpoint, error) {
 		return nil, err
 	}
 	if err := l.Store.PutCheckpoint(ctx, c); err != nil {
-		return c, err
+		return nil, err
 	}
-	if l.OnSign != nil {
-		l.OnSign(c)
-	}
+	l.OnSigned(c)
 	return c, nil
 }
 
 // Latest returns the largest checkpoint, or nil. One that this host's key has
 // not signed is an error.
 func (l *Log) Latest(ctx context.Context) (*Checkpoint, error) {
-	all, err := l.Store.Checkpoints(ctx)
-	if err != nil || len(all) == 0 {
+	last, err := l.Store.LastCheckpoint(ctx)
+	if err != nil || last == nil {
 		return nil, err
 	}
-	return OpenCheckpoint(all[len(all)-1].Note, l.verifier)
+	return OpenCheckpoint(last.Note, l.verifier)
 }
 
 // Verify reads the whole log and checks it against itself and against every
 // checkpoint in the store, and those given.
 func (l *Log) Verify(ctx context.Context, also ...string) (*Report, error) {
-	return VerifyStore(ctx, l.Store, l.verifier, also...)
+	l.moving.RLock()
+	defer l.moving.RUnlock()
+	return l.Trail().Verify(ctx, l.verifier, also...)
 }
 
-// VerifyStore is [Log.Verify] where no host runs.
+// VerifyStore is [Log.Verify] where no host runs and nothing was archived.
 func VerifyStore(ctx context.Context, store Store, key note.Verifier, also ...string) (*Report, error) {
-	kept, err := store.Checkpoints(ctx) // before the head: nothing of them is ahead of it
-	if err != nil {
-		return nil, err
-	}
-	head, err := store.Head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	limit := head.Size
-	for _, c := range kept {
-		also = append(also, c.Note)
-		limit = max(limit, c.Size) // a head that claims less is not believed
-	}
-	return Verify(upTo(ctx, store, limit), also, key, &head)
-}
-
-// upTo returns the first records of a store, and leaves out what has been
-// appended meanwhile. What nobody has appended it does not leave out.
-func upTo(ctx context.Context, store Store, size uint64) iter.Seq2[*Record, error] {
-	return func(yield func(*Record, error) bool) {
-		n := uint64(0)
-		for r, err := range store.Records(ctx, 1) {
-			if err == nil && n == size && r.Seq == size+1 {
-				now, headErr := store.Head(ctx)
-				if headErr == nil && now.Size > size {
-					return
-				}
-				err = headErr
-			}
-			n++
-			if !yield(r, err) {
-				return
-			}
-		}
-	}
+	return Trail{Store: store}.Verify(ctx, key, also...)
 }
 
 // Export writes the whole log.
 func (l *Log) Export(ctx context.Context, format Format, to io.Writer) error {
-	for r, err := range l.Store.Records(ctx, 1) {
+	for r, err := range l.Trail().Records(ctx, 1) {
 		if err != nil {
 			return err
 		}

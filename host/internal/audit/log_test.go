@@ -18,6 +18,7 @@ type memory struct {
 	records []*Record
 	notes   []*Checkpoint
 	changed chan struct{}
+	cursors map[string]uint64
 	fail    error
 }
 
@@ -44,10 +45,10 @@ func (m *memory) Head(context.Context) (Head, error) {
 	return m.head, m.fail
 }
 
-func (m *memory) Records(context.Context, uint64) iter.Seq2[*Record, error] {
+func (m *memory) Records(_ context.Context, from uint64) iter.Seq2[*Record, error] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return all(m.records)
+	return all(m.records[min(max(from, 1)-1, uint64(len(m.records))):])
 }
 
 func (m *memory) List(_ context.Context, f Filter) (Page, error) {
@@ -67,6 +68,39 @@ func (m *memory) Checkpoints(context.Context) ([]*Checkpoint, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.notes, nil
+}
+
+func (m *memory) LastCheckpoint(context.Context) (*Checkpoint, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.notes) == 0 {
+		return nil, nil
+	}
+	return m.notes[len(m.notes)-1], nil
+}
+
+func (m *memory) Archived(context.Context) ([]Segment, error) { return nil, nil }
+
+func (m *memory) Archive(context.Context, *Segment, ...Record) error {
+	return errors.New("this store archives nothing")
+}
+
+func (m *memory) Before(context.Context, time.Time) (uint64, error) { return 0, nil }
+
+func (m *memory) Cursor(_ context.Context, name string) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cursors[name], nil
+}
+
+func (m *memory) PutCursor(_ context.Context, name string, seq uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cursors == nil {
+		m.cursors = make(map[string]uint64)
+	}
+	m.cursors[name] = seq
+	return m.fail
 }
 
 func (m *memory) Changed() <-chan struct{} {

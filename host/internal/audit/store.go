@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/sop-host/sop/host/internal/filter"
@@ -25,8 +26,30 @@ type Store interface {
 	// Checkpoints returns the signed notes with the sizes they claim, smallest
 	// first; nothing is checked.
 	Checkpoints(ctx context.Context) ([]*Checkpoint, error)
+	// LastCheckpoint returns the largest of them, or nil.
+	LastCheckpoint(ctx context.Context) (*Checkpoint, error)
 	// Changed returns a channel that is closed when the log has grown.
 	Changed() <-chan struct{}
+
+	// Archived returns the segments that were moved out of the store, in order;
+	// nothing is checked.
+	Archived(ctx context.Context) ([]Segment, error)
+	// Archive removes the records of a segment that follows the last one that
+	// was archived, remembers the segment, and appends records: all or nothing.
+	Archive(ctx context.Context, s *Segment, records ...Record) error
+	// Before returns the last record before the first that is not older than t.
+	Before(ctx context.Context, t time.Time) (uint64, error)
+	// Cursor returns what was put under a name, or 0.
+	Cursor(ctx context.Context, name string) (uint64, error)
+	// PutCursor remembers durably how far somebody has come.
+	PutCursor(ctx context.Context, name string, seq uint64) error
+}
+
+// quick is a [Store] that can read its records for verification alone, faster
+// than Records and in order, batch by batch. It need not be able to: whatever
+// it answers, an error included, what it did not return is read by Records.
+type quick interface {
+	Digests(ctx context.Context) iter.Seq2[[]Digest, error]
 }
 
 // Filter says which records [Store.List] returns. The zero value is all.
@@ -42,6 +65,12 @@ type Filter struct {
 	Where    *filter.Node // of ListFields; nil: all
 	Limit    int          // of a page; 0 or too many: [MaxPage]
 	Token    string       // Page.Next of the page before
+}
+
+// Match says whether a record passes the filter, its page aside.
+func (f *Filter) Match(r *Record) bool {
+	return (f.Actor == "" || f.Actor == r.Actor) && strings.HasPrefix(r.Action, f.Action) && (f.Resource == "" || f.Resource == r.Resource) &&
+		(f.Outcome == "" || f.Outcome == r.Outcome) && !r.Time.Before(f.Since) && (f.Until.IsZero() || r.Time.Before(f.Until)) && r.Seq > f.After
 }
 
 // MaxPage bounds a page of List.

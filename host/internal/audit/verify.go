@@ -16,8 +16,10 @@ type Report struct {
 	// Signed is the size of the largest checkpoint that agrees: what comes after
 	// it is protected by the chain alone.
 	Signed uint64
-	Head   Head
-	Fault  *Fault // nil: nothing is wrong
+	// Archived is the last record that was read from an archive.
+	Archived uint64
+	Head     Head
+	Fault    *Fault // nil: nothing is wrong
 }
 
 // Fault is the first thing that is wrong.

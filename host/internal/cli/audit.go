@@ -18,7 +18,8 @@ func (a *app) newAuditCommand() *cobra.Command {
 	return a.newGroup("audit", "Read, verify and export the audit log",
 		"The audit log says who did what, with what outcome. Its records are chained by hashes and signed by the host's key.",
 		a.newAuditTailCommand(), a.newAuditSearchCommand(), a.newAuditVerifyCommand(),
-		a.newAuditExportCommand(), a.newAuditCheckpointCommand())
+		a.newAuditExportCommand(), a.newAuditCheckpointCommand(), a.newAuditSinksCommand(),
+		a.newAuditArchiveCommand(), a.newAuditArchivesCommand())
 }
 
 // auditFilterFlags are the flags that choose records.

@@ -47,30 +47,37 @@ func (o *auditSearchOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	records, more, err := searchRecords(ctx, c, &o.where, o.limit)
+	records, more, archived, err := searchRecords(ctx, c, &o.where, o.limit)
 	if err != nil {
 		return err
 	}
 	if o.json() {
-		return printJSON(o.Out, map[string][]wire{"records": wires(records)})
+		return printJSON(o.Out, searchAnswer{wires(records), archived})
 	}
 	if len(records) == 0 {
 		o.say("no records\n")
-		return nil
-	}
-	if err := o.printRecords(records); err != nil {
+	} else if err := o.printRecords(records); err != nil {
 		return err
 	}
 	if more {
 		o.note("there are more; raise --limit to see them\n")
 	}
+	if archived > 0 {
+		o.note("records 1 to %d are in archives and were not searched; `sop audit export` reads them\n", archived)
+	}
 	return nil
 }
 
+// searchAnswer is the answer in JSON.
+type searchAnswer struct {
+	Records  []wire `json:"records"`
+	Archived int64  `json:"archived,omitempty"` // the last record that was not looked at
+}
+
 // searchRecords asks page by page until it has limit records, or all when limit
-// is 0, and says whether there are more.
-func searchRecords(ctx context.Context, c *client, req *apiv1.ListRecordsRequest, limit int) ([]*apiv1.AuditRecord, bool, error) {
-	var records []*apiv1.AuditRecord
+// is 0, and says whether there are more, and which was the last that is in an
+// archive.
+func searchRecords(ctx context.Context, c *client, req *apiv1.ListRecordsRequest, limit int) (records []*apiv1.AuditRecord, more bool, archived int64, err error) {
 	for {
 		req.PageSize = largestPage
 		if limit > 0 {
@@ -78,12 +85,12 @@ func searchRecords(ctx context.Context, c *client, req *apiv1.ListRecordsRequest
 		}
 		answer, err := c.audit.ListRecords(ctx, connect.NewRequest(req))
 		if err != nil {
-			return nil, false, err
+			return nil, false, 0, err
 		}
 		records = append(records, answer.Msg.GetRecords()...)
 		req.PageToken = answer.Msg.GetNextPageToken()
 		if req.PageToken == "" || limit > 0 && len(records) >= limit {
-			return records, req.PageToken != "", nil
+			return records, req.PageToken != "", answer.Msg.GetArchived(), nil
 		}
 	}
 }

@@ -32,9 +32,9 @@ it is a file, anywhere. A checkpoint that was kept elsewhere shows a rewrite of 
 		Annotations: exits("47"),
 		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
-	cmd.Flags().StringVar(&o.export, "export", "", "a `file` that `sop audit export` wrote, instead of the log")
+	cmd.Flags().StringVar(&o.export, "export", "", "a `file` that sop audit export wrote, or an archived segment, instead of the log")
 	cmd.Flags().StringVar(&o.key, "key", "", "the public `key`, or a file with it (default state/audit.pub in data_dir)")
-	cmd.Flags().StringSliceVar(&o.checkpoints, "checkpoint", nil, "a `file` with a signed checkpoint to compare with; may be repeated")
+	cmd.Flags().StringSliceVar(&o.checkpoints, "checkpoint", nil, "a `file` with signed checkpoints to compare with; may be repeated")
 	return cmd
 }
 
@@ -63,6 +63,11 @@ func (o *auditVerifyOptions) verify(ctx context.Context) (*apiv1.VerifyResponse,
 		if err != nil {
 			return nil, err
 		}
+		if size(notes) > maxNotesToSend {
+			offline.DataDir = o.dataDir()
+			result, err := o.engine.VerifyAudit(ctx, offline)
+			return result, here(err)
+		}
 		c := o.connect()
 		defer c.Close()
 		answer, err := c.audit.Verify(ctx, connect.NewRequest(&apiv1.VerifyRequest{Checkpoints: notes}))
@@ -78,6 +83,17 @@ func (o *auditVerifyOptions) verify(ctx context.Context) (*apiv1.VerifyResponse,
 	return result, here(err)
 }
 
+// maxNotesToSend is how much of checkpoints a request may carry, in bytes; with
+// more, the log is read from the data directory, as where no host runs.
+const maxNotesToSend = 512 << 10
+
+func size(notes []string) (n int) {
+	for _, text := range notes {
+		n += len(text)
+	}
+	return n
+}
+
 // print says what was found; a fault ends the command with exit code 1.
 func (o *auditVerifyOptions) print(r *apiv1.VerifyResponse) error {
 	fault := r.GetFault()
@@ -90,6 +106,9 @@ func (o *auditVerifyOptions) print(r *apiv1.VerifyResponse) error {
 	case fault == nil:
 		o.say("%s: %s, %s, signed up to record %d, in %s\n", palette.Paint(term.Green, "intact"), count(r.GetRecords(), "record", "records"),
 			count(r.GetCheckpoints(), "checkpoint agrees", "checkpoints agree"), r.GetSigned(), took(r.GetTook().AsDuration()))
+		if r.GetArchived() > 0 {
+			o.say("records 1 to %d are in archives, which are intact too\n", r.GetArchived())
+		}
 		if r.GetCheckpoints() == 0 {
 			o.say("no checkpoint was compared: a cut end or a rewrite of everything would not show\n")
 		}

@@ -26,6 +26,7 @@ type Config struct {
 	API        API
 	Agents     []Agent   // sorted by Name
 	OIDC       []OIDC    // sorted by Name
+	Audit      Audit     `json:",omitzero"`
 	Telemetry  Telemetry `json:",omitzero"`
 
 	sources map[string][]byte // for Problem

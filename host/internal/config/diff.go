@@ -71,6 +71,7 @@ func Diff(old, next *Config, identity func(*Plugin) string) []Change {
 	if change, ok := diffTelemetry(old, next); ok {
 		changes = append(changes, change)
 	}
+	changes = append(changes, diffAudit(old, next)...)
 	before, after := workspacesByName(old), workspacesByName(next)
 	for _, name := range keysOfBoth(before, after) {
 		changes = append(changes, diffWorkspace(name, before[name], after[name]))

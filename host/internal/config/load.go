@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"agent", "api", "host", "locals", "oidc", "plugin", "policy", "telemetry", "tokens", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "audit", "host", "locals", "oidc", "plugin", "policy", "telemetry", "tokens", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -131,13 +131,15 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 // readBlocks sorts the top-level blocks by type and reads them, the
 // definitions that others refer to first.
 func (l *loader) readBlocks(config *Config, s *scope) {
-	var hosts, policies, workspaces, plugins, telemetries, tokens, unknown []*hclsyntax.Block
+	var audits, hosts, policies, workspaces, plugins, telemetries, tokens, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
 	identities := make(map[string][]*hclsyntax.Block)
 	for _, f := range l.fragments {
 		l.topLevelAttributes(f.body)
 		for _, b := range f.body.Blocks {
 			switch b.Type {
+			case "audit":
+				audits = append(audits, b)
 			case "host":
 				hosts = append(hosts, b)
 			case "policy":
@@ -167,6 +169,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	for _, b := range unknown {
 		l.evaluateBlock(b, s)
 	}
+	config.Audit = l.readAudits(audits, s)
 	config.Host = l.readHosts(hosts, s)
 	config.Policy = l.readPolicies(policies, s)
 	config.Tokens = l.readTokens(tokens, s)

@@ -1,9 +1,7 @@
 package config
 
 import (
-	"fmt"
 	"net/url"
-	"regexp"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -28,8 +26,6 @@ type Traces struct {
 var (
 	telemetryBlocks  = []string{"traces"}
 	tracesAttributes = []string{"endpoint", "sample_ratio", "headers_env"}
-
-	headerName = regexp.MustCompile(`^[A-Za-z0-9!#$%&'*+.^_|~-]+$`)
 )
 
 // defaultSampleRatio is one trace in ten.
@@ -103,26 +99,6 @@ func (s section) ratio(name string, otherwise float64) float64 {
 		return otherwise
 	}
 	return f
-}
-
-// headers reads a map from the names of headers to those of environment
-// variables.
-func (s section) headers(name string) map[string]string {
-	out := make(map[string]string)
-	for at, variable := range s.elements(name, cty.Map(cty.String)) {
-		expr := s.body.attributes[name].expr
-		header, _ := keyName(at[0])
-		err := checkEnvironmentName(variable)
-		if !headerName.MatchString(header) {
-			err = fmt.Errorf("%q cannot be the name of a header", header)
-		}
-		if err != nil {
-			s.errorf(partRange(expr, at), "Invalid name", "%s", capital(err.Error()))
-			continue
-		}
-		out[header] = variable
-	}
-	return out
 }
 
 // diffTelemetry returns what changes, if anything does.

@@ -28,6 +28,16 @@ type Audit interface {
 	Latest(ctx context.Context) (*audit.Checkpoint, error)
 	PublicKey() string
 	Export(ctx context.Context, format audit.Format, to io.Writer) error
+	// Archive moves whole segments to files; Archives lists them, and
+	// ArchivedThrough is the last record in them, or 0.
+	Archive(ctx context.Context, req audit.ArchiveRequest) ([]audit.Segment, error)
+	Archives(ctx context.Context) ([]audit.Segment, error)
+	ArchivedThrough(ctx context.Context) (uint64, error)
+}
+
+// Sinks says how carrying the log away from the host is going.
+type Sinks interface {
+	Sinks(ctx context.Context) ([]audit.SinkStatus, error)
 }
 
 // unrecorded says whether leave that was given under a permission makes no

@@ -72,6 +72,10 @@ type Nexus struct {
 	Agents     Agents
 	Audit      Audit
 	Events     Events
+	Sinks      Sinks
+	// Retention is how long audit records stay in the database, 0 for good, and
+	// how many an archived segment has.
+	Retention func() (keep time.Duration, segment uint64)
 	// Policy decides; nil stands for the default policies.
 	Policy Policy
 	Logger hclog.Logger

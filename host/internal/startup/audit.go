@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"time"
-
-	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/audit"
@@ -31,8 +30,13 @@ func (h *host) openAudit(undo *closers, first *loaded) error {
 		return err
 	}
 	logger := h.logger.Named("audit")
+	h.openShip()
 	h.audit, err = audit.NewLog(audit.Options{
-		Store: h.store.Audit(), Key: key, OnSign: func(c *audit.Checkpoint) { h.metrics.Signed(c.Time) },
+		Store: h.store.Audit(), Key: key, Dir: h.dir.archives(),
+		OnSigned: func(c *audit.Checkpoint) {
+			h.metrics.Signed(c.Time)
+			h.ship.Signed(c)
+		},
 		OnError: func(err error) { logger.Error("sign checkpoint", "error", err) },
 	})
 	if err != nil {
@@ -47,18 +51,18 @@ func (h *host) openAudit(undo *closers, first *loaded) error {
 	}
 	h.facts = audit.NewQueue(h.audit.Append, func(err error) { logger.Error("facts could not be recorded", "error", err) })
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		h.audit.Run(ctx)
-	}()
+	var working sync.WaitGroup
+	working.Go(func() { h.audit.Run(ctx) })
+	working.Go(func() { h.audit.Retain(ctx, h.reloaded.Wait, h.retention) })
+	h.ship.Apply(shipSpecs(&first.config.Audit))
 	undo.add(func() error {
 		h.facts.Close()
 		err := h.audit.Append(context.Background(), audit.Record{
 			Actor: actorHost, Action: "host.stop", Resource: "host", Outcome: audit.Success, Reason: "stopped gracefully",
 		})
 		cancel() // signs what has come
-		<-done
+		working.Wait()
+		h.ship.Close()
 		return err
 	})
 	h.steps.add(Step{Component: "audit", Phase: "ready", Detail: key.Name()})
@@ -178,7 +182,7 @@ func VerifyAudit(ctx context.Context, v AuditVerification) (*apiv1.VerifyRespons
 			return nil, err
 		}
 		defer func() { _ = f.Close() }() // only read
-		report, err = audit.VerifyExport(f, notes, key)
+		report, err = verifyFile(f, notes, key)
 		if err != nil {
 			return nil, err
 		}
@@ -188,33 +192,9 @@ func VerifyAudit(ctx context.Context, v AuditVerification) (*apiv1.VerifyRespons
 	if err != nil {
 		return nil, err
 	}
-	report, err = audit.VerifyStore(ctx, db.Audit(), key, notes...)
+	report, err = audit.Trail{Store: db.Audit(), Dir: dataDir(v.DataDir).archives()}.Verify(ctx, key, notes...)
 	if err = errors.Join(err, db.Close()); err != nil {
 		return nil, err
 	}
 	return api.AuditReport(report, time.Since(begin)), nil
-}
-
-// maxCheckpoint is more than any checkpoint file has, in bytes.
-const maxCheckpoint = 64 << 10
-
-// ReadCheckpoints reads files with one signed checkpoint each.
-func ReadCheckpoints(paths []string) ([]string, error) {
-	var notes []string
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, err
-		}
-		if info.Size() > maxCheckpoint {
-			return nil, sdk.Errorf(codes.InvalidArgument, "AUDIT_CHECKPOINT", "%s is no checkpoint: it is too large", path).
-				WithRemedy("give what `sop audit checkpoint` wrote")
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		notes = append(notes, string(text))
-	}
-	return notes, nil
 }

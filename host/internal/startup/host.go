@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"github.com/sop-host/sop/host/internal/agent"
 	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/audit/ship"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
@@ -47,6 +49,8 @@ type host struct {
 	pool       *plugin.Pool
 	audit      *audit.Log
 	facts      *audit.Queue // records of what has happened already
+	ship       *ship.Set    // carries the log away
+	reloaded   event.Notice
 	gaps       *gap.Service
 	tokens     *token.Service
 	agents     *agent.Service
@@ -241,7 +245,7 @@ func (h *host) serveAPI(undo *closers, first *loaded) (<-chan error, error) {
 	}
 	h.server = api.NewServer(&nexus.Nexus{
 		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(),
-		Audit: &meteredAudit{h.audit, h.metrics}, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
+		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	}, opts...)
 	if err := h.openGate(undo, h.server, first.config); err != nil {
 		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))
@@ -370,7 +374,11 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 		ConfigPath: l.config.Path, DataDir: string(h.dir), LastReload: h.verdict.Load(),
 		Plugins: api.PluginStatuses(h.pool.Status()), Workspaces: workspaces, Gaps: api.GapCounts(counts),
 	}
-	s.Reasons = append(degraded(s), h.accessProblems(ctx)...)
+	sinks, err := h.ship.Sinks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.Reasons = slices.Concat(degraded(s), h.accessProblems(ctx), sinkReasons(sinks))
 	if s.GetState() == phaseRunning {
 		s.State = "ok"
 		if len(s.GetReasons()) > 0 {

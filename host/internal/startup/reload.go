@@ -80,6 +80,8 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	h.loaded.Store(next)
 	h.policy.Replace(next.policies)
 	h.tokens.SetLimits(tokenLimits(next.config))
+	h.ship.Apply(shipSpecs(&next.config.Audit))
+	h.reloaded.Tell()
 	setLevel(h.logger, next.config.Host.LogLevel)
 	h.takeTraces(ctx, old.config, next.config)
 	if detectorsChanged(prepared) {

@@ -265,13 +265,7 @@ func (s *Audit) PutCheckpoint(ctx context.Context, c *audit.Checkpoint) error {
 
 // Checkpoints implements [audit.Store].
 func (s *Audit) Checkpoints(ctx context.Context) ([]*audit.Checkpoint, error) {
-	all, err := collect(ctx, s.db.read, func(scan func(...any) error) (*audit.Checkpoint, error) {
-		c := new(audit.Checkpoint)
-		var size int64
-		err := scan(&size, &c.Note)
-		c.Size = uint64(size)
-		return c, err
-	}, "SELECT size, note FROM audit_checkpoints ORDER BY size")
+	all, err := collect(ctx, s.db.read, scanCheckpoint, "SELECT size, note FROM audit_checkpoints ORDER BY size")
 	return all, s.db.translate(err)
 }
 
@@ -287,9 +281,9 @@ func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 		return nil, err
 	}
 	var found int
-	err = db.read.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE name = 'audit_head'").Scan(&found)
-	if err == nil && found == 0 {
-		err = sdk.Errorf(codes.FailedPrecondition, "STORE_OLDER", "database %s has no audit log", db.path).
+	err = db.read.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE name IN ('audit_head', 'audit_archives')").Scan(&found)
+	if err == nil && found < 2 {
+		err = sdk.Errorf(codes.FailedPrecondition, "STORE_OLDER", "database %s has no audit log as this sop writes it", db.path).
 			WithRemedy("start the host once with this sop")
 	}
 	if err != nil {

@@ -102,8 +102,6 @@ func (s *Spec) fitLife(t *Token, now time.Time) error {
 }
 
 func wider(field string) *sdk.Error {
-	e := sdk.Errorf(codes.InvalidArgument, ReasonWider, "a child never permits more than its parent: %s", field).
-		WithRemedy("ask for a part of what the parent permits")
-	e.Metadata = map[string]string{"field": field}
-	return e
+	return sdk.Errorf(codes.InvalidArgument, ReasonWider, "a child never permits more than its parent: %s", field).
+		WithField(field, "").WithRemedy("ask for a part of what the parent permits")
 }

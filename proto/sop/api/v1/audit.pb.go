@@ -196,6 +196,9 @@ type ListRecordsResponse struct {
 	Records []*AuditRecord         `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The last record that was moved to an archive, and is not looked for; 0 when
+	// none was.
+	Archived      int64 `protobuf:"varint,3,opt,name=archived,proto3" json:"archived,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +245,13 @@ func (x *ListRecordsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListRecordsResponse) GetArchived() int64 {
+	if x != nil {
+		return x.Archived
+	}
+	return 0
 }
 
 type WatchRecordsRequest struct {
@@ -543,7 +553,9 @@ type VerifyResponse struct {
 	Root string               `protobuf:"bytes,5,opt,name=root,proto3" json:"root,omitempty"`
 	Took *durationpb.Duration `protobuf:"bytes,6,opt,name=took,proto3" json:"took,omitempty"`
 	// Absent when all is well.
-	Fault         *AuditFault `protobuf:"bytes,7,opt,name=fault,proto3" json:"fault,omitempty"`
+	Fault *AuditFault `protobuf:"bytes,7,opt,name=fault,proto3" json:"fault,omitempty"`
+	// The last record that was read from an archive.
+	Archived      int64 `protobuf:"varint,8,opt,name=archived,proto3" json:"archived,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -625,6 +637,13 @@ func (x *VerifyResponse) GetFault() *AuditFault {
 		return x.Fault
 	}
 	return nil
+}
+
+func (x *VerifyResponse) GetArchived() int64 {
+	if x != nil {
+		return x.Archived
+	}
+	return 0
 }
 
 // AuditFault is the first thing that is wrong with the log.
@@ -1049,6 +1068,544 @@ func (x *ExportRecordsResponse) GetText() string {
 	return ""
 }
 
+type ListSinksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSinksRequest) Reset() {
+	*x = ListSinksRequest{}
+	mi := &file_sop_api_v1_audit_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSinksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSinksRequest) ProtoMessage() {}
+
+func (x *ListSinksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_audit_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSinksRequest.ProtoReflect.Descriptor instead.
+func (*ListSinksRequest) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{16}
+}
+
+type ListSinksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sinks         []*AuditSink           `protobuf:"bytes,1,rep,name=sinks,proto3" json:"sinks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSinksResponse) Reset() {
+	*x = ListSinksResponse{}
+	mi := &file_sop_api_v1_audit_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSinksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSinksResponse) ProtoMessage() {}
+
+func (x *ListSinksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_audit_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSinksResponse.ProtoReflect.Descriptor instead.
+func (*ListSinksResponse) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListSinksResponse) GetSinks() []*AuditSink {
+	if x != nil {
+		return x.Sinks
+	}
+	return nil
+}
+
+// AuditSink is one place that checkpoints or records are sent to.
+type AuditSink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// "checkpoint" or "mirror".
+	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	// "file", "syslog" or "http".
+	Kind   string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Target string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	// "ok", "behind" or "failing".
+	State string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	// The last record that was sent, or the size of the last checkpoint.
+	Sent int64 `protobuf:"varint,6,opt,name=sent,proto3" json:"sent,omitempty"`
+	// How many records more there are, or are signed.
+	Lag int64 `protobuf:"varint,7,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Absent when nothing was sent since the host started.
+	LastSent *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=last_sent,json=lastSent,proto3" json:"last_sent,omitempty"`
+	// Attempts that failed, since the last that did not.
+	Failures      int64                  `protobuf:"varint,9,opt,name=failures,proto3" json:"failures,omitempty"`
+	FailingSince  *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	Error         string                 `protobuf:"bytes,11,opt,name=error,proto3" json:"error,omitempty"`
+	Remedy        string                 `protobuf:"bytes,12,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditSink) Reset() {
+	*x = AuditSink{}
+	mi := &file_sop_api_v1_audit_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditSink) ProtoMessage() {}
+
+func (x *AuditSink) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_audit_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditSink.ProtoReflect.Descriptor instead.
+func (*AuditSink) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AuditSink) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AuditSink) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *AuditSink) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AuditSink) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *AuditSink) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *AuditSink) GetSent() int64 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *AuditSink) GetLag() int64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *AuditSink) GetLastSent() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSent
+	}
+	return nil
+}
+
+func (x *AuditSink) GetFailures() int64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *AuditSink) GetFailingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingSince
+	}
+	return nil
+}
+
+func (x *AuditSink) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *AuditSink) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+type ListArchivesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListArchivesRequest) Reset() {
+	*x = ListArchivesRequest{}
+	mi := &file_sop_api_v1_audit_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListArchivesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListArchivesRequest) ProtoMessage() {}
+
+func (x *ListArchivesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_audit_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListArchivesRequest.ProtoReflect.Descriptor instead.
+func (*ListArchivesRequest) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{19}
+}
+
+type ListArchivesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Archives      []*AuditArchive        `protobuf:"bytes,1,rep,name=archives,proto3" json:"archives,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListArchivesResponse) Reset() {
+	*x = ListArchivesResponse{}
+	mi := &file_sop_api_v1_audit_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListArchivesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListArchivesResponse) ProtoMessage() {}
+
+func (x *ListArchivesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_audit_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListArchivesResponse.ProtoReflect.Descriptor instead.
+func (*ListArchivesResponse) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListArchivesResponse) GetArchives() []*AuditArchive {
+	if x != nil {
+		return x.Archives
+	}
+	return nil
+}
+
+// AuditArchive is a segment of the log in a file.
+type AuditArchive struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	First int64                  `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	Last  int64                  `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	// In logs/audit of the data directory.
+	File   string `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
+	Bytes  int64  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Sha256 string `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Hash of the tree over the log up to last.
+	Root string `protobuf:"bytes,6,opt,name=root,proto3" json:"root,omitempty"`
+	// The signed checkpoint of it.
+	Note string `protobuf:"bytes,7,opt,name=note,proto3" json:"note,omitempty"`
+	// Times of the first and the last record.
+	From          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=from,proto3" json:"from,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=until,proto3" json:"until,omitempty"`
+	ArchivedAt    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=archived_at,json=archivedAt,proto3" json:"archived_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditArchive) Reset() {
+	*x = AuditArchive{}
+	mi := &file_sop_api_v1_audit_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditArchive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditArchive) ProtoMessage() {}
+
+func (x *AuditArchive) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_audit_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditArchive.ProtoReflect.Descriptor instead.
+func (*AuditArchive) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AuditArchive) GetFirst() int64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *AuditArchive) GetLast() int64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *AuditArchive) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *AuditArchive) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *AuditArchive) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *AuditArchive) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *AuditArchive) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *AuditArchive) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *AuditArchive) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *AuditArchive) GetArchivedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ArchivedAt
+	}
+	return nil
+}
+
+type ArchiveRecordsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only records that are older; absent: as retention says.
+	Before *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
+	// Records of a segment; 0: as retention says.
+	Segment int64 `protobuf:"varint,2,opt,name=segment,proto3" json:"segment,omitempty"`
+	// Move nothing and say what would be.
+	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,4,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ArchiveRecordsRequest) Reset() {
+	*x = ArchiveRecordsRequest{}
+	mi := &file_sop_api_v1_audit_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveRecordsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveRecordsRequest) ProtoMessage() {}
+
+func (x *ArchiveRecordsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_audit_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveRecordsRequest.ProtoReflect.Descriptor instead.
+func (*ArchiveRecordsRequest) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ArchiveRecordsRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *ArchiveRecordsRequest) GetSegment() int64 {
+	if x != nil {
+		return x.Segment
+	}
+	return 0
+}
+
+func (x *ArchiveRecordsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+func (x *ArchiveRecordsRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+type ArchiveRecordsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Archives      []*AuditArchive        `protobuf:"bytes,1,rep,name=archives,proto3" json:"archives,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArchiveRecordsResponse) Reset() {
+	*x = ArchiveRecordsResponse{}
+	mi := &file_sop_api_v1_audit_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArchiveRecordsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArchiveRecordsResponse) ProtoMessage() {}
+
+func (x *ArchiveRecordsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_audit_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArchiveRecordsResponse.ProtoReflect.Descriptor instead.
+func (*ArchiveRecordsResponse) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ArchiveRecordsResponse) GetArchives() []*AuditArchive {
+	if x != nil {
+		return x.Archives
+	}
+	return nil
+}
+
 var File_sop_api_v1_audit_proto protoreflect.FileDescriptor
 
 const file_sop_api_v1_audit_proto_rawDesc = "" +
@@ -1068,10 +1625,11 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x16\n" +
 	"\x06filter\x18\x04 \x01(\tR\x06filter\x12\x19\n" +
-	"\border_by\x18\x05 \x01(\tR\aorderBy\"p\n" +
+	"\border_by\x18\x05 \x01(\tR\aorderBy\"\x8c\x01\n" +
 	"\x13ListRecordsResponse\x121\n" +
 	"\arecords\x18\x01 \x03(\v2\x17.sop.api.v1.AuditRecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\\\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
+	"\barchived\x18\x03 \x01(\x03R\barchived\"\\\n" +
 	"\x13WatchRecordsRequest\x12/\n" +
 	"\x06filter\x18\x01 \x01(\v2\x17.sop.api.v1.AuditFilterR\x06filter\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\"G\n" +
@@ -1099,7 +1657,7 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"1\n" +
 	"\rVerifyRequest\x12 \n" +
-	"\vcheckpoints\x18\x01 \x03(\tR\vcheckpoints\"\xe5\x01\n" +
+	"\vcheckpoints\x18\x01 \x03(\tR\vcheckpoints\"\x81\x02\n" +
 	"\x0eVerifyResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x03R\arecords\x12 \n" +
@@ -1107,7 +1665,8 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\x06signed\x18\x04 \x01(\x03R\x06signed\x12\x12\n" +
 	"\x04root\x18\x05 \x01(\tR\x04root\x12-\n" +
 	"\x04took\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12,\n" +
-	"\x05fault\x18\a \x01(\v2\x16.sop.api.v1.AuditFaultR\x05fault\"`\n" +
+	"\x05fault\x18\a \x01(\v2\x16.sop.api.v1.AuditFaultR\x05fault\x12\x1a\n" +
+	"\barchived\x18\b \x01(\x03R\barchived\"`\n" +
 	"\n" +
 	"AuditFault\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x14\n" +
@@ -1136,7 +1695,47 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\x14ExportRecordsRequest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\tR\x06format\"+\n" +
 	"\x15ExportRecordsResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text2\xd5\x04\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\x12\n" +
+	"\x10ListSinksRequest\"@\n" +
+	"\x11ListSinksResponse\x12+\n" +
+	"\x05sinks\x18\x01 \x03(\v2\x15.sop.api.v1.AuditSinkR\x05sinks\"\xdf\x02\n" +
+	"\tAuditSink\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x12\x12\n" +
+	"\x04sent\x18\x06 \x01(\x03R\x04sent\x12\x10\n" +
+	"\x03lag\x18\a \x01(\x03R\x03lag\x127\n" +
+	"\tlast_sent\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\blastSent\x12\x1a\n" +
+	"\bfailures\x18\t \x01(\x03R\bfailures\x12?\n" +
+	"\rfailing_since\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x12\x14\n" +
+	"\x05error\x18\v \x01(\tR\x05error\x12\x16\n" +
+	"\x06remedy\x18\f \x01(\tR\x06remedy\"\x15\n" +
+	"\x13ListArchivesRequest\"L\n" +
+	"\x14ListArchivesResponse\x124\n" +
+	"\barchives\x18\x01 \x03(\v2\x18.sop.api.v1.AuditArchiveR\barchives\"\xc1\x02\n" +
+	"\fAuditArchive\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\x03R\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x03R\x04last\x12\x12\n" +
+	"\x04file\x18\x03 \x01(\tR\x04file\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x16\n" +
+	"\x06sha256\x18\x05 \x01(\tR\x06sha256\x12\x12\n" +
+	"\x04root\x18\x06 \x01(\tR\x04root\x12\x12\n" +
+	"\x04note\x18\a \x01(\tR\x04note\x12.\n" +
+	"\x04from\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
+	"\x05until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12;\n" +
+	"\varchived_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"archivedAt\"\xb3\x01\n" +
+	"\x15ArchiveRecordsRequest\x122\n" +
+	"\x06before\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\x18\n" +
+	"\asegment\x18\x02 \x01(\x03R\asegment\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12'\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"N\n" +
+	"\x16ArchiveRecordsResponse\x124\n" +
+	"\barchives\x18\x01 \x03(\v2\x18.sop.api.v1.AuditArchiveR\barchives2\xfe\x06\n" +
 	"\x05Audit\x12^\n" +
 	"\vListRecords\x12\x1e.sop.api.v1.ListRecordsRequest\x1a\x1f.sop.api.v1.ListRecordsResponse\"\x0e\xa2\xbb\x18\n" +
 	"audit.read\x12c\n" +
@@ -1147,7 +1746,12 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"Checkpoint\x12\x1d.sop.api.v1.CheckpointRequest\x1a\x1e.sop.api.v1.CheckpointResponse\"\x17\xa2\xbb\x18\x10audit.checkpoint\x90\x02\x02\x12d\n" +
 	"\rGetCheckpoint\x12 .sop.api.v1.GetCheckpointRequest\x1a!.sop.api.v1.GetCheckpointResponse\"\x0e\xa2\xbb\x18\n" +
 	"audit.read\x12h\n" +
-	"\rExportRecords\x12 .sop.api.v1.ExportRecordsRequest\x1a!.sop.api.v1.ExportRecordsResponse\"\x10\xa2\xbb\x18\faudit.export0\x01B0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
+	"\rExportRecords\x12 .sop.api.v1.ExportRecordsRequest\x1a!.sop.api.v1.ExportRecordsResponse\"\x10\xa2\xbb\x18\faudit.export0\x01\x12X\n" +
+	"\tListSinks\x12\x1c.sop.api.v1.ListSinksRequest\x1a\x1d.sop.api.v1.ListSinksResponse\"\x0e\xa2\xbb\x18\n" +
+	"audit.read\x12a\n" +
+	"\fListArchives\x12\x1f.sop.api.v1.ListArchivesRequest\x1a .sop.api.v1.ListArchivesResponse\"\x0e\xa2\xbb\x18\n" +
+	"audit.read\x12j\n" +
+	"\x0eArchiveRecords\x12!.sop.api.v1.ArchiveRecordsRequest\x1a\".sop.api.v1.ArchiveRecordsResponse\"\x11\xa2\xbb\x18\raudit.archiveB0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
 
 var (
 	file_sop_api_v1_audit_proto_rawDescOnce sync.Once
@@ -1161,59 +1765,82 @@ func file_sop_api_v1_audit_proto_rawDescGZIP() []byte {
 	return file_sop_api_v1_audit_proto_rawDescData
 }
 
-var file_sop_api_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_sop_api_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_sop_api_v1_audit_proto_goTypes = []any{
-	(*AuditFilter)(nil),           // 0: sop.api.v1.AuditFilter
-	(*ListRecordsRequest)(nil),    // 1: sop.api.v1.ListRecordsRequest
-	(*ListRecordsResponse)(nil),   // 2: sop.api.v1.ListRecordsResponse
-	(*WatchRecordsRequest)(nil),   // 3: sop.api.v1.WatchRecordsRequest
-	(*WatchRecordsResponse)(nil),  // 4: sop.api.v1.WatchRecordsResponse
-	(*AuditRecord)(nil),           // 5: sop.api.v1.AuditRecord
-	(*VerifyRequest)(nil),         // 6: sop.api.v1.VerifyRequest
-	(*VerifyResponse)(nil),        // 7: sop.api.v1.VerifyResponse
-	(*AuditFault)(nil),            // 8: sop.api.v1.AuditFault
-	(*CheckpointRequest)(nil),     // 9: sop.api.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),    // 10: sop.api.v1.CheckpointResponse
-	(*GetCheckpointRequest)(nil),  // 11: sop.api.v1.GetCheckpointRequest
-	(*GetCheckpointResponse)(nil), // 12: sop.api.v1.GetCheckpointResponse
-	(*AuditCheckpoint)(nil),       // 13: sop.api.v1.AuditCheckpoint
-	(*ExportRecordsRequest)(nil),  // 14: sop.api.v1.ExportRecordsRequest
-	(*ExportRecordsResponse)(nil), // 15: sop.api.v1.ExportRecordsResponse
-	nil,                           // 16: sop.api.v1.AuditRecord.AttributesEntry
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*AuditFilter)(nil),            // 0: sop.api.v1.AuditFilter
+	(*ListRecordsRequest)(nil),     // 1: sop.api.v1.ListRecordsRequest
+	(*ListRecordsResponse)(nil),    // 2: sop.api.v1.ListRecordsResponse
+	(*WatchRecordsRequest)(nil),    // 3: sop.api.v1.WatchRecordsRequest
+	(*WatchRecordsResponse)(nil),   // 4: sop.api.v1.WatchRecordsResponse
+	(*AuditRecord)(nil),            // 5: sop.api.v1.AuditRecord
+	(*VerifyRequest)(nil),          // 6: sop.api.v1.VerifyRequest
+	(*VerifyResponse)(nil),         // 7: sop.api.v1.VerifyResponse
+	(*AuditFault)(nil),             // 8: sop.api.v1.AuditFault
+	(*CheckpointRequest)(nil),      // 9: sop.api.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),     // 10: sop.api.v1.CheckpointResponse
+	(*GetCheckpointRequest)(nil),   // 11: sop.api.v1.GetCheckpointRequest
+	(*GetCheckpointResponse)(nil),  // 12: sop.api.v1.GetCheckpointResponse
+	(*AuditCheckpoint)(nil),        // 13: sop.api.v1.AuditCheckpoint
+	(*ExportRecordsRequest)(nil),   // 14: sop.api.v1.ExportRecordsRequest
+	(*ExportRecordsResponse)(nil),  // 15: sop.api.v1.ExportRecordsResponse
+	(*ListSinksRequest)(nil),       // 16: sop.api.v1.ListSinksRequest
+	(*ListSinksResponse)(nil),      // 17: sop.api.v1.ListSinksResponse
+	(*AuditSink)(nil),              // 18: sop.api.v1.AuditSink
+	(*ListArchivesRequest)(nil),    // 19: sop.api.v1.ListArchivesRequest
+	(*ListArchivesResponse)(nil),   // 20: sop.api.v1.ListArchivesResponse
+	(*AuditArchive)(nil),           // 21: sop.api.v1.AuditArchive
+	(*ArchiveRecordsRequest)(nil),  // 22: sop.api.v1.ArchiveRecordsRequest
+	(*ArchiveRecordsResponse)(nil), // 23: sop.api.v1.ArchiveRecordsResponse
+	nil,                            // 24: sop.api.v1.AuditRecord.AttributesEntry
+	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 26: google.protobuf.Duration
 }
 var file_sop_api_v1_audit_proto_depIdxs = []int32{
-	17, // 0: sop.api.v1.AuditFilter.since:type_name -> google.protobuf.Timestamp
-	17, // 1: sop.api.v1.AuditFilter.until:type_name -> google.protobuf.Timestamp
+	25, // 0: sop.api.v1.AuditFilter.since:type_name -> google.protobuf.Timestamp
+	25, // 1: sop.api.v1.AuditFilter.until:type_name -> google.protobuf.Timestamp
 	0,  // 2: sop.api.v1.ListRecordsRequest.selection:type_name -> sop.api.v1.AuditFilter
 	5,  // 3: sop.api.v1.ListRecordsResponse.records:type_name -> sop.api.v1.AuditRecord
 	0,  // 4: sop.api.v1.WatchRecordsRequest.filter:type_name -> sop.api.v1.AuditFilter
 	5,  // 5: sop.api.v1.WatchRecordsResponse.record:type_name -> sop.api.v1.AuditRecord
-	17, // 6: sop.api.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
-	16, // 7: sop.api.v1.AuditRecord.attributes:type_name -> sop.api.v1.AuditRecord.AttributesEntry
-	18, // 8: sop.api.v1.VerifyResponse.took:type_name -> google.protobuf.Duration
+	25, // 6: sop.api.v1.AuditRecord.time:type_name -> google.protobuf.Timestamp
+	24, // 7: sop.api.v1.AuditRecord.attributes:type_name -> sop.api.v1.AuditRecord.AttributesEntry
+	26, // 8: sop.api.v1.VerifyResponse.took:type_name -> google.protobuf.Duration
 	8,  // 9: sop.api.v1.VerifyResponse.fault:type_name -> sop.api.v1.AuditFault
 	13, // 10: sop.api.v1.CheckpointResponse.checkpoint:type_name -> sop.api.v1.AuditCheckpoint
 	13, // 11: sop.api.v1.GetCheckpointResponse.checkpoint:type_name -> sop.api.v1.AuditCheckpoint
-	17, // 12: sop.api.v1.AuditCheckpoint.time:type_name -> google.protobuf.Timestamp
-	1,  // 13: sop.api.v1.Audit.ListRecords:input_type -> sop.api.v1.ListRecordsRequest
-	3,  // 14: sop.api.v1.Audit.WatchRecords:input_type -> sop.api.v1.WatchRecordsRequest
-	6,  // 15: sop.api.v1.Audit.Verify:input_type -> sop.api.v1.VerifyRequest
-	9,  // 16: sop.api.v1.Audit.Checkpoint:input_type -> sop.api.v1.CheckpointRequest
-	11, // 17: sop.api.v1.Audit.GetCheckpoint:input_type -> sop.api.v1.GetCheckpointRequest
-	14, // 18: sop.api.v1.Audit.ExportRecords:input_type -> sop.api.v1.ExportRecordsRequest
-	2,  // 19: sop.api.v1.Audit.ListRecords:output_type -> sop.api.v1.ListRecordsResponse
-	4,  // 20: sop.api.v1.Audit.WatchRecords:output_type -> sop.api.v1.WatchRecordsResponse
-	7,  // 21: sop.api.v1.Audit.Verify:output_type -> sop.api.v1.VerifyResponse
-	10, // 22: sop.api.v1.Audit.Checkpoint:output_type -> sop.api.v1.CheckpointResponse
-	12, // 23: sop.api.v1.Audit.GetCheckpoint:output_type -> sop.api.v1.GetCheckpointResponse
-	15, // 24: sop.api.v1.Audit.ExportRecords:output_type -> sop.api.v1.ExportRecordsResponse
-	19, // [19:25] is the sub-list for method output_type
-	13, // [13:19] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	25, // 12: sop.api.v1.AuditCheckpoint.time:type_name -> google.protobuf.Timestamp
+	18, // 13: sop.api.v1.ListSinksResponse.sinks:type_name -> sop.api.v1.AuditSink
+	25, // 14: sop.api.v1.AuditSink.last_sent:type_name -> google.protobuf.Timestamp
+	25, // 15: sop.api.v1.AuditSink.failing_since:type_name -> google.protobuf.Timestamp
+	21, // 16: sop.api.v1.ListArchivesResponse.archives:type_name -> sop.api.v1.AuditArchive
+	25, // 17: sop.api.v1.AuditArchive.from:type_name -> google.protobuf.Timestamp
+	25, // 18: sop.api.v1.AuditArchive.until:type_name -> google.protobuf.Timestamp
+	25, // 19: sop.api.v1.AuditArchive.archived_at:type_name -> google.protobuf.Timestamp
+	25, // 20: sop.api.v1.ArchiveRecordsRequest.before:type_name -> google.protobuf.Timestamp
+	21, // 21: sop.api.v1.ArchiveRecordsResponse.archives:type_name -> sop.api.v1.AuditArchive
+	1,  // 22: sop.api.v1.Audit.ListRecords:input_type -> sop.api.v1.ListRecordsRequest
+	3,  // 23: sop.api.v1.Audit.WatchRecords:input_type -> sop.api.v1.WatchRecordsRequest
+	6,  // 24: sop.api.v1.Audit.Verify:input_type -> sop.api.v1.VerifyRequest
+	9,  // 25: sop.api.v1.Audit.Checkpoint:input_type -> sop.api.v1.CheckpointRequest
+	11, // 26: sop.api.v1.Audit.GetCheckpoint:input_type -> sop.api.v1.GetCheckpointRequest
+	14, // 27: sop.api.v1.Audit.ExportRecords:input_type -> sop.api.v1.ExportRecordsRequest
+	16, // 28: sop.api.v1.Audit.ListSinks:input_type -> sop.api.v1.ListSinksRequest
+	19, // 29: sop.api.v1.Audit.ListArchives:input_type -> sop.api.v1.ListArchivesRequest
+	22, // 30: sop.api.v1.Audit.ArchiveRecords:input_type -> sop.api.v1.ArchiveRecordsRequest
+	2,  // 31: sop.api.v1.Audit.ListRecords:output_type -> sop.api.v1.ListRecordsResponse
+	4,  // 32: sop.api.v1.Audit.WatchRecords:output_type -> sop.api.v1.WatchRecordsResponse
+	7,  // 33: sop.api.v1.Audit.Verify:output_type -> sop.api.v1.VerifyResponse
+	10, // 34: sop.api.v1.Audit.Checkpoint:output_type -> sop.api.v1.CheckpointResponse
+	12, // 35: sop.api.v1.Audit.GetCheckpoint:output_type -> sop.api.v1.GetCheckpointResponse
+	15, // 36: sop.api.v1.Audit.ExportRecords:output_type -> sop.api.v1.ExportRecordsResponse
+	17, // 37: sop.api.v1.Audit.ListSinks:output_type -> sop.api.v1.ListSinksResponse
+	20, // 38: sop.api.v1.Audit.ListArchives:output_type -> sop.api.v1.ListArchivesResponse
+	23, // 39: sop.api.v1.Audit.ArchiveRecords:output_type -> sop.api.v1.ArchiveRecordsResponse
+	31, // [31:40] is the sub-list for method output_type
+	22, // [22:31] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sop_api_v1_audit_proto_init() }
@@ -1228,7 +1855,7 @@ func file_sop_api_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_api_v1_audit_proto_rawDesc), len(file_sop_api_v1_audit_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -45,6 +45,12 @@ const (
 	AuditGetCheckpointProcedure = "/sop.api.v1.Audit/GetCheckpoint"
 	// AuditExportRecordsProcedure is the fully-qualified name of the Audit's ExportRecords RPC.
 	AuditExportRecordsProcedure = "/sop.api.v1.Audit/ExportRecords"
+	// AuditListSinksProcedure is the fully-qualified name of the Audit's ListSinks RPC.
+	AuditListSinksProcedure = "/sop.api.v1.Audit/ListSinks"
+	// AuditListArchivesProcedure is the fully-qualified name of the Audit's ListArchives RPC.
+	AuditListArchivesProcedure = "/sop.api.v1.Audit/ListArchives"
+	// AuditArchiveRecordsProcedure is the fully-qualified name of the Audit's ArchiveRecords RPC.
+	AuditArchiveRecordsProcedure = "/sop.api.v1.Audit/ArchiveRecords"
 )
 
 // AuditClient is a client for the sop.api.v1.Audit service.
@@ -61,6 +67,12 @@ type AuditClient interface {
 	GetCheckpoint(context.Context, *connect.Request[v1.GetCheckpointRequest]) (*connect.Response[v1.GetCheckpointResponse], error)
 	// ExportRecords sends the whole log as text, in pieces of whole lines.
 	ExportRecords(context.Context, *connect.Request[v1.ExportRecordsRequest]) (*connect.ServerStreamForClient[v1.ExportRecordsResponse], error)
+	// ListSinks says where the log is carried to, and how that is going.
+	ListSinks(context.Context, *connect.Request[v1.ListSinksRequest]) (*connect.Response[v1.ListSinksResponse], error)
+	// ListArchives returns the segments that were moved to files.
+	ListArchives(context.Context, *connect.Request[v1.ListArchivesRequest]) (*connect.Response[v1.ListArchivesResponse], error)
+	// ArchiveRecords moves old records to files: whole verified segments.
+	ArchiveRecords(context.Context, *connect.Request[v1.ArchiveRecordsRequest]) (*connect.Response[v1.ArchiveRecordsResponse], error)
 }
 
 // NewAuditClient constructs a client for the sop.api.v1.Audit service. By default, it uses the
@@ -111,17 +123,38 @@ func NewAuditClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithSchema(auditMethods.ByName("ExportRecords")),
 			connect.WithClientOptions(opts...),
 		),
+		listSinks: connect.NewClient[v1.ListSinksRequest, v1.ListSinksResponse](
+			httpClient,
+			baseURL+AuditListSinksProcedure,
+			connect.WithSchema(auditMethods.ByName("ListSinks")),
+			connect.WithClientOptions(opts...),
+		),
+		listArchives: connect.NewClient[v1.ListArchivesRequest, v1.ListArchivesResponse](
+			httpClient,
+			baseURL+AuditListArchivesProcedure,
+			connect.WithSchema(auditMethods.ByName("ListArchives")),
+			connect.WithClientOptions(opts...),
+		),
+		archiveRecords: connect.NewClient[v1.ArchiveRecordsRequest, v1.ArchiveRecordsResponse](
+			httpClient,
+			baseURL+AuditArchiveRecordsProcedure,
+			connect.WithSchema(auditMethods.ByName("ArchiveRecords")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // auditClient implements AuditClient.
 type auditClient struct {
-	listRecords   *connect.Client[v1.ListRecordsRequest, v1.ListRecordsResponse]
-	watchRecords  *connect.Client[v1.WatchRecordsRequest, v1.WatchRecordsResponse]
-	verify        *connect.Client[v1.VerifyRequest, v1.VerifyResponse]
-	checkpoint    *connect.Client[v1.CheckpointRequest, v1.CheckpointResponse]
-	getCheckpoint *connect.Client[v1.GetCheckpointRequest, v1.GetCheckpointResponse]
-	exportRecords *connect.Client[v1.ExportRecordsRequest, v1.ExportRecordsResponse]
+	listRecords    *connect.Client[v1.ListRecordsRequest, v1.ListRecordsResponse]
+	watchRecords   *connect.Client[v1.WatchRecordsRequest, v1.WatchRecordsResponse]
+	verify         *connect.Client[v1.VerifyRequest, v1.VerifyResponse]
+	checkpoint     *connect.Client[v1.CheckpointRequest, v1.CheckpointResponse]
+	getCheckpoint  *connect.Client[v1.GetCheckpointRequest, v1.GetCheckpointResponse]
+	exportRecords  *connect.Client[v1.ExportRecordsRequest, v1.ExportRecordsResponse]
+	listSinks      *connect.Client[v1.ListSinksRequest, v1.ListSinksResponse]
+	listArchives   *connect.Client[v1.ListArchivesRequest, v1.ListArchivesResponse]
+	archiveRecords *connect.Client[v1.ArchiveRecordsRequest, v1.ArchiveRecordsResponse]
 }
 
 // ListRecords calls sop.api.v1.Audit.ListRecords.
@@ -154,6 +187,21 @@ func (c *auditClient) ExportRecords(ctx context.Context, req *connect.Request[v1
 	return c.exportRecords.CallServerStream(ctx, req)
 }
 
+// ListSinks calls sop.api.v1.Audit.ListSinks.
+func (c *auditClient) ListSinks(ctx context.Context, req *connect.Request[v1.ListSinksRequest]) (*connect.Response[v1.ListSinksResponse], error) {
+	return c.listSinks.CallUnary(ctx, req)
+}
+
+// ListArchives calls sop.api.v1.Audit.ListArchives.
+func (c *auditClient) ListArchives(ctx context.Context, req *connect.Request[v1.ListArchivesRequest]) (*connect.Response[v1.ListArchivesResponse], error) {
+	return c.listArchives.CallUnary(ctx, req)
+}
+
+// ArchiveRecords calls sop.api.v1.Audit.ArchiveRecords.
+func (c *auditClient) ArchiveRecords(ctx context.Context, req *connect.Request[v1.ArchiveRecordsRequest]) (*connect.Response[v1.ArchiveRecordsResponse], error) {
+	return c.archiveRecords.CallUnary(ctx, req)
+}
+
 // AuditHandler is an implementation of the sop.api.v1.Audit service.
 type AuditHandler interface {
 	// ListRecords returns one page, the latest records first.
@@ -168,6 +216,12 @@ type AuditHandler interface {
 	GetCheckpoint(context.Context, *connect.Request[v1.GetCheckpointRequest]) (*connect.Response[v1.GetCheckpointResponse], error)
 	// ExportRecords sends the whole log as text, in pieces of whole lines.
 	ExportRecords(context.Context, *connect.Request[v1.ExportRecordsRequest], *connect.ServerStream[v1.ExportRecordsResponse]) error
+	// ListSinks says where the log is carried to, and how that is going.
+	ListSinks(context.Context, *connect.Request[v1.ListSinksRequest]) (*connect.Response[v1.ListSinksResponse], error)
+	// ListArchives returns the segments that were moved to files.
+	ListArchives(context.Context, *connect.Request[v1.ListArchivesRequest]) (*connect.Response[v1.ListArchivesResponse], error)
+	// ArchiveRecords moves old records to files: whole verified segments.
+	ArchiveRecords(context.Context, *connect.Request[v1.ArchiveRecordsRequest]) (*connect.Response[v1.ArchiveRecordsResponse], error)
 }
 
 // NewAuditHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -214,6 +268,24 @@ func NewAuditHandler(svc AuditHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithSchema(auditMethods.ByName("ExportRecords")),
 		connect.WithHandlerOptions(opts...),
 	)
+	auditListSinksHandler := connect.NewUnaryHandler(
+		AuditListSinksProcedure,
+		svc.ListSinks,
+		connect.WithSchema(auditMethods.ByName("ListSinks")),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditListArchivesHandler := connect.NewUnaryHandler(
+		AuditListArchivesProcedure,
+		svc.ListArchives,
+		connect.WithSchema(auditMethods.ByName("ListArchives")),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditArchiveRecordsHandler := connect.NewUnaryHandler(
+		AuditArchiveRecordsProcedure,
+		svc.ArchiveRecords,
+		connect.WithSchema(auditMethods.ByName("ArchiveRecords")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sop.api.v1.Audit/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AuditListRecordsProcedure:
@@ -228,6 +300,12 @@ func NewAuditHandler(svc AuditHandler, opts ...connect.HandlerOption) (string, h
 			auditGetCheckpointHandler.ServeHTTP(w, r)
 		case AuditExportRecordsProcedure:
 			auditExportRecordsHandler.ServeHTTP(w, r)
+		case AuditListSinksProcedure:
+			auditListSinksHandler.ServeHTTP(w, r)
+		case AuditListArchivesProcedure:
+			auditListArchivesHandler.ServeHTTP(w, r)
+		case AuditArchiveRecordsProcedure:
+			auditArchiveRecordsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -259,4 +337,16 @@ func (UnimplementedAuditHandler) GetCheckpoint(context.Context, *connect.Request
 
 func (UnimplementedAuditHandler) ExportRecords(context.Context, *connect.Request[v1.ExportRecordsRequest], *connect.ServerStream[v1.ExportRecordsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sop.api.v1.Audit.ExportRecords is not implemented"))
+}
+
+func (UnimplementedAuditHandler) ListSinks(context.Context, *connect.Request[v1.ListSinksRequest]) (*connect.Response[v1.ListSinksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sop.api.v1.Audit.ListSinks is not implemented"))
+}
+
+func (UnimplementedAuditHandler) ListArchives(context.Context, *connect.Request[v1.ListArchivesRequest]) (*connect.Response[v1.ListArchivesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sop.api.v1.Audit.ListArchives is not implemented"))
+}
+
+func (UnimplementedAuditHandler) ArchiveRecords(context.Context, *connect.Request[v1.ArchiveRecordsRequest]) (*connect.Response[v1.ArchiveRecordsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sop.api.v1.Audit.ArchiveRecords is not implemented"))
 }

@@ -1,0 +1,545 @@
+package audit_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/store"
+)
+
+// site is a log in a database with a directory for archives.
+type site struct {
+	t        testing.TB
+	path     string // of the database
+	archives string
+	db       *store.DB
+	key      *audit.Key
+	verifier note.Verifier
+	log      *audit.Log
+}
+
+func newSite(t testing.TB) *site {
+	dir := t.TempDir()
+	s := &site{t: t, path: filepath.Join(dir, "sop.db"), archives: filepath.Join(dir, "archives")}
+	t.Cleanup(s.close)
+	s.open()
+	return s
+}
+
+func (s *site) open() {
+	s.t.Helper()
+	var err error
+	if s.db, err = store.Open(context.Background(), s.path); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.key, err = audit.LoadKey(filepath.Dir(s.path)); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.verifier, err = audit.ParseKey([]byte(s.key.Public)); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.log, err = audit.NewLog(audit.Options{Store: s.db.Audit(), Key: s.key, Dir: s.archives}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) close() {
+	if s.db != nil {
+		if err := s.db.Close(); err != nil {
+			s.t.Error(err)
+		}
+	}
+	s.db = nil
+}
+
+var old = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// fill appends n records, a second apart, and signs after every tenth.
+func (s *site) fill(n int) {
+	s.t.Helper()
+	head, err := s.db.Audit().Head(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := range n {
+		seq := int(head.Size) + i + 1
+		r := audit.Record{
+			Time: old.Add(time.Duration(seq) * time.Second), Actor: fmt.Sprint("a", seq%3), Action: "x.y", Resource: fmt.Sprint("r", seq),
+			Outcome: audit.Success, Attributes: map[string]string{"k": fmt.Sprint("v<", seq), "a": "ü"},
+		}
+		if err := s.log.Append(s.t.Context(), r); err != nil {
+			s.t.Fatal(err)
+		}
+		if seq%10 == 0 {
+			s.sign()
+		}
+	}
+}
+
+func (s *site) sign() *audit.Checkpoint {
+	s.t.Helper()
+	c, err := s.log.Checkpoint(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+func (s *site) archive(before time.Time, size uint64) []audit.Segment {
+	s.t.Helper()
+	segments, err := s.log.Archive(s.t.Context(), audit.ArchiveRequest{Actor: "tester", Before: before, Size: size, Partial: true})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return segments
+}
+
+func (s *site) verify() *audit.Report {
+	s.t.Helper()
+	report, err := s.log.Verify(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return report
+}
+
+func (s *site) intact(records uint64) *audit.Report {
+	s.t.Helper()
+	report := s.verify()
+	if report.Fault != nil || report.Records != records {
+		s.t.Fatalf("%d records, want %d; fault %+v", report.Records, records, report.Fault)
+	}
+	return report
+}
+
+// exported returns the numbers of the records in an export, which must verify.
+func (s *site) exported() (n uint64) {
+	s.t.Helper()
+	var out bytes.Buffer
+	if err := s.log.Export(s.t.Context(), audit.JSONL, &out); err != nil {
+		s.t.Fatal(err)
+	}
+	report, err := audit.VerifyExport(&out, nil, s.verifier)
+	if err != nil || report.Fault != nil {
+		s.t.Fatalf("the export does not verify: %+v, %v", report, err)
+	}
+	return report.Records
+}
+
+func TestArchive(t *testing.T) {
+	s := newSite(t)
+	s.fill(95)
+	planned, err := s.log.Archive(t.Context(), audit.ArchiveRequest{Before: old.Add(76 * time.Second), Size: 30, Partial: true, DryRun: true})
+	if err != nil || len(planned) != 3 || planned[2].Last != 70 {
+		t.Fatalf("planned %+v, %v", planned, err)
+	}
+	s.intact(95)
+	whole, err := s.log.Archive(t.Context(), audit.ArchiveRequest{Actor: "host", Before: old.Add(76 * time.Second), Size: 30})
+	if err != nil || len(whole) != 2 {
+		t.Fatalf("whole segments: %+v, %v", whole, err)
+	}
+	rest := s.archive(old.Add(76*time.Second), 30)
+	if len(rest) != 1 || rest[0].First != 61 || rest[0].Last != 70 {
+		t.Fatalf("the rest: %+v", rest)
+	}
+	if got := s.archive(old.Add(76*time.Second), 30); len(got) != 0 {
+		t.Errorf("archived again: %+v", got)
+	}
+	report := s.intact(98) // with three records of what was archived
+	if report.Archived != 70 || report.Signed != 90 {
+		t.Errorf("%+v", report)
+	}
+	if n := s.exported(); n != 98 {
+		t.Errorf("%d records exported", n)
+	}
+	first := uint64(0)
+	for r, err := range s.db.Audit().Records(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		first = r.Seq
+		break
+	}
+	if first != 71 {
+		t.Errorf("the database begins with record %d", first)
+	}
+	info, err := os.Stat(filepath.Join(s.archives, rest[0].File))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	f, err := os.Open(filepath.Join(s.archives, whole[1].File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	alone, err := audit.VerifySegment(f, nil, s.verifier)
+	if err != nil || alone.Fault != nil || alone.Records != 30 {
+		t.Errorf("one segment by itself: %+v, %v", alone, err)
+	}
+}
+
+// Whoever follows the log misses nothing of what is archived meanwhile.
+func TestFollowAcrossArchiving(t *testing.T) {
+	s := newSite(t)
+	s.fill(60)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	want := uint64(0)
+	for r, err := range s.log.Follow(ctx, audit.Filter{}) {
+		want++
+		if err != nil || r.Seq != want {
+			t.Fatalf("record %v came as number %d: %v", r, want, err)
+		}
+		if want == 5 {
+			s.archive(old.Add(time.Hour), 20)
+		}
+		if want == 63 {
+			break
+		}
+	}
+	n := 0
+	for r, err := range s.log.Follow(ctx, audit.Filter{Actor: "a1", Resource: "r4"}) {
+		if err != nil || r.Seq != 4 {
+			t.Fatal(r, err)
+		}
+		n++
+		cancel()
+	}
+	if n != 1 {
+		t.Errorf("%d records found in archives", n)
+	}
+}
+
+// rezip changes the lines of an archive.
+func rezip(t testing.TB, path string, change func(lines []string) []string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zip, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(zip)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	lines := change(strings.SplitAfter(strings.TrimSuffix(string(text), "\n"), "\n"))
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	_, err = io.WriteString(w, strings.TrimSuffix(strings.Join(lines, ""), "\n")+"\n")
+	if err := errors.Join(err, w.Close(), os.WriteFile(path, out.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTamperedArchives(t *testing.T) {
+	swap := func(i, j int) func([]string) []string {
+		return func(l []string) []string { l[i], l[j] = l[j], l[i]; return l }
+	}
+	for name, tt := range map[string]struct {
+		do    func(t *testing.T, files []string)
+		first uint64
+		kind  audit.FaultKind
+	}{
+		"edited": {func(t *testing.T, f []string) {
+			rezip(t, f[1], func(l []string) []string { l[5] = strings.Replace(l[5], `"x.y"`, `"x.z"`, 1); return l })
+		}, 25, audit.Edited},
+		"removed": {func(t *testing.T, f []string) {
+			rezip(t, f[1], func(l []string) []string { return append(l[:3], l[4:]...) })
+		}, 23, audit.Missing},
+		"reordered": {func(t *testing.T, f []string) { rezip(t, f[0], swap(4, 5)) }, 4, audit.Missing},
+		"truncated": {func(t *testing.T, f []string) {
+			rezip(t, f[1], func(l []string) []string { return l[:11] })
+		}, 31, audit.Edited},
+		"cut in the middle": {func(t *testing.T, f []string) {
+			if err := os.Truncate(f[0], 20); err != nil {
+				t.Fatal(err)
+			}
+		}, 1, audit.Edited},
+		"missing": {func(t *testing.T, f []string) {
+			if err := os.Remove(f[1]); err != nil {
+				t.Fatal(err)
+			}
+		}, 21, audit.Missing},
+		"swapped": {func(t *testing.T, f []string) {
+			if err := errors.Join(os.Rename(f[0], f[0]+".x"), os.Rename(f[1], f[0]), os.Rename(f[0]+".x", f[1])); err != nil {
+				t.Fatal(err)
+			}
+		}, 1, audit.Missing},
+		"a link elsewhere": {func(t *testing.T, f []string) {
+			other := filepath.Join(t.TempDir(), "other")
+			if err := errors.Join(os.Rename(f[1], other), os.Symlink(other, f[1])); err != nil {
+				t.Fatal(err)
+			}
+		}, 21, audit.Missing},
+		"packed again": {func(t *testing.T, f []string) {
+			rezip(t, f[2], func(l []string) []string { return l })
+			raw, err := os.ReadFile(f[2])
+			if err == nil {
+				raw[9] ^= 1 // the operating system, which gzip only notes
+				err = os.WriteFile(f[2], raw, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, 41, audit.Edited},
+		"without its checkpoint": {func(t *testing.T, f []string) {
+			rezip(t, f[0], func(l []string) []string { l[21] = `{"checkpoint":""}` + "\n"; return l })
+		}, 21, audit.Edited},
+		"with another's checkpoint": {func(t *testing.T, f []string) {
+			var other string
+			rezip(t, f[1], func(l []string) []string { other = l[21]; return l })
+			rezip(t, f[0], func(l []string) []string { l[21] = other; return l })
+		}, 1, audit.Rewritten},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.fill(65)
+			segments := s.archive(old.Add(time.Hour), 20)
+			var files []string
+			for i := range segments {
+				files = append(files, filepath.Join(s.archives, segments[i].File))
+			}
+			s.intact(65 + uint64(len(segments)))
+			tt.do(t, files)
+			f := s.verify().Fault
+			if f == nil || f.Seq != tt.first || f.Kind != tt.kind || f.Detail == "" {
+				t.Errorf("found %+v, want %s at %d", f, tt.kind, tt.first)
+			}
+		})
+	}
+}
+
+// Records that reappear in the database before its beginning are found.
+func TestForgedBeginning(t *testing.T) {
+	s := newSite(t)
+	s.fill(30)
+	s.archive(old.Add(time.Hour), 20)
+	s.close()
+	raw, err := sql.Open("sqlite", s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = raw.Exec(`INSERT INTO audit_records SELECT 7, at, actor, action, resource, outcome, reason, request_id, trace_id, token, attributes, prev_hash, hash FROM audit_records LIMIT 1`)
+	if err := errors.Join(err, raw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s.open()
+	if f := s.verify().Fault; f == nil || f.Seq != 31 {
+		t.Errorf("found %+v", f)
+	}
+}
+
+// A log that was rewritten as a whole, archives and all, by somebody without the
+// key: a checkpoint that was taken away shows it, and so do the archives, whose
+// checkpoints cannot be made again.
+func TestRewrittenArchives(t *testing.T) {
+	s := newSite(t)
+	s.fill(40)
+	kept := s.sign()
+	forged := newSite(t)
+	forged.fill(20)
+	forged.archive(old.Add(time.Hour), 10)
+	trail := audit.Trail{Store: forged.db.Audit(), Dir: forged.archives}
+	report, err := trail.Verify(t.Context(), s.verifier)
+	if err != nil || report.Fault == nil || report.Fault.Kind != audit.Unverified {
+		t.Errorf("%+v, %v", report.Fault, err)
+	}
+	report, err = trail.Verify(t.Context(), forged.verifier, kept.Note)
+	if err != nil || report.Fault == nil {
+		t.Errorf("a checkpoint of another log agrees: %+v, %v", report, err)
+	}
+}
+
+// full is a disk that has no room after so many bytes.
+type full struct {
+	to   io.Writer
+	room int
+}
+
+func (f *full) Write(p []byte) (int, error) {
+	if f.room -= len(p); f.room < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return f.to.Write(p)
+}
+
+func TestDiskFullWhileArchiving(t *testing.T) {
+	s := newSite(t)
+	s.fill(40)
+	defer audit.SetWrapFile(nil)
+	for _, room := range []int{0, 500} {
+		audit.SetWrapFile(func(w io.Writer) io.Writer { return &full{w, room} })
+		segments, err := s.log.Archive(t.Context(), audit.ArchiveRequest{Actor: "host", Before: old.Add(time.Hour), Size: 20, Partial: true})
+		if err == nil || len(segments) != 0 || !strings.Contains(err.Error(), "no space") {
+			t.Fatalf("with room for %d bytes: %+v, %v", room, segments, err)
+		}
+		left, err := os.ReadDir(s.archives)
+		if err != nil || len(left) != 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	}
+	s.intact(42) // and two records of what failed
+	audit.SetWrapFile(nil)
+	s.archive(old.Add(time.Hour), 20)
+	s.intact(44)
+}
+
+// A damaged log is not archived: what is wrong with it stays to be seen.
+func TestDamagedLogIsNotArchived(t *testing.T) {
+	s := newSite(t)
+	s.fill(20)
+	s.close()
+	raw, err := sql.Open("sqlite", s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = raw.Exec("DROP TRIGGER audit_records_stay")
+	if err == nil {
+		_, err = raw.Exec("UPDATE audit_records SET actor = 'me' WHERE seq = 4")
+	}
+	if err := errors.Join(err, raw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s.open()
+	segments, err := s.log.Archive(t.Context(), audit.ArchiveRequest{Before: old.Add(time.Hour), Partial: true})
+	if err == nil || len(segments) != 0 {
+		t.Errorf("archived %+v", segments)
+	}
+	if f := s.verify().Fault; f == nil || f.Seq != 4 {
+		t.Errorf("found %+v", f)
+	}
+}
+
+const crashEnv = "SOP_TEST_ARCHIVE_CRASH" // database|step
+
+// TestCrashWhileArchiving kills a process at each step of archiving: every
+// record is in the database, in an archive or in both, the log verifies, and
+// archiving can be done again.
+func TestCrashWhileArchiving(t *testing.T) {
+	if job := os.Getenv(crashEnv); job != "" {
+		crash(t, job)
+		return
+	}
+	for _, step := range []string{"begun", "written", "checked", "renamed", "named", "removed"} {
+		t.Run(step, func(t *testing.T) {
+			s := newSite(t)
+			s.fill(40)
+			s.close()
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestCrashWhileArchiving$")
+			cmd.Env = append(os.Environ(), crashEnv+"="+s.path+"|"+step)
+			out, err := cmd.CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+				t.Fatalf("the process was not killed: %v\n%s", err, out)
+			}
+			s.open()
+			records := uint64(40)
+			if step == "removed" {
+				records = 41
+			}
+			s.intact(records)
+			if n := s.exported(); n != records {
+				t.Errorf("%d records are left of %d", n, records)
+			}
+			segments := s.archive(old.Add(time.Hour), 20)
+			if len(segments) == 0 {
+				t.Error("nothing could be archived after the crash")
+			}
+			s.intact(records + uint64(len(segments)))
+			left, err := os.ReadDir(s.archives)
+			if all, listErr := s.log.Archives(t.Context()); err != nil || listErr != nil || len(left) != len(all) {
+				t.Errorf("%d files for %d archives: %v", len(left), len(all), err)
+			}
+		})
+	}
+}
+
+func crash(t *testing.T, job string) {
+	path, at, _ := strings.Cut(job, "|")
+	s := &site{t: t, path: path, archives: filepath.Join(filepath.Dir(path), "archives")}
+	s.open()
+	audit.SetArchiveStep(func(step string) {
+		if step == at {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	})
+	s.archive(old.Add(time.Hour), 20)
+}
+
+func FuzzVerifySegment(f *testing.F) {
+	s := newSite(f)
+	s.log, _ = audit.NewLog(audit.Options{Store: s.db.Audit(), Key: s.key, Dir: s.archives})
+	ctx := context.Background()
+	if err := s.log.Append(ctx, make([]audit.Record, 5)...); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := s.log.Checkpoint(ctx); err != nil {
+		f.Fatal(err)
+	}
+	segments, err := s.log.Archive(ctx, audit.ArchiveRequest{Before: time.Now().Add(time.Hour), Partial: true})
+	if err != nil || len(segments) != 1 {
+		f.Fatal(segments, err)
+	}
+	good, err := os.ReadFile(filepath.Join(s.archives, segments[0].File))
+	if err != nil {
+		f.Fatal(err)
+	}
+	zip, err := gzip.NewReader(bytes.NewReader(good))
+	if err != nil {
+		f.Fatal(err)
+	}
+	text, err := io.ReadAll(zip)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Add([]byte(`{"sop_audit_segment":1,"first":18446744073709551615,"last":18446744073709551615,"prev_hash":"","edge":[]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var packed bytes.Buffer
+		w := gzip.NewWriter(&packed)
+		_, err := w.Write(text)
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		report, err := audit.VerifySegment(&packed, nil, s.verifier)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Fault == nil && report.Head.Root() != segments[0].End.Root() {
+			t.Errorf("another segment verifies: %q", text)
+		}
+	})
+}
+
+func FuzzSplitCheckpoints(f *testing.F) {
+	f.Add("o\n1\nx\n\n— k s\n\no\n2\ny\n\n— k t\n\no\n3")
+	f.Add("\n\n— \n")
+	f.Fuzz(func(t *testing.T, text string) {
+		notes := audit.SplitCheckpoints(text)
+		if len(notes) == 0 {
+			t.Fatal("nothing is left")
+		}
+		if again := audit.SplitCheckpoints(strings.Join(notes, "\n")); len(notes) > 1 && len(again) != len(notes) {
+			t.Errorf("%q is taken apart as %q and then %q", text, notes, again)
+		}
+	})
+}

@@ -1,0 +1,127 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/sdk"
+)
+
+// Archived implements [audit.Store].
+func (s *Audit) Archived(ctx context.Context) ([]audit.Segment, error) {
+	all, err := archived(ctx, s.db.read)
+	return all, s.db.translate(err)
+}
+
+func archived(ctx context.Context, q querier) ([]audit.Segment, error) {
+	return collect(ctx, q, func(scan func(...any) error) (audit.Segment, error) {
+		var s audit.Segment
+		var first, last, from, until, at int64
+		var sum, lastHash, edge []byte
+		if err := scan(&first, &last, &s.File, &s.Bytes, &sum, &lastHash, &edge, &s.Note, &from, &until, &at); err != nil {
+			return s, err
+		}
+		s.First, s.Last, s.From, s.Until, s.At = uint64(first), uint64(last), fromNano(from), fromNano(until), fromNano(at)
+		copy(s.Sum[:], sum)
+		end, err := audit.HeadOf(s.Last, lastHash, edge)
+		s.End = end
+		return s, err
+	}, "SELECT first_seq, last_seq, file, bytes, sha256, last, edge, note, from_time, until_time, at FROM audit_archives ORDER BY first_seq")
+}
+
+// Archive implements [audit.Store].
+func (s *Audit) Archive(ctx context.Context, segment *audit.Segment, records ...audit.Record) error {
+	return s.db.update(ctx, func(tx *sql.Tx) error {
+		all, err := archived(ctx, tx)
+		if err != nil {
+			return err
+		}
+		next := uint64(1)
+		if len(all) > 0 {
+			next = all[len(all)-1].Last + 1
+		}
+		if segment.First != next {
+			return sdk.Errorf(codes.Aborted, "AUDIT_ARCHIVED", "record %d is not the first that is not archived; %d is", segment.First, next).
+				WithRemedy("somebody else archived at the same time; try again")
+		}
+		if err := moveAudit(ctx, tx, segment); err != nil {
+			return err
+		}
+		return s.db.appendAudit(ctx, tx, records...)
+	})
+}
+
+// moveAudit removes the records of a segment and remembers it.
+func moveAudit(ctx context.Context, tx *sql.Tx, s *audit.Segment) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO audit_archives (first_seq, last_seq, file, bytes, sha256, last, edge, note, from_time, until_time, at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		int64(s.First), int64(s.Last), s.File, s.Bytes, s.Sum[:], s.End.Last[:], s.End.Edge(), s.Note, s.From.UnixNano(), s.Until.UnixNano(), s.At.UnixNano())
+	if err != nil {
+		return fmt.Errorf("remember archive: %w", err)
+	}
+	result, err := tx.ExecContext(ctx, "DELETE FROM audit_records WHERE seq BETWEEN $1 AND $2", int64(s.First), int64(s.Last))
+	if err != nil {
+		return fmt.Errorf("remove archived records: %w", err)
+	}
+	n, err := result.RowsAffected()
+	if err == nil && uint64(n) != s.Last-s.First+1 {
+		err = sdk.Errorf(codes.DataLoss, "AUDIT_DAMAGED", "of records %d to %d only %d are there", s.First, s.Last, n).
+			WithRemedy("see what is wrong with: sop audit verify")
+	}
+	return err
+}
+
+// Before implements [audit.Store].
+func (s *Audit) Before(ctx context.Context, t time.Time) (uint64, error) {
+	var first sql.NullInt64
+	err := s.db.read.QueryRowContext(ctx, "SELECT min(seq) FROM audit_records WHERE at >= $1", t.UnixNano()).Scan(&first)
+	if err != nil {
+		return 0, s.db.translate(err)
+	}
+	if first.Valid {
+		return uint64(max(first.Int64, 1)) - 1, nil
+	}
+	head, err := s.Head(ctx)
+	return head.Size, err
+}
+
+// LastCheckpoint implements [audit.Store].
+func (s *Audit) LastCheckpoint(ctx context.Context) (*audit.Checkpoint, error) {
+	last, err := collect(ctx, s.db.read, scanCheckpoint, "SELECT size, note FROM audit_checkpoints ORDER BY size DESC LIMIT 1")
+	if err != nil || len(last) == 0 {
+		return nil, s.db.translate(err)
+	}
+	return last[0], nil
+}
+
+func scanCheckpoint(scan func(...any) error) (*audit.Checkpoint, error) {
+	c := new(audit.Checkpoint)
+	var size int64
+	err := scan(&size, &c.Note)
+	c.Size = uint64(size)
+	return c, err
+}
+
+// Cursor implements [audit.Store].
+func (s *Audit) Cursor(ctx context.Context, name string) (uint64, error) {
+	all, err := collect(ctx, s.db.read, func(scan func(...any) error) (seq int64, err error) {
+		return seq, scan(&seq)
+	}, "SELECT seq FROM audit_cursors WHERE name = $1", name)
+	if err != nil || len(all) == 0 {
+		return 0, s.db.translate(err)
+	}
+	return uint64(all[0]), nil
+}
+
+// PutCursor implements [audit.Store].
+func (s *Audit) PutCursor(ctx context.Context, name string, seq uint64) error {
+	return s.db.update(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO audit_cursors (name, seq) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET seq = excluded.seq", name, int64(seq))
+		return err
+	})
+}

@@ -1,0 +1,384 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"iter"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/sop-host/sop/host/internal/audit"
+)
+
+// Verifying a million records through rows and columns costs ten times what
+// hashing them does. Digests reads the pages of the table instead, in one
+// snapshot and through SQLite itself, and takes the rows out of them here: the
+// format of a table page is fixed for good (sqlite.org/fileformat2.html). What
+// looks in any way unusual is not judged but left to the ordinary way.
+
+var errUnusual = errors.New("the table is not laid out as expected")
+
+// Digests reads all audit records for verification, see [audit.Digest].
+func (s *Audit) Digests(ctx context.Context) iter.Seq2[[]audit.Digest, error] {
+	return func(yield func([]audit.Digest, error) bool) {
+		if s.db.path == "" { // the one connection is not to be held
+			yield(nil, errors.ErrUnsupported)
+			return
+		}
+		if err := s.db.digests(ctx, func(d []audit.Digest) bool { return yield(d, nil) }); err != nil {
+			yield(nil, s.db.translate(err))
+		}
+	}
+}
+
+func (db *DB) digests(ctx context.Context, yield func([]audit.Digest) bool) (err error) {
+	tx, err := db.read.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ignoreDone(tx.Rollback())) }()
+	p, err := newPager(ctx, tx)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	leaves, err := p.leaves(ctx)
+	if err != nil {
+		return err
+	}
+	return p.digest(ctx, leaves, yield)
+}
+
+// pager reads pages of the table in one transaction.
+type pager struct {
+	query  *sql.Stmt
+	root   uint32
+	usable int // bytes of a page
+}
+
+func newPager(ctx context.Context, tx *sql.Tx) (*pager, error) {
+	p := &pager{}
+	var columns string
+	err := tx.QueryRowContext(ctx, `SELECT rootpage, (SELECT group_concat(name, ', ') FROM pragma_table_info('audit_records'))
+		FROM sqlite_master WHERE type = 'table' AND name = 'audit_records'`).Scan(&p.root, &columns)
+	if err != nil {
+		return nil, err
+	}
+	if columns != auditColumns {
+		return nil, errUnusual
+	}
+	p.query, err = tx.PrepareContext(ctx, "SELECT p.data FROM json_each(?) j CROSS JOIN sqlite_dbpage('main') p WHERE p.pgno = j.value")
+	if err != nil {
+		return nil, err
+	}
+	first, err := p.read(ctx, []uint32{1})
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	const reservedAt, encodingAt, utf8 = 20, 59, 1
+	header := first[0]
+	p.usable = len(header) - int(header[reservedAt])
+	if header[encodingAt] != utf8 {
+		p.close()
+		return nil, errUnusual
+	}
+	return p, nil
+}
+
+func (p *pager) close() { _ = p.query.Close() } // the transaction decides
+
+// read returns pages by their numbers, in that order.
+func (p *pager) read(ctx context.Context, numbers []uint32) (pages [][]byte, err error) {
+	list, err := json.Marshal(numbers)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := p.query.QueryContext(ctx, string(list))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	pages = make([][]byte, 0, len(numbers))
+	for rows.Next() {
+		var page sql.RawBytes
+		if err := rows.Scan(&page); err != nil {
+			return nil, err
+		}
+		if len(page) < 512 {
+			return nil, errUnusual
+		}
+		pages = append(pages, page) // the driver makes each anew
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if len(pages) != len(numbers) {
+		return nil, errUnusual
+	}
+	return pages, nil
+}
+
+const (
+	interiorPage, leafPage = 5, 13 // of a table
+	maxTreeDepth           = 20
+	pagesAtATime           = 128
+)
+
+// leaves walks down from the root and returns the leaf pages in order.
+func (p *pager) leaves(ctx context.Context) ([]uint32, error) {
+	level := []uint32{p.root}
+	for range maxTreeDepth {
+		one, err := p.read(ctx, level[:1])
+		if err != nil {
+			return nil, err
+		}
+		if one[0][0] == leafPage {
+			return level, nil
+		}
+		var below []uint32
+		for some := range slices.Chunk(level, pagesAtATime) {
+			pages, err := p.read(ctx, some)
+			if err != nil {
+				return nil, err
+			}
+			for _, page := range pages {
+				if below, err = p.children(page, below); err != nil {
+					return nil, err
+				}
+			}
+		}
+		level = below
+	}
+	return nil, errUnusual
+}
+
+// children appends the pages that an interior page leads to.
+func (p *pager) children(page []byte, to []uint32) ([]uint32, error) {
+	const header, rightmostAt = 12, 8
+	if page[0] != interiorPage {
+		return nil, errUnusual
+	}
+	n := int(binary.BigEndian.Uint16(page[3:]))
+	for i := range n {
+		at, ok := p.cell(page, header, i)
+		if !ok || at+4 > p.usable {
+			return nil, errUnusual
+		}
+		to = append(to, binary.BigEndian.Uint32(page[at:]))
+	}
+	return append(to, binary.BigEndian.Uint32(page[rightmostAt:])), nil
+}
+
+// cell returns where the i-th cell of a page is.
+func (p *pager) cell(page []byte, header, i int) (int, bool) {
+	pointer := header + 2*i
+	if pointer+2 > p.usable {
+		return 0, false
+	}
+	at := int(binary.BigEndian.Uint16(page[pointer:]))
+	return at, at < p.usable
+}
+
+// batch is some pages on their way through a worker.
+type batch struct {
+	pages   [][]byte
+	digests chan []audit.Digest // nil: unusual
+}
+
+// digest reads leaves in one goroutine, hashes their rows in others, and yields
+// what they return in order.
+func (p *pager) digest(ctx context.Context, leaves []uint32, yield func([]audit.Digest) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	workers := runtime.GOMAXPROCS(0)
+	todo, order := make(chan *batch), make(chan *batch, 2*workers)
+	failed := make(chan error, 1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		defer close(order)
+		defer close(todo)
+		if err := p.feed(ctx, leaves, todo, order); err != nil {
+			failed <- err
+		}
+	})
+	for range workers {
+		wg.Go(func() {
+			var d audit.Digester
+			for b := range todo {
+				b.digests <- p.rows(b.pages, &d)
+			}
+		})
+	}
+	for b := range order {
+		digests := <-b.digests
+		if digests == nil {
+			return errUnusual
+		}
+		if !yield(digests) {
+			return nil
+		}
+	}
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return ctx.Err()
+	}
+}
+
+// feed reads the leaves and hands each batch to a worker and to whoever waits
+// for what comes of it.
+func (p *pager) feed(ctx context.Context, leaves []uint32, todo, order chan<- *batch) error {
+	for some := range slices.Chunk(leaves, pagesAtATime) {
+		pages, err := p.read(ctx, some)
+		if err != nil {
+			return err
+		}
+		b := &batch{pages, make(chan []audit.Digest, 1)}
+		select {
+		case todo <- b:
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case order <- b:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// rows hashes the rows of leaf pages; nil says that a page is not one.
+func (p *pager) rows(pages [][]byte, d *audit.Digester) []audit.Digest {
+	out := make([]audit.Digest, 0, len(pages)*16)
+	var row audit.Row
+	for _, page := range pages {
+		if page[0] != leafPage {
+			return nil
+		}
+		const header = 8
+		n := int(binary.BigEndian.Uint16(page[3:]))
+		for i := range n {
+			at, ok := p.cell(page, header, i)
+			if !ok {
+				return nil
+			}
+			digest, ok := readCell(page[at:p.usable], p.usable, &row, d)
+			if !ok {
+				return nil
+			}
+			out = append(out, digest)
+		}
+	}
+	return out
+}
+
+// readCell hashes the row in a cell of a leaf. A row that is continued on other
+// pages, or has a column of another type than expected, is unread.
+func readCell(cell []byte, usable int, row *audit.Row, d *audit.Digester) (audit.Digest, bool) {
+	size, n := varint(cell)
+	key, m := varint(cell[n:])
+	if n == 0 || m == 0 {
+		return audit.Digest{}, false
+	}
+	payload := cell[n+m:]
+	row.Seq = int64(key)
+	unread := audit.Digest{Seq: key, Unread: true}
+	if size > uint64(usable-35) {
+		return unread, true
+	}
+	if size > uint64(len(payload)) {
+		return audit.Digest{}, false
+	}
+	if !readRow(payload[:size], row) {
+		return unread, true
+	}
+	return d.Digest(row), true
+}
+
+// readRow takes a row apart: a header of types, then the values.
+func readRow(payload []byte, row *audit.Row) bool {
+	size, n := varint(payload)
+	if n == 0 || size > uint64(len(payload)) {
+		return false
+	}
+	types, values := payload[n:size], payload[size:]
+	next := func() (kind uint64, value []byte, ok bool) {
+		kind, n := varint(types)
+		length, known := valueSize(kind)
+		if n == 0 || !known || length > uint64(len(values)) {
+			return 0, nil, false
+		}
+		value, values, types = values[:length], values[length:], types[n:]
+		return kind, value, true
+	}
+	if kind, _, ok := next(); !ok || kind != 0 { // the key of the row is not among its values
+		return false
+	}
+	kind, at, ok := next()
+	if row.Time = integer(kind, at); !ok || kind == 0 || kind == 7 || kind > 9 {
+		return false
+	}
+	for i := range row.Text {
+		if kind, row.Text[i], ok = next(); !ok || kind < 13 || kind%2 == 0 {
+			return false
+		}
+	}
+	if kind, row.Attributes, ok = next(); !ok || kind < 13 || kind%2 == 0 {
+		return false
+	}
+	for _, to := range []*[]byte{&row.Prev, &row.Hash} {
+		if kind, *to, ok = next(); !ok || kind < 12 || kind%2 == 1 {
+			return false
+		}
+	}
+	return len(types) == 0
+}
+
+// valueSize returns the length of a value of a type.
+func valueSize(kind uint64) (uint64, bool) {
+	if kind >= 12 {
+		return (kind - 12) / 2, true
+	}
+	sizes := [...]uint64{0, 1, 2, 3, 4, 6, 8, 8, 0, 0}
+	if kind >= uint64(len(sizes)) {
+		return 0, false
+	}
+	return sizes[kind], true //nolint:gosec // checked above
+}
+
+// integer reads a value of an integer type; 8 and 9 stand for 0 and 1.
+func integer(kind uint64, value []byte) int64 {
+	if kind == 9 {
+		return 1
+	}
+	if len(value) == 0 {
+		return 0
+	}
+	v := int64(int8(value[0]))
+	for _, b := range value[1:] {
+		v = v<<8 | int64(b)
+	}
+	return v
+}
+
+// varint reads an integer of one to nine bytes; n is 0 where there is none.
+func varint(b []byte) (v uint64, n int) {
+	for i, c := range b {
+		if i == 8 {
+			return v<<8 | uint64(c), 9
+		}
+		v = v<<7 | uint64(c&0x7f)
+		if c < 0x80 {
+			return v, i + 1
+		}
+	}
+	return 0, 0
+}
