@@ -47,6 +47,7 @@ var table = []rule{
 	{"plugins/internal", []string{"plugins/internal"}, "what bundled plugins share knows neither host nor sdk"},
 	{"plugins", []string{"plugins/internal", "proto/sop/plugin", "sdk"}, "a plugin knows the contract and nothing of the host"},
 	{"sdk/plugintest", []string{"sdk", "proto/sop/plugin"}, "for the tests of plugin authors"},
+	{"sdk/scaffold", []string{"sdk/scaffold"}, "scaffolds are applied by plugins and by the command line, and know neither"},
 	{"sdk", []string{"sdk", "proto"}, "authors get the contracts and nothing of the host"},
 	{"proto", []string{"proto"}, "generated code"},
 	{"test", []string{"test", "proto", "sdk"}, "end-to-end tests drive the built programs and know the contract only"},

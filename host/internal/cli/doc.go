@@ -3,6 +3,6 @@
 // over a unix socket; those that work without a host (up, scan, validate, plan,
 // plugin lock) go through an [Engine].
 //
-// It imports the API client, config and startup, and may be imported by
-// cmd/sop only.
+// It imports the API client, config, startup and the SDK's scaffolds, and may
+// be imported by cmd/sop only.
 package cli

@@ -6,6 +6,7 @@ import (
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/startup"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk/scaffold"
 )
 
 // Engine is the work that commands do in their own process. See the functions
@@ -16,6 +17,8 @@ type Engine struct {
 	Lock     func(ctx context.Context, configPath, pluginsDir, version string, check bool) ([]startup.LockChange, error)
 	Validate func(configPath, pluginsDir string) config.Diagnostics
 	Plan     func(ctx context.Context, configPath, pluginsDir string) ([]*apiv1.PlannedChange, config.Diagnostics, error)
+
+	Scaffolds func(dir string) (*scaffold.Set, error)
 
 	VerifyAudit func(ctx context.Context, v startup.AuditVerification) (*apiv1.VerifyResponse, error)
 
@@ -42,6 +45,8 @@ func hostEngine() Engine {
 		Lock:     startup.Lock,
 		Validate: startup.Validate,
 		Plan:     startup.Plan,
+
+		Scaffolds: startup.Scaffolds,
 
 		VerifyAudit: startup.VerifyAudit,
 
