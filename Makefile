@@ -25,9 +25,10 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build the host (bin/sop) and the bundled plugins (bin/plugins/)
+build: ## Build the host (bin/sop), its launcher (bin/sop-sandbox) and the bundled plugins (bin/plugins/)
 	@mkdir -p bin/plugins
 	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sop ./host/cmd/sop
+	@go build -trimpath -ldflags '-s -w' -o bin/sop-sandbox ./host/cmd/sop-sandbox
 	@go build -trimpath -tags $(PLUGIN_TAGS) -ldflags '$(LDFLAGS)' -o bin/plugins/ $(addprefix ./plugins/,$(PLUGINS))
 
 .PHONY: run

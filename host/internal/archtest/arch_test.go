@@ -19,9 +19,10 @@ type rule struct {
 // table is the import table, most specific path first. A path covers the
 // packages beneath it.
 var table = []rule{
+	{"host/cmd/sop-sandbox", []string{"host/internal/sandbox/launch"}, "the launcher has a small heap: nothing of the host but its stages"},
 	{"host/cmd/sop", []string{"host/internal/cli"}, "main only begins"},
 	{"host/internal/cli", []string{"host/internal/cli", "host/internal/startup", "host/internal/config", "host/internal/api", "proto/sop/api", "sdk", "docs"}, "commands speak to the daemon by its API; startup is for serving and for scans without a daemon, config for validate and fmt, api for the socket's address"},
-	{"host/internal/startup", []string{"host/internal/api", "host/internal/nexus", "host/internal/plugin", "host/internal/gap", "host/internal/token", "host/internal/store", "host/internal/audit", "host/internal/config", "host/internal/event", "host/internal/workspace", "proto", "sdk", "host/internal/policy", "host/internal/agent", "host/internal/metrics", "host/internal/trace", "host/internal/answer"}, "the composition root sees everything below it"},
+	{"host/internal/startup", []string{"host/internal/api", "host/internal/nexus", "host/internal/plugin", "host/internal/gap", "host/internal/token", "host/internal/store", "host/internal/audit", "host/internal/config", "host/internal/event", "host/internal/workspace", "host/internal/sandbox", "proto", "sdk", "host/internal/policy", "host/internal/agent", "host/internal/metrics", "host/internal/trace", "host/internal/answer"}, "the composition root sees everything below it"},
 	{"host/internal/api", []string{"host/internal/nexus", "host/internal/audit", "host/internal/gap", "host/internal/token", "host/internal/plugin", "host/internal/config", "proto", "sdk", "host/internal/policy", "host/internal/secret", "host/internal/agent", "docs", "host/internal/trace", "host/internal/answer", "host/internal/event", "host/internal/filter"}, "handlers convert the features' types and call the nexus"},
 	{"host/internal/audit/ship", []string{"host/internal/audit", "sdk"}, "carries the log away: it reads it and knows no feature"},
 	{"host/internal/nexus", []string{"host/internal/audit", "host/internal/gap", "host/internal/token", "host/internal/plugin", "proto", "sdk", "host/internal/policy", "host/internal/agent", "host/internal/trace", "host/internal/event"}, "the door knows the features' types and calls them through interfaces of its own"},
@@ -34,6 +35,8 @@ var table = []rule{
 	{"host/internal/audit", []string{"sdk", "host/internal/filter"}, "one record, of whatever it is about: it knows no feature, and of sdk only the errors"},
 	{"host/internal/plugin", []string{"host/internal/sandbox/cgroup", "proto/sop/plugin", "sdk", "host/internal/trace"}, "the plugin host knows no feature, and places what it starts in cgroups"},
 	{"host/internal/sandbox/cgroup", nil, "a leaf: what the kernel offers, whoever starts processes"},
+	{"host/internal/sandbox/launch", nil, "what runs between host and command is small and knows neither"},
+	{"host/internal/sandbox", []string{"host/internal/sandbox"}, "isolation knows nothing of what it isolates"},
 	{"host/internal/policy", nil, "one decision, whatever it is about: it knows no feature"},
 	{"host/internal/metrics", nil, "a leaf: it defines what is counted, and who counts declares what it calls"},
 	{"host/internal/trace", nil, "a leaf, as event is: work at every level is a span"},
@@ -51,7 +54,7 @@ var table = []rule{
 	{"sdk", []string{"sdk", "proto"}, "authors get the contracts and nothing of the host"},
 	{"proto", []string{"proto"}, "generated code"},
 	{"test", []string{"test", "proto", "sdk"}, "end-to-end tests drive the built programs and know the contract only"},
-	{"host/internal/bench", []string{"host/internal/plugin", "host/internal/api", "proto", "sdk"}, "measurements of what is beside it"},
+	{"host/internal/bench", []string{"host/internal/plugin", "host/internal/sandbox", "host/internal/api", "proto", "sdk"}, "measurements of what is beside it"},
 }
 
 // listed returns our packages with what they import of ours, tests left out.

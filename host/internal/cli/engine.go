@@ -19,6 +19,7 @@ type Engine struct {
 	Plan     func(ctx context.Context, configPath, pluginsDir string) ([]*apiv1.PlannedChange, config.Diagnostics, error)
 
 	Scaffolds func(dir string) (*scaffold.Set, error)
+	Sandbox   startup.SandboxEngine
 
 	VerifyAudit func(ctx context.Context, v startup.AuditVerification) (*apiv1.VerifyResponse, error)
 
@@ -47,6 +48,7 @@ func hostEngine() Engine {
 		Plan:     startup.Plan,
 
 		Scaffolds: startup.Scaffolds,
+		Sandbox:   startup.Sandbox(),
 
 		VerifyAudit: startup.VerifyAudit,
 

@@ -283,6 +283,7 @@ func fakeEngine(scenario string) Engine {
 	e := engineScenario(scenario)
 	engine := hostEngine() // policies need no fake: they are files
 	engine.Run, engine.ScanOnce, engine.Lock, engine.Validate, engine.Plan, engine.VerifyAudit = e.run, e.scan, e.lock, e.validate, e.plan, e.verifyAudit
+	engine.Sandbox = e.sandbox()
 	return engine
 }
 

@@ -61,7 +61,7 @@ func (a *app) newRoot() *cobra.Command {
 		a.newUpCommand(), a.newInitCommand(), a.newValidateCommand(), a.newFmtCommand(), a.newPlanCommand(),
 		a.newReloadCommand(), a.newStatusCommand(), a.newScanCommand(),
 		a.newGapCommand(), a.newTokenCommand(), a.newPluginCommand(), a.newPolicyCommand(), a.newAuditCommand(), a.newAgentCommand(),
-		a.newEventCommand(), a.newScaffoldCommand(), a.newAPICommand(),
+		a.newEventCommand(), a.newSandboxCommand(), a.newScaffoldCommand(), a.newAPICommand(),
 		a.newVersionCommand(), a.newCompletionCommand(),
 	)
 	root.Example = `  sop init && sop plugin lock && sop up

@@ -29,6 +29,8 @@ type Config struct {
 	Audit      Audit     `json:",omitzero"`
 	Telemetry  Telemetry `json:",omitzero"`
 
+	SandboxProfiles []SandboxProfile // sorted by Name
+
 	sources map[string][]byte // for Problem
 }
 

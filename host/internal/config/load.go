@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"agent", "api", "audit", "host", "locals", "oidc", "plugin", "policy", "telemetry", "tokens", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "audit", "host", "locals", "oidc", "plugin", "policy", "sandbox_profile", "telemetry", "tokens", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -131,7 +131,7 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 // readBlocks sorts the top-level blocks by type and reads them, the
 // definitions that others refer to first.
 func (l *loader) readBlocks(config *Config, s *scope) {
-	var audits, hosts, policies, workspaces, plugins, telemetries, tokens, unknown []*hclsyntax.Block
+	var audits, hosts, policies, workspaces, plugins, profiles, telemetries, tokens, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
 	identities := make(map[string][]*hclsyntax.Block)
 	for _, f := range l.fragments {
@@ -156,6 +156,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 				identities[b.Type] = append(identities[b.Type], b)
 			case "telemetry":
 				telemetries = append(telemetries, b)
+			case "sandbox_profile":
+				profiles = append(profiles, b)
 			default:
 				l.errorf(b.TypeRange, "Unknown block type", "There is no block type %q.%s", b.Type, l.didYouMean(b.Type, topLevelBlocks))
 				unknown = append(unknown, b)
@@ -177,6 +179,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	config.Plugins = l.readPlugins(plugins, s)
 	l.readIdentities(config, identities, s)
 	config.Telemetry = l.readTelemetries(telemetries, s)
+	config.SandboxProfiles = l.readSandboxProfiles(profiles, s)
 }
 
 func (l *loader) topLevelAttributes(b *hclsyntax.Body) {

@@ -1,0 +1,110 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// A SandboxProfile says how a kind of command is isolated and bounded.
+type SandboxProfile struct {
+	Name     string
+	Level    string // the least isolation that will do
+	Limits   SandboxLimits
+	ReadOnly []string // absolute paths that are shown as well
+	Source   Range
+}
+
+// SandboxLimits bound one run; zero leaves the default of the sandbox.
+type SandboxLimits struct {
+	Wall, CPU               time.Duration
+	Memory, Output, Disk    int64 // bytes
+	Pids, OpenFiles, Inodes int
+}
+
+var (
+	sandboxAttributes      = []string{"level", "read_only"}
+	sandboxBlocks          = []string{"limits"}
+	sandboxLevels          = []string{"strict", "ns-noproc", "landlock", "none"}
+	sandboxLimitAttributes = []string{"wall", "cpu", "memory", "output", "disk", "pids", "open_files", "inodes"}
+
+	sandboxTimeBounds = bounds{low: time.Second, high: 7 * 24 * time.Hour}
+)
+
+const (
+	greatestSandboxSize  = 1 << 40
+	greatestSandboxCount = 1 << 24
+	greatestOutput       = 1 << 30
+)
+
+// SandboxProfile returns the profile with the given name, or nil.
+func (c *Config) SandboxProfile(name string) *SandboxProfile {
+	i, found := slices.BinarySearchFunc(c.SandboxProfiles, name, func(p SandboxProfile, name string) int {
+		return strings.Compare(p.Name, name)
+	})
+	if !found {
+		return nil
+	}
+	return &c.SandboxProfiles[i]
+}
+
+func (l *loader) readSandboxProfiles(blocks []*hclsyntax.Block, s *scope) []SandboxProfile {
+	var out []SandboxProfile
+	seen := make(map[string]Range)
+	for _, b := range blocks {
+		evaluated := l.evaluateBlock(b, s)
+		if !l.wantLabels(evaluated, "name") {
+			l.allow(evaluated, sandboxAttributes, sandboxBlocks)
+			continue
+		}
+		p := readSandboxProfile(&l.reporter, evaluated, l.dir)
+		if first, taken := seen[p.Name]; taken {
+			l.duplicate(b, fmt.Sprintf("sandbox_profile %q", p.Name), first)
+			continue
+		}
+		seen[p.Name] = p.Source
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b SandboxProfile) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// readSandboxProfile reads a sandbox_profile block that has its one label.
+func readSandboxProfile(r *reporter, b *block, dir string) SandboxProfile {
+	s := section{reporter: r, dir: dir}.within(b)
+	r.nameLabel(b, 0)
+	r.allow(b, sandboxAttributes, sandboxBlocks)
+	limits := r.single(b, "limits")
+	if limits != nil {
+		r.allow(limits, sandboxLimitAttributes, nil)
+	}
+	return SandboxProfile{
+		Name: b.labels[0], Level: s.choice("level", "strict", sandboxLevels),
+		ReadOnly: s.texts("read_only", checkReadOnly),
+		Limits:   readSandboxLimits(s.within(limits)), Source: publicRange(b.header),
+	}
+}
+
+func readSandboxLimits(s section) SandboxLimits {
+	return SandboxLimits{
+		Wall: s.duration("wall", 0, sandboxTimeBounds), CPU: s.duration("cpu", 0, sandboxTimeBounds),
+		Memory: s.size("memory", 0, greatestSandboxSize), Disk: s.size("disk", 0, greatestSandboxSize),
+		Output:    s.size("output", 0, greatestOutput),
+		Pids:      s.integer("pids", 0, 1, greatestSandboxCount),
+		OpenFiles: s.integer("open_files", 0, 16, greatestSandboxCount),
+		Inodes:    s.integer("inodes", 0, 64, greatestSandboxCount),
+	}
+}
+
+// checkReadOnly refuses paths that can mean something else elsewhere.
+func checkReadOnly(path string) error {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		return errors.New("it must be an absolute path without .. or a slash at its end")
+	}
+	return nil
+}

@@ -1,0 +1,15 @@
+sandbox_profile "a" {
+  level     = "strickt"
+  read_only = ["opt", "/opt/../etc"]
+  network   = "all"
+  limits {
+    wall   = "0s"
+    memory = "none"
+    pids   = 0
+    cores  = 2
+  }
+}
+
+sandbox_profile "a" {}
+
+sandbox_profile {}

@@ -1,0 +1,16 @@
+sandbox_profile "strictest" {}
+
+sandbox_profile "builder" {
+  level     = "ns-noproc"
+  read_only = ["/opt/toolchain"]
+  limits {
+    wall       = "20m"
+    cpu        = "5m"
+    memory     = "2GiB"
+    output     = "256KiB"
+    disk       = "512MiB"
+    pids       = 64
+    open_files = 256
+    inodes     = 10000
+  }
+}

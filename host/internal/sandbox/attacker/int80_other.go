@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package main
+
+import "errors"
+
+func int80Call(Targets) error { return errors.New("there is no such instruction here") }

@@ -1,0 +1,114 @@
+package launch
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// launchPlain starts a command without namespaces: at landlock under a domain
+// and a filter, at none under neither. The launcher stands in for pid 1. At
+// landlock the filter keeps all processes in one group, which dies as one; at
+// none they may leave it, and are killed as they come to the launcher when
+// their parents die.
+func launchPlain(c Control, plan *Plan) error {
+	if abi := landlockABI(); plan.Level == LevelLandlock && abi < leastPlainABI {
+		return at("landlock", fmt.Errorf("version %d; %d is needed to keep signals and sockets in: %w", abi, leastPlainABI, unix.ENOSYS))
+	}
+	if err := prctl(unix.PR_SET_CHILD_SUBREAPER, 1); err != nil {
+		return at("subreaper", err)
+	}
+	sealed, err := sealedPlan(plan)
+	if err != nil {
+		return at("plan", err)
+	}
+	defer sealed.Close() //nolint:errcheck // in memory
+	p := pid1{control: c, plan: plan, phases: map[string]int64{"init": now()}}
+	stage, err := p.startExec(sealed.Fd())
+	if err != nil {
+		return at("exec stage", err)
+	}
+	kill := sync.OnceFunc(func() { _ = unix.Kill(-stage.pid, unix.SIGKILL) }) // they may be gone
+	go func() {
+		waitForHangUp(c.FD)
+		kill()
+	}()
+	if err := p.supervise(stage, -1, -stage.pid); err != nil {
+		kill()
+		return err
+	}
+	return nil
+}
+
+// killChildren kills what has come to the launcher from parents that are dead.
+func killChildren() {
+	lists, _ := filepath.Glob("/proc/self/task/*/children") // the pattern is right
+	for _, list := range lists {
+		data, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread is gone
+		}
+		for field := range strings.FieldsSeq(string(data)) {
+			if pid, err := strconv.Atoi(field); err == nil && pid > 1 {
+				_ = unix.Kill(pid, unix.SIGKILL) // a child of ours, which is not reaped yet
+			}
+		}
+	}
+}
+
+// leastPlainABI is the landlock that a sandbox without namespaces takes: the
+// first that scopes signals and abstract sockets.
+const leastPlainABI = 6
+
+// namespaced says whether the command gets a root and namespaces of its own.
+func (p *Plan) namespaced() bool { return p.Level == LevelStrict || p.Level == LevelNSNoProc }
+
+// plainPolicy is for a command that sees the host's network, processes and
+// sockets: it may not open the first at all, and may not leave its group.
+func plainPolicy(p policy) policy {
+	for i := range p.checked {
+		if p.checked[i].call == unix.SYS_SOCKET {
+			p.checked[i].in = []uint32{^uint32(0)} // no family
+		}
+	}
+	var kept []uintptr
+	for _, call := range p.allow {
+		switch call {
+		case unix.SYS_SETSID, unix.SYS_SETPGID, unix.SYS_CONNECT, unix.SYS_BIND,
+			unix.SYS_SEMGET, unix.SYS_MSGGET, unix.SYS_MQ_OPEN, unix.SYS_MQ_UNLINK,
+			unix.SYS_SHMGET, unix.SYS_SHMAT, unix.SYS_SHMCTL:
+		default:
+			kept = append(kept, call)
+		}
+	}
+	p.allow = kept
+	return p
+}
+
+// plainNames are denied on purpose, beside deniedNames, where there are no
+// namespaces.
+var plainNames = map[uintptr]string{
+	unix.SYS_SETSID: "setsid", unix.SYS_SETPGID: "setpgid", unix.SYS_CONNECT: "connect", unix.SYS_BIND: "bind",
+	unix.SYS_SEMGET: "semget", unix.SYS_MSGGET: "msgget", unix.SYS_MQ_OPEN: "mq_open", unix.SYS_MQ_UNLINK: "mq_unlink",
+}
+
+// becomeSandboxUser changes this thread's ids from root's to the sandbox's. The
+// securebits leave the capabilities as they are; they go next.
+func becomeSandboxUser(plan *Plan) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("setgroups: %w", errno)
+	}
+	gid, uid := uintptr(plan.GID), uintptr(plan.UID)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
+		return fmt.Errorf("setresgid: %w", errno)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+		return fmt.Errorf("setresuid: %w", errno)
+	}
+	return prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)) // a change of ids clears it
+}

@@ -1,0 +1,14 @@
+package launch
+
+import "golang.org/x/sys/unix"
+
+const (
+	auditArch  = unix.AUDIT_ARCH_AARCH64
+	foreignBit = 0 // 32-bit programs have an architecture of their own
+)
+
+// checkedHere are checks of this architecture only.
+var checkedHere []check
+
+// allowedHere are calls of this architecture only.
+var allowedHere = []uintptr{unix.SYS_NEWFSTATAT, unix.SYS_RENAMEAT}

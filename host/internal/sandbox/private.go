@@ -1,0 +1,124 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// prepare makes the private copy that stands in for an overlay at the levels
+// without namespaces. A workspace that cannot be copied is a refusal.
+func (a *attempt) prepare() (own places, refused bool, err error) {
+	if a.spec.Profile.Level != LevelLandlock && a.spec.Profile.Level != LevelNone {
+		return builtPlaces, false, nil
+	}
+	if a.out.private, err = os.MkdirTemp("", "sop-private-"); err != nil {
+		a.refuse("private copy", err)
+		return own, true, nil
+	}
+	own = places{filepath.Join(a.out.private, "workspace"), filepath.Join(a.out.private, "home"), filepath.Join(a.out.private, "tmp")}
+	if err := a.copyWorkspace(own); err != nil {
+		a.refuse("private copy", err)
+		return own, true, nil
+	}
+	a.out.upper, err = os.Open(own.workspace)
+	a.out.Notes = append(a.out.Notes, "without namespaces: disk space and inodes are not bounded together, nor is memory")
+	return own, false, err
+}
+
+// refuse says that the host itself could not take a step.
+func (a *attempt) refuse(stage string, err error) {
+	a.out.Refusal = &Refusal{Stage: stage, Detail: err.Error()}
+	errors.As(err, &a.out.Refusal.Errno)
+}
+
+func (a *attempt) copyWorkspace(own places) (err error) {
+	// Another id is to pass through, and see nothing.
+	if err := os.Chmod(a.out.private, 0o711); err != nil { //nolint:gosec // see above
+		return err
+	}
+	for _, dir := range []string{own.workspace, own.home, own.temp} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		if err := giveAway(dir); err != nil {
+			return err
+		}
+	}
+	to, err := os.OpenRoot(own.workspace)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	c := copier{from: a.out.workspace, to: to, dir: own.workspace, left: a.spec.Profile.Limits.DiskBytes, entries: a.spec.Profile.Limits.Inodes}
+	return fs.WalkDir(a.out.workspace.FS(), ".", c.entry)
+}
+
+// giveAway makes what root has made the sandbox's own.
+func giveAway(path string) error {
+	if !isRoot() {
+		return nil
+	}
+	return os.Lchown(path, rootID, rootID)
+}
+
+// A copier copies a tree, within limits.
+type copier struct {
+	from, to      *os.Root
+	dir           string // that to is
+	left, entries int64
+}
+
+func (c *copier) entry(name string, entry fs.DirEntry, err error) error {
+	if err != nil || name == "." {
+		return err
+	}
+	if c.entries--; c.entries < 0 {
+		return fmt.Errorf("%s: there are too many entries: %w", name, syscall.EDQUOT)
+	}
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	switch info.Mode().Type() {
+	case fs.ModeDir:
+		err = c.to.Mkdir(name, info.Mode().Perm()|0o700)
+	case fs.ModeSymlink:
+		var target string
+		if target, err = c.from.Readlink(name); err == nil {
+			err = c.to.Symlink(target, name)
+		}
+	case 0:
+		err = c.file(name, info)
+	default:
+		return nil // a command has no use for the fifos of others
+	}
+	if err != nil {
+		return err
+	}
+	return giveAway(filepath.Join(c.dir, name))
+}
+
+func (c *copier) file(name string, info fs.FileInfo) (err error) {
+	if c.left -= info.Size(); c.left < 0 {
+		return fmt.Errorf("%s: the tree is too large: %w", name, syscall.EDQUOT)
+	}
+	from, err := c.from.Open(name)
+	if err != nil {
+		return err
+	}
+	defer from.Close() //nolint:errcheck // only read from
+	to, err := c.to.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	if _, err := io.Copy(to, from); err != nil {
+		return err
+	}
+	return to.Chmod(info.Mode().Perm())
+}
