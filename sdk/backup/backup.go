@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
@@ -30,6 +31,12 @@ type Backup interface {
 	Delete(ctx context.Context, req *pluginv1.DeleteRequest) (*pluginv1.DeleteResponse, error)
 	// Pin protects a snapshot, or lifts the protection.
 	Pin(ctx context.Context, req *pluginv1.PinRequest) (*pluginv1.PinResponse, error)
+}
+
+// Pruner is implemented by a [Backup] that has a retention rule. It never
+// forgets what is pinned.
+type Pruner interface {
+	Prune(ctx context.Context, req *pluginv1.PruneRequest) (*pluginv1.PruneResponse, error)
 }
 
 // Kind is the backup kind.
@@ -76,4 +83,14 @@ func (s *server) Restore(req *pluginv1.RestoreRequest, stream grpc.ServerStreami
 		return err
 	}
 	return stream.Send(&pluginv1.RestoreResponse{Event: &pluginv1.RestoreResponse_Result{Result: result}})
+}
+
+// Prune implements [pluginv1.BackupServer].
+func (s *server) Prune(ctx context.Context, req *pluginv1.PruneRequest) (*pluginv1.PruneResponse, error) {
+	p, ok := s.Backup.(Pruner)
+	if !ok {
+		return nil, sdk.Errorf(codes.Unimplemented, "NO_RETENTION", "this plugin has no retention").
+			WithRemedy("delete snapshots by their ids")
+	}
+	return p.Prune(ctx, req)
 }

@@ -1,5 +1,3 @@
-// Package plugintest drives plugins in the tests of their authors, through the
-// same wire form that the host uses and without a host.
 package plugintest
 
 import (
@@ -8,15 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk/detector"
@@ -34,27 +27,7 @@ type Result struct {
 // test ends it.
 func Detector(t testing.TB, d detector.Detector) pluginv1.DetectorClient {
 	t.Helper()
-	listener := bufconn.Listen(1 << 20)
-	server := grpc.NewServer()
-	detector.Kind.Register(server, d)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///plugin",
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatalf("connect to detector: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			t.Errorf("close connection: %v", err)
-		}
-		server.Stop()
-		if err := <-served; err != nil {
-			t.Errorf("serve detector: %v", err)
-		}
-	})
-	return detector.Kind.NewClient(conn)
+	return serve(t, detector.Kind, d)
 }
 
 // Files lists the regular files beneath root as a manifest, sorted by path;

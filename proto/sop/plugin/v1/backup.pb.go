@@ -30,7 +30,9 @@ type SaveRequest struct {
 	// What to save; empty means everything beneath root.
 	Paths []string `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
 	// Free labels, such as task, patch and reason.
-	Labels        map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// As paths, for names that are not UTF-8.
+	RawPaths      [][]byte `protobuf:"bytes,5,rep,name=raw_paths,json=rawPaths,proto3" json:"raw_paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -89,6 +91,13 @@ func (x *SaveRequest) GetPaths() []string {
 func (x *SaveRequest) GetLabels() map[string]string {
 	if x != nil {
 		return x.Labels
+	}
+	return nil
+}
+
+func (x *SaveRequest) GetRawPaths() [][]byte {
+	if x != nil {
+		return x.RawPaths
 	}
 	return nil
 }
@@ -239,7 +248,14 @@ type Snapshot struct {
 	Pinned    bool                   `protobuf:"varint,6,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	Labels    map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What could not be saved. A snapshot with failures is not complete.
-	Failures      []*PathFailure `protobuf:"bytes,8,rep,name=failures,proto3" json:"failures,omitempty"`
+	Failures []*PathFailure `protobuf:"bytes,8,rep,name=failures,proto3" json:"failures,omitempty"`
+	// SHA-256 of what describes the snapshot. Kept elsewhere, it proves later
+	// that the snapshot is the one that was saved. Empty: the plugin has none.
+	ManifestSha256 []byte `protobuf:"bytes,9,opt,name=manifest_sha256,json=manifestSha256,proto3" json:"manifest_sha256,omitempty"`
+	// manifest_sha256 of the snapshot saved before; empty for the first.
+	ParentSha256 []byte `protobuf:"bytes,10,opt,name=parent_sha256,json=parentSha256,proto3" json:"parent_sha256,omitempty"`
+	// Bytes that this snapshot added to the repository.
+	StoredBytes   int64 `protobuf:"varint,11,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -328,6 +344,27 @@ func (x *Snapshot) GetFailures() []*PathFailure {
 		return x.Failures
 	}
 	return nil
+}
+
+func (x *Snapshot) GetManifestSha256() []byte {
+	if x != nil {
+		return x.ManifestSha256
+	}
+	return nil
+}
+
+func (x *Snapshot) GetParentSha256() []byte {
+	if x != nil {
+		return x.ParentSha256
+	}
+	return nil
+}
+
+func (x *Snapshot) GetStoredBytes() int64 {
+	if x != nil {
+		return x.StoredBytes
+	}
+	return 0
 }
 
 type PathFailure struct {
@@ -649,9 +686,15 @@ func (*VerifyResponse_Progress) isVerifyResponse_Event() {}
 func (*VerifyResponse_Result) isVerifyResponse_Event() {}
 
 type VerifyResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Intact        bool                   `protobuf:"varint,1,opt,name=intact,proto3" json:"intact,omitempty"`
-	Failures      []*PathFailure         `protobuf:"bytes,2,rep,name=failures,proto3" json:"failures,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Intact bool                   `protobuf:"varint,1,opt,name=intact,proto3" json:"intact,omitempty"`
+	// The paths that are lost, each in the snapshot that its message names.
+	Failures []*PathFailure `protobuf:"bytes,2,rep,name=failures,proto3" json:"failures,omitempty"`
+	// What is damaged in the repository.
+	Damaged       []*DamagedObject `protobuf:"bytes,3,rep,name=damaged,proto3" json:"damaged,omitempty"`
+	Snapshots     int64            `protobuf:"varint,4,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
+	Objects       int64            `protobuf:"varint,5,opt,name=objects,proto3" json:"objects,omitempty"`
+	Bytes         int64            `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,6 +743,98 @@ func (x *VerifyResult) GetFailures() []*PathFailure {
 	return nil
 }
 
+func (x *VerifyResult) GetDamaged() []*DamagedObject {
+	if x != nil {
+		return x.Damaged
+	}
+	return nil
+}
+
+func (x *VerifyResult) GetSnapshots() int64 {
+	if x != nil {
+		return x.Snapshots
+	}
+	return 0
+}
+
+func (x *VerifyResult) GetObjects() int64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+func (x *VerifyResult) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// DamagedObject is a piece of the repository that is not as it was written.
+type DamagedObject struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is, relative to the repository.
+	Name    string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// The snapshots that are not whole without it. Paths of theirs that are not
+	// among the failures can still be restored.
+	SnapshotIds   []string `protobuf:"bytes,3,rep,name=snapshot_ids,json=snapshotIds,proto3" json:"snapshot_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DamagedObject) Reset() {
+	*x = DamagedObject{}
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DamagedObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DamagedObject) ProtoMessage() {}
+
+func (x *DamagedObject) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DamagedObject.ProtoReflect.Descriptor instead.
+func (*DamagedObject) Descriptor() ([]byte, []int) {
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DamagedObject) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DamagedObject) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *DamagedObject) GetSnapshotIds() []string {
+	if x != nil {
+		return x.SnapshotIds
+	}
+	return nil
+}
+
 type RestoreRequest struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Token      string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -707,15 +842,19 @@ type RestoreRequest struct {
 	// Absolute directory to write beneath.
 	Target string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
 	// What to restore; empty means everything.
-	Paths         []string `protobuf:"bytes,4,rep,name=paths,proto3" json:"paths,omitempty"`
-	Overwrite     bool     `protobuf:"varint,5,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	Paths []string `protobuf:"bytes,4,rep,name=paths,proto3" json:"paths,omitempty"`
+	// Replace what is in the way, whatever its type. Without it, that is a
+	// failure of the path. What the snapshot does not name is left alone.
+	Overwrite bool `protobuf:"varint,5,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	// As paths, for names that are not UTF-8.
+	RawPaths      [][]byte `protobuf:"bytes,6,rep,name=raw_paths,json=rawPaths,proto3" json:"raw_paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[10]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +866,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[10]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +879,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{10}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RestoreRequest) GetToken() string {
@@ -778,6 +917,13 @@ func (x *RestoreRequest) GetOverwrite() bool {
 	return false
 }
 
+func (x *RestoreRequest) GetRawPaths() [][]byte {
+	if x != nil {
+		return x.RawPaths
+	}
+	return nil
+}
+
 type RestoreResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
@@ -791,7 +937,7 @@ type RestoreResponse struct {
 
 func (x *RestoreResponse) Reset() {
 	*x = RestoreResponse{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[11]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +949,7 @@ func (x *RestoreResponse) String() string {
 func (*RestoreResponse) ProtoMessage() {}
 
 func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[11]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +962,7 @@ func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreResponse.ProtoReflect.Descriptor instead.
 func (*RestoreResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{11}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RestoreResponse) GetEvent() isRestoreResponse_Event {
@@ -861,17 +1007,20 @@ func (*RestoreResponse_Progress) isRestoreResponse_Event() {}
 func (*RestoreResponse_Result) isRestoreResponse_Event() {}
 
 type RestoreResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Files         int64                  `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
-	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Failures      []*PathFailure         `protobuf:"bytes,3,rep,name=failures,proto3" json:"failures,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Files int64                  `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Bytes int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// What was not restored; what was there is still there.
+	Failures []*PathFailure `protobuf:"bytes,3,rep,name=failures,proto3" json:"failures,omitempty"`
+	// What was restored with less than its metadata, such as its owner.
+	Warnings      []*PathFailure `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreResult) Reset() {
 	*x = RestoreResult{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[12]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +1032,7 @@ func (x *RestoreResult) String() string {
 func (*RestoreResult) ProtoMessage() {}
 
 func (x *RestoreResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[12]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1045,7 @@ func (x *RestoreResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreResult.ProtoReflect.Descriptor instead.
 func (*RestoreResult) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{12}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RestoreResult) GetFiles() int64 {
@@ -920,6 +1069,13 @@ func (x *RestoreResult) GetFailures() []*PathFailure {
 	return nil
 }
 
+func (x *RestoreResult) GetWarnings() []*PathFailure {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 type DeleteRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -930,7 +1086,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[13]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1098,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[13]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1111,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{13}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteRequest) GetToken() string {
@@ -981,7 +1137,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[14]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1149,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[14]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1162,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{14}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteResponse) GetDeletedIds() []string {
@@ -1027,7 +1183,7 @@ type PinRequest struct {
 
 func (x *PinRequest) Reset() {
 	*x = PinRequest{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[15]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1195,7 @@ func (x *PinRequest) String() string {
 func (*PinRequest) ProtoMessage() {}
 
 func (x *PinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[15]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1208,7 @@ func (x *PinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
 func (*PinRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{15}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PinRequest) GetToken() string {
@@ -1085,7 +1241,7 @@ type PinResponse struct {
 
 func (x *PinResponse) Reset() {
 	*x = PinResponse{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[16]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1253,7 @@ func (x *PinResponse) String() string {
 func (*PinResponse) ProtoMessage() {}
 
 func (x *PinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[16]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1266,7 @@ func (x *PinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinResponse.ProtoReflect.Descriptor instead.
 func (*PinResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{16}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PinResponse) GetSnapshot() *Snapshot {
@@ -1120,16 +1276,131 @@ func (x *PinResponse) GetSnapshot() *Snapshot {
 	return nil
 }
 
+type PruneRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Say what would be forgotten, and forget nothing.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneRequest) Reset() {
+	*x = PruneRequest{}
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneRequest) ProtoMessage() {}
+
+func (x *PruneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
+func (*PruneRequest) Descriptor() ([]byte, []int) {
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PruneRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *PruneRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type PruneResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	DeletedIds []string               `protobuf:"bytes,1,rep,name=deleted_ids,json=deletedIds,proto3" json:"deleted_ids,omitempty"`
+	FreedBytes int64                  `protobuf:"varint,2,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`
+	// Why space was not freed although it might have been; empty: it was.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneResponse) Reset() {
+	*x = PruneResponse{}
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneResponse) ProtoMessage() {}
+
+func (x *PruneResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneResponse.ProtoReflect.Descriptor instead.
+func (*PruneResponse) Descriptor() ([]byte, []int) {
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *PruneResponse) GetDeletedIds() []string {
+	if x != nil {
+		return x.DeletedIds
+	}
+	return nil
+}
+
+func (x *PruneResponse) GetFreedBytes() int64 {
+	if x != nil {
+		return x.FreedBytes
+	}
+	return 0
+}
+
+func (x *PruneResponse) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 var File_sop_plugin_v1_backup_proto protoreflect.FileDescriptor
 
 const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"\n" +
-	"\x1asop/plugin/v1/backup.proto\x12\rsop.plugin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x01\n" +
+	"\x1asop/plugin/v1/backup.proto\x12\rsop.plugin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x01\n" +
 	"\vSaveRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12\x14\n" +
 	"\x05paths\x18\x03 \x03(\tR\x05paths\x12>\n" +
-	"\x06labels\x18\x04 \x03(\v2&.sop.plugin.v1.SaveRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x04 \x03(\v2&.sop.plugin.v1.SaveRequest.LabelsEntryR\x06labels\x12\x1b\n" +
+	"\traw_paths\x18\x05 \x03(\fR\brawPaths\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8b\x01\n" +
@@ -1139,7 +1410,7 @@ const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"\x05event\"<\n" +
 	"\x0eBackupProgress\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x03R\x05files\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xdd\x02\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\xce\x03\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
 	"\n" +
@@ -1149,7 +1420,11 @@ const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12\x16\n" +
 	"\x06pinned\x18\x06 \x01(\bR\x06pinned\x12;\n" +
 	"\x06labels\x18\a \x03(\v2#.sop.plugin.v1.Snapshot.LabelsEntryR\x06labels\x126\n" +
-	"\bfailures\x18\b \x03(\v2\x1a.sop.plugin.v1.PathFailureR\bfailures\x1a9\n" +
+	"\bfailures\x18\b \x03(\v2\x1a.sop.plugin.v1.PathFailureR\bfailures\x12'\n" +
+	"\x0fmanifest_sha256\x18\t \x01(\fR\x0emanifestSha256\x12#\n" +
+	"\rparent_sha256\x18\n" +
+	" \x01(\fR\fparentSha256\x12!\n" +
+	"\fstored_bytes\x18\v \x01(\x03R\vstoredBytes\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\";\n" +
@@ -1175,25 +1450,35 @@ const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"\x0eVerifyResponse\x12;\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1d.sop.plugin.v1.BackupProgressH\x00R\bprogress\x125\n" +
 	"\x06result\x18\x02 \x01(\v2\x1b.sop.plugin.v1.VerifyResultH\x00R\x06resultB\a\n" +
-	"\x05event\"^\n" +
+	"\x05event\"\xe4\x01\n" +
 	"\fVerifyResult\x12\x16\n" +
 	"\x06intact\x18\x01 \x01(\bR\x06intact\x126\n" +
-	"\bfailures\x18\x02 \x03(\v2\x1a.sop.plugin.v1.PathFailureR\bfailures\"\x93\x01\n" +
+	"\bfailures\x18\x02 \x03(\v2\x1a.sop.plugin.v1.PathFailureR\bfailures\x126\n" +
+	"\adamaged\x18\x03 \x03(\v2\x1c.sop.plugin.v1.DamagedObjectR\adamaged\x12\x1c\n" +
+	"\tsnapshots\x18\x04 \x01(\x03R\tsnapshots\x12\x18\n" +
+	"\aobjects\x18\x05 \x01(\x03R\aobjects\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\"`\n" +
+	"\rDamagedObject\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12!\n" +
+	"\fsnapshot_ids\x18\x03 \x03(\tR\vsnapshotIds\"\xb0\x01\n" +
 	"\x0eRestoreRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
 	"\vsnapshot_id\x18\x02 \x01(\tR\n" +
 	"snapshotId\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x14\n" +
 	"\x05paths\x18\x04 \x03(\tR\x05paths\x12\x1c\n" +
-	"\toverwrite\x18\x05 \x01(\bR\toverwrite\"\x8f\x01\n" +
+	"\toverwrite\x18\x05 \x01(\bR\toverwrite\x12\x1b\n" +
+	"\traw_paths\x18\x06 \x03(\fR\brawPaths\"\x8f\x01\n" +
 	"\x0fRestoreResponse\x12;\n" +
 	"\bprogress\x18\x01 \x01(\v2\x1d.sop.plugin.v1.BackupProgressH\x00R\bprogress\x126\n" +
 	"\x06result\x18\x02 \x01(\v2\x1c.sop.plugin.v1.RestoreResultH\x00R\x06resultB\a\n" +
-	"\x05event\"s\n" +
+	"\x05event\"\xab\x01\n" +
 	"\rRestoreResult\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x03R\x05files\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x126\n" +
-	"\bfailures\x18\x03 \x03(\v2\x1a.sop.plugin.v1.PathFailureR\bfailures\"H\n" +
+	"\bfailures\x18\x03 \x03(\v2\x1a.sop.plugin.v1.PathFailureR\bfailures\x126\n" +
+	"\bwarnings\x18\x04 \x03(\v2\x1a.sop.plugin.v1.PathFailureR\bwarnings\"H\n" +
 	"\rDeleteRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12!\n" +
 	"\fsnapshot_ids\x18\x02 \x03(\tR\vsnapshotIds\"1\n" +
@@ -1207,14 +1492,24 @@ const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"snapshotId\x12\x16\n" +
 	"\x06pinned\x18\x03 \x01(\bR\x06pinned\"B\n" +
 	"\vPinResponse\x123\n" +
-	"\bsnapshot\x18\x01 \x01(\v2\x17.sop.plugin.v1.SnapshotR\bsnapshot2\xa6\x03\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x17.sop.plugin.v1.SnapshotR\bsnapshot\"=\n" +
+	"\fPruneRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"e\n" +
+	"\rPruneResponse\x12\x1f\n" +
+	"\vdeleted_ids\x18\x01 \x03(\tR\n" +
+	"deletedIds\x12\x1f\n" +
+	"\vfreed_bytes\x18\x02 \x01(\x03R\n" +
+	"freedBytes\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note2\xea\x03\n" +
 	"\x06Backup\x12A\n" +
 	"\x04Save\x12\x1a.sop.plugin.v1.SaveRequest\x1a\x1b.sop.plugin.v1.SaveResponse0\x01\x12?\n" +
 	"\x04List\x12\x1a.sop.plugin.v1.ListRequest\x1a\x1b.sop.plugin.v1.ListResponse\x12G\n" +
 	"\x06Verify\x12\x1c.sop.plugin.v1.VerifyRequest\x1a\x1d.sop.plugin.v1.VerifyResponse0\x01\x12J\n" +
 	"\aRestore\x12\x1d.sop.plugin.v1.RestoreRequest\x1a\x1e.sop.plugin.v1.RestoreResponse0\x01\x12E\n" +
 	"\x06Delete\x12\x1c.sop.plugin.v1.DeleteRequest\x1a\x1d.sop.plugin.v1.DeleteResponse\x12<\n" +
-	"\x03Pin\x12\x19.sop.plugin.v1.PinRequest\x1a\x1a.sop.plugin.v1.PinResponseB6Z4github.com/sop-host/sop/proto/sop/plugin/v1;pluginv1b\x06proto3"
+	"\x03Pin\x12\x19.sop.plugin.v1.PinRequest\x1a\x1a.sop.plugin.v1.PinResponse\x12B\n" +
+	"\x05Prune\x12\x1b.sop.plugin.v1.PruneRequest\x1a\x1c.sop.plugin.v1.PruneResponseB6Z4github.com/sop-host/sop/proto/sop/plugin/v1;pluginv1b\x06proto3"
 
 var (
 	file_sop_plugin_v1_backup_proto_rawDescOnce sync.Once
@@ -1228,7 +1523,7 @@ func file_sop_plugin_v1_backup_proto_rawDescGZIP() []byte {
 	return file_sop_plugin_v1_backup_proto_rawDescData
 }
 
-var file_sop_plugin_v1_backup_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_sop_plugin_v1_backup_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_sop_plugin_v1_backup_proto_goTypes = []any{
 	(*SaveRequest)(nil),           // 0: sop.plugin.v1.SaveRequest
 	(*SaveResponse)(nil),          // 1: sop.plugin.v1.SaveResponse
@@ -1240,51 +1535,58 @@ var file_sop_plugin_v1_backup_proto_goTypes = []any{
 	(*VerifyRequest)(nil),         // 7: sop.plugin.v1.VerifyRequest
 	(*VerifyResponse)(nil),        // 8: sop.plugin.v1.VerifyResponse
 	(*VerifyResult)(nil),          // 9: sop.plugin.v1.VerifyResult
-	(*RestoreRequest)(nil),        // 10: sop.plugin.v1.RestoreRequest
-	(*RestoreResponse)(nil),       // 11: sop.plugin.v1.RestoreResponse
-	(*RestoreResult)(nil),         // 12: sop.plugin.v1.RestoreResult
-	(*DeleteRequest)(nil),         // 13: sop.plugin.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 14: sop.plugin.v1.DeleteResponse
-	(*PinRequest)(nil),            // 15: sop.plugin.v1.PinRequest
-	(*PinResponse)(nil),           // 16: sop.plugin.v1.PinResponse
-	nil,                           // 17: sop.plugin.v1.SaveRequest.LabelsEntry
-	nil,                           // 18: sop.plugin.v1.Snapshot.LabelsEntry
-	nil,                           // 19: sop.plugin.v1.ListRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*DamagedObject)(nil),         // 10: sop.plugin.v1.DamagedObject
+	(*RestoreRequest)(nil),        // 11: sop.plugin.v1.RestoreRequest
+	(*RestoreResponse)(nil),       // 12: sop.plugin.v1.RestoreResponse
+	(*RestoreResult)(nil),         // 13: sop.plugin.v1.RestoreResult
+	(*DeleteRequest)(nil),         // 14: sop.plugin.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 15: sop.plugin.v1.DeleteResponse
+	(*PinRequest)(nil),            // 16: sop.plugin.v1.PinRequest
+	(*PinResponse)(nil),           // 17: sop.plugin.v1.PinResponse
+	(*PruneRequest)(nil),          // 18: sop.plugin.v1.PruneRequest
+	(*PruneResponse)(nil),         // 19: sop.plugin.v1.PruneResponse
+	nil,                           // 20: sop.plugin.v1.SaveRequest.LabelsEntry
+	nil,                           // 21: sop.plugin.v1.Snapshot.LabelsEntry
+	nil,                           // 22: sop.plugin.v1.ListRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
 }
 var file_sop_plugin_v1_backup_proto_depIdxs = []int32{
-	17, // 0: sop.plugin.v1.SaveRequest.labels:type_name -> sop.plugin.v1.SaveRequest.LabelsEntry
+	20, // 0: sop.plugin.v1.SaveRequest.labels:type_name -> sop.plugin.v1.SaveRequest.LabelsEntry
 	2,  // 1: sop.plugin.v1.SaveResponse.progress:type_name -> sop.plugin.v1.BackupProgress
 	3,  // 2: sop.plugin.v1.SaveResponse.snapshot:type_name -> sop.plugin.v1.Snapshot
-	20, // 3: sop.plugin.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	18, // 4: sop.plugin.v1.Snapshot.labels:type_name -> sop.plugin.v1.Snapshot.LabelsEntry
+	23, // 3: sop.plugin.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	21, // 4: sop.plugin.v1.Snapshot.labels:type_name -> sop.plugin.v1.Snapshot.LabelsEntry
 	4,  // 5: sop.plugin.v1.Snapshot.failures:type_name -> sop.plugin.v1.PathFailure
-	19, // 6: sop.plugin.v1.ListRequest.labels:type_name -> sop.plugin.v1.ListRequest.LabelsEntry
+	22, // 6: sop.plugin.v1.ListRequest.labels:type_name -> sop.plugin.v1.ListRequest.LabelsEntry
 	3,  // 7: sop.plugin.v1.ListResponse.snapshots:type_name -> sop.plugin.v1.Snapshot
 	2,  // 8: sop.plugin.v1.VerifyResponse.progress:type_name -> sop.plugin.v1.BackupProgress
 	9,  // 9: sop.plugin.v1.VerifyResponse.result:type_name -> sop.plugin.v1.VerifyResult
 	4,  // 10: sop.plugin.v1.VerifyResult.failures:type_name -> sop.plugin.v1.PathFailure
-	2,  // 11: sop.plugin.v1.RestoreResponse.progress:type_name -> sop.plugin.v1.BackupProgress
-	12, // 12: sop.plugin.v1.RestoreResponse.result:type_name -> sop.plugin.v1.RestoreResult
-	4,  // 13: sop.plugin.v1.RestoreResult.failures:type_name -> sop.plugin.v1.PathFailure
-	3,  // 14: sop.plugin.v1.PinResponse.snapshot:type_name -> sop.plugin.v1.Snapshot
-	0,  // 15: sop.plugin.v1.Backup.Save:input_type -> sop.plugin.v1.SaveRequest
-	5,  // 16: sop.plugin.v1.Backup.List:input_type -> sop.plugin.v1.ListRequest
-	7,  // 17: sop.plugin.v1.Backup.Verify:input_type -> sop.plugin.v1.VerifyRequest
-	10, // 18: sop.plugin.v1.Backup.Restore:input_type -> sop.plugin.v1.RestoreRequest
-	13, // 19: sop.plugin.v1.Backup.Delete:input_type -> sop.plugin.v1.DeleteRequest
-	15, // 20: sop.plugin.v1.Backup.Pin:input_type -> sop.plugin.v1.PinRequest
-	1,  // 21: sop.plugin.v1.Backup.Save:output_type -> sop.plugin.v1.SaveResponse
-	6,  // 22: sop.plugin.v1.Backup.List:output_type -> sop.plugin.v1.ListResponse
-	8,  // 23: sop.plugin.v1.Backup.Verify:output_type -> sop.plugin.v1.VerifyResponse
-	11, // 24: sop.plugin.v1.Backup.Restore:output_type -> sop.plugin.v1.RestoreResponse
-	14, // 25: sop.plugin.v1.Backup.Delete:output_type -> sop.plugin.v1.DeleteResponse
-	16, // 26: sop.plugin.v1.Backup.Pin:output_type -> sop.plugin.v1.PinResponse
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	10, // 11: sop.plugin.v1.VerifyResult.damaged:type_name -> sop.plugin.v1.DamagedObject
+	2,  // 12: sop.plugin.v1.RestoreResponse.progress:type_name -> sop.plugin.v1.BackupProgress
+	13, // 13: sop.plugin.v1.RestoreResponse.result:type_name -> sop.plugin.v1.RestoreResult
+	4,  // 14: sop.plugin.v1.RestoreResult.failures:type_name -> sop.plugin.v1.PathFailure
+	4,  // 15: sop.plugin.v1.RestoreResult.warnings:type_name -> sop.plugin.v1.PathFailure
+	3,  // 16: sop.plugin.v1.PinResponse.snapshot:type_name -> sop.plugin.v1.Snapshot
+	0,  // 17: sop.plugin.v1.Backup.Save:input_type -> sop.plugin.v1.SaveRequest
+	5,  // 18: sop.plugin.v1.Backup.List:input_type -> sop.plugin.v1.ListRequest
+	7,  // 19: sop.plugin.v1.Backup.Verify:input_type -> sop.plugin.v1.VerifyRequest
+	11, // 20: sop.plugin.v1.Backup.Restore:input_type -> sop.plugin.v1.RestoreRequest
+	14, // 21: sop.plugin.v1.Backup.Delete:input_type -> sop.plugin.v1.DeleteRequest
+	16, // 22: sop.plugin.v1.Backup.Pin:input_type -> sop.plugin.v1.PinRequest
+	18, // 23: sop.plugin.v1.Backup.Prune:input_type -> sop.plugin.v1.PruneRequest
+	1,  // 24: sop.plugin.v1.Backup.Save:output_type -> sop.plugin.v1.SaveResponse
+	6,  // 25: sop.plugin.v1.Backup.List:output_type -> sop.plugin.v1.ListResponse
+	8,  // 26: sop.plugin.v1.Backup.Verify:output_type -> sop.plugin.v1.VerifyResponse
+	12, // 27: sop.plugin.v1.Backup.Restore:output_type -> sop.plugin.v1.RestoreResponse
+	15, // 28: sop.plugin.v1.Backup.Delete:output_type -> sop.plugin.v1.DeleteResponse
+	17, // 29: sop.plugin.v1.Backup.Pin:output_type -> sop.plugin.v1.PinResponse
+	19, // 30: sop.plugin.v1.Backup.Prune:output_type -> sop.plugin.v1.PruneResponse
+	24, // [24:31] is the sub-list for method output_type
+	17, // [17:24] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_sop_plugin_v1_backup_proto_init() }
@@ -1300,7 +1602,7 @@ func file_sop_plugin_v1_backup_proto_init() {
 		(*VerifyResponse_Progress)(nil),
 		(*VerifyResponse_Result)(nil),
 	}
-	file_sop_plugin_v1_backup_proto_msgTypes[11].OneofWrappers = []any{
+	file_sop_plugin_v1_backup_proto_msgTypes[12].OneofWrappers = []any{
 		(*RestoreResponse_Progress)(nil),
 		(*RestoreResponse_Result)(nil),
 	}
@@ -1310,7 +1612,7 @@ func file_sop_plugin_v1_backup_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_plugin_v1_backup_proto_rawDesc), len(file_sop_plugin_v1_backup_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	Backup_Restore_FullMethodName = "/sop.plugin.v1.Backup/Restore"
 	Backup_Delete_FullMethodName  = "/sop.plugin.v1.Backup/Delete"
 	Backup_Pin_FullMethodName     = "/sop.plugin.v1.Backup/Pin"
+	Backup_Prune_FullMethodName   = "/sop.plugin.v1.Backup/Prune"
 )
 
 // BackupClient is the client API for Backup service.
@@ -47,6 +48,9 @@ type BackupClient interface {
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// Pin protects a snapshot from retention, or lifts the protection.
 	Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*PinResponse, error)
+	// Prune forgets what retention no longer keeps, and frees the space of what
+	// no snapshot needs. A plugin without retention answers UNIMPLEMENTED.
+	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error)
 }
 
 type backupClient struct {
@@ -144,6 +148,16 @@ func (c *backupClient) Pin(ctx context.Context, in *PinRequest, opts ...grpc.Cal
 	return out, nil
 }
 
+func (c *backupClient) Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PruneResponse)
+	err := c.cc.Invoke(ctx, Backup_Prune_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // BackupServer is the server API for Backup service.
 // All implementations must embed UnimplementedBackupServer
 // for forward compatibility.
@@ -164,6 +178,9 @@ type BackupServer interface {
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	// Pin protects a snapshot from retention, or lifts the protection.
 	Pin(context.Context, *PinRequest) (*PinResponse, error)
+	// Prune forgets what retention no longer keeps, and frees the space of what
+	// no snapshot needs. A plugin without retention answers UNIMPLEMENTED.
+	Prune(context.Context, *PruneRequest) (*PruneResponse, error)
 	mustEmbedUnimplementedBackupServer()
 }
 
@@ -191,6 +208,9 @@ func (UnimplementedBackupServer) Delete(context.Context, *DeleteRequest) (*Delet
 }
 func (UnimplementedBackupServer) Pin(context.Context, *PinRequest) (*PinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Pin not implemented")
+}
+func (UnimplementedBackupServer) Prune(context.Context, *PruneRequest) (*PruneResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Prune not implemented")
 }
 func (UnimplementedBackupServer) mustEmbedUnimplementedBackupServer() {}
 func (UnimplementedBackupServer) testEmbeddedByValue()                {}
@@ -300,6 +320,24 @@ func _Backup_Pin_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Backup_Prune_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PruneRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BackupServer).Prune(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Backup_Prune_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BackupServer).Prune(ctx, req.(*PruneRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Backup_ServiceDesc is the grpc.ServiceDesc for Backup service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -318,6 +356,10 @@ var Backup_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Pin",
 			Handler:    _Backup_Pin_Handler,
+		},
+		{
+			MethodName: "Prune",
+			Handler:    _Backup_Prune_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
