@@ -33,16 +33,19 @@ func (s *auditService) ListRecords(ctx context.Context, req *connect.Request[api
 	if err != nil {
 		return nil, err
 	}
-	filter.Oldest = len(order) > 0 && !order[0].Descending
+	filter.Oldest, filter.Archived = len(order) > 0 && !order[0].Descending, req.Msg.GetArchived()
 	page, err := s.Audit.List(ctx, filter)
 	if err != nil {
 		return nil, err
 	}
-	archived, err := s.Audit.ArchivedThrough(ctx)
-	if err != nil {
-		return nil, err
+	resp := &apiv1.ListRecordsResponse{NextPageToken: page.Next}
+	if !filter.Archived {
+		archived, err := s.Audit.ArchivedThrough(ctx)
+		if err != nil {
+			return nil, err
+		}
+		resp.Archived = int64(archived)
 	}
-	resp := &apiv1.ListRecordsResponse{NextPageToken: page.Next, Archived: int64(archived)}
 	for _, r := range page.Records {
 		resp.Records = append(resp.Records, auditRecord(r))
 	}

@@ -133,6 +133,7 @@ func (d *door) close() { d.once.Do(func() { close(d.closing) }) }
 // WrapUnary implements [connect.Interceptor].
 func (d *door) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		ctx = withPayload(ctx, req.Any())
 		if err := d.nexus.AuthorizeOn(ctx, permission(req.Spec()), resourceOf(req.Any()), nil); err != nil {
 			return nil, wireError(err)
 		}
@@ -149,12 +150,17 @@ func (d *door) WrapStreamingClient(next connect.StreamingClientFunc) connect.Str
 // WrapStreamingHandler implements [connect.Interceptor].
 func (d *door) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		first, err := receiveFirst(conn)
+		if err != nil {
+			return wireError(err)
+		}
+		ctx = withPayload(ctx, first.message)
 		if err := d.nexus.Authorize(ctx, permission(conn.Spec())); err != nil {
 			return wireError(err)
 		}
 		ctx, cancel := d.untilClosing(ctx)
 		defer cancel()
-		return wireError(next(ctx, conn))
+		return wireError(next(ctx, first))
 	}
 }
 

@@ -51,9 +51,11 @@ func (l *Log) ArchivedThrough(ctx context.Context) (uint64, error) {
 }
 
 // Archive moves whole segments to files: each is written, synced, read back and
-// verified, and only then removed from the store, in the transaction that
-// records it. It returns the segments that were moved, also with an error. A
-// crash at any point leaves a record in the store, in a file, or in both.
+// verified, and only then left out of the store, in the transaction that records
+// it; what the store still holds of it is removed after that, in pieces, by
+// whoever archives next if need be. It returns the segments that were moved,
+// also with an error. A crash at any point leaves a record in the store, in a
+// file, or in both.
 func (l *Log) Archive(ctx context.Context, req ArchiveRequest) ([]Segment, error) {
 	l.moving.Lock()
 	defer l.moving.Unlock()
@@ -62,6 +64,11 @@ func (l *Log) Archive(ctx context.Context, req ArchiveRequest) ([]Segment, error
 	}
 	if req.Size > MaxSegment {
 		return nil, sdk.Errorf(codes.InvalidArgument, "AUDIT_SEGMENT", "a segment has at most %d records", MaxSegment)
+	}
+	if !req.DryRun {
+		if err := l.remove(ctx); err != nil { // what a crash has left
+			return nil, err
+		}
 	}
 	planned, start, err := l.plan(ctx, req)
 	if err != nil || req.DryRun || len(planned) == 0 {
@@ -179,9 +186,28 @@ func (l *Log) move(ctx context.Context, req ArchiveRequest, start *Head, s *Segm
 	if err := l.Store.Archive(ctx, s, archiveRecord(req, s)); err != nil {
 		return err // the file is a copy, which the next attempt replaces
 	}
-	archiveStep("removed")
+	archiveStep("remembered")
 	*start = head
+	if err := l.remove(ctx); err != nil {
+		// The segment was moved all the same; the next who archives goes on.
+		l.OnError(fmt.Errorf("remove archived records: %w", err))
+	}
+	archiveStep("removed")
 	return nil
+}
+
+// remove removes from the store what was archived.
+func (l *Log) remove(ctx context.Context) error {
+	for {
+		more, err := l.Store.Remove(ctx)
+		if err != nil {
+			return err
+		}
+		if !more {
+			return nil
+		}
+		archiveStep("removing")
+	}
 }
 
 func archiveRecord(req ArchiveRequest, s *Segment) Record {
@@ -339,6 +365,12 @@ const retentionEvery = time.Hour
 // until ctx is done. rule is asked each time; keep 0 archives nothing. A failure
 // is told to OnError.
 func (l *Log) Retain(ctx context.Context, changed func() <-chan struct{}, rule func() (keep time.Duration, segment uint64)) {
+	l.moving.Lock()
+	err := l.remove(ctx) // what a crash has left
+	l.moving.Unlock()
+	if err != nil && ctx.Err() == nil {
+		l.OnError(fmt.Errorf("remove archived records: %w", err))
+	}
 	tick := time.NewTicker(retentionEvery)
 	defer tick.Stop()
 	for {

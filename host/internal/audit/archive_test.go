@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/filter"
 	"github.com/sop-host/sop/host/internal/store"
 )
 
@@ -225,6 +227,78 @@ func TestFollowAcrossArchiving(t *testing.T) {
 	}
 }
 
+// A search across archives lists, page by page and in either order, what a
+// search lists where nothing was archived.
+func TestSearchAcrossArchives(t *testing.T) {
+	s := newSite(t)
+	s.fill(95)
+	where, err := filter.Parse("resource = \"r1*\" OR actor = a2", audit.ListFields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	filters := []audit.Filter{
+		{},
+		{Actor: "a1"},
+		{Where: where},
+		{After: 33},
+		{After: 88},
+		{Resource: "r7"},
+		{Resource: "none"},
+		{Since: old.Add(20 * time.Second), Until: old.Add(60 * time.Second)},
+	}
+	numbers := func(f audit.Filter) (all []uint64) {
+		t.Helper()
+		for {
+			page, err := s.log.List(t.Context(), f)
+			if err != nil || len(page.Records) > f.Limit {
+				t.Fatal(len(page.Records), err)
+			}
+			for _, r := range page.Records {
+				if r.Seq <= 95 {
+					all = append(all, r.Seq)
+				}
+			}
+			if f.Token = page.Next; f.Token == "" {
+				return all
+			}
+		}
+	}
+	var want [][]uint64
+	each := func(do func(f audit.Filter)) {
+		for _, f := range filters {
+			for _, f.Oldest = range []bool{false, true} {
+				for _, f.Limit = range []int{1, 7, 20, 1000} {
+					f.Archived = true
+					do(f)
+				}
+			}
+		}
+	}
+	each(func(f audit.Filter) { want = append(want, numbers(f)) })
+	first, err := s.log.List(t.Context(), audit.Filter{Limit: 40, Archived: true}) // to go on with when more is archived
+	if err != nil || first.Records[39].Seq != 56 {
+		t.Fatal(first, err)
+	}
+	for _, before := range []int{31, 85} {
+		s.archive(old.Add(time.Duration(before)*time.Second), 20)
+		i := 0
+		each(func(f audit.Filter) {
+			if got := numbers(f); !slices.Equal(got, want[i]) {
+				t.Errorf("%+v lists %v, want %v", f, got, want[i])
+			}
+			i++
+		})
+	}
+	if got := numbers(audit.Filter{Limit: 40, Archived: true, Token: first.Next}); len(got) != 55 || got[0] != 55 || got[54] != 1 {
+		t.Errorf("went on with %v", got)
+	}
+	for _, token := range []string{"x", "a", "a.", "s?.", ".", "a1", "s1.?"} {
+		if _, err := s.log.List(t.Context(), audit.Filter{Archived: true, Token: token}); err == nil {
+			t.Errorf("the token %q was accepted", token)
+		}
+	}
+}
+
 // rezip changes the lines of an archive.
 func rezip(t testing.TB, path string, change func(lines []string) []string) {
 	t.Helper()
@@ -368,6 +442,74 @@ func TestRewrittenArchives(t *testing.T) {
 	}
 }
 
+// Somebody with the key on the host rewrites everything: a fresh chain in the
+// database and in the archives, signed anew, with the old checkpoints left where
+// they are so that nothing seems to be gone. The checkpoints that were left show
+// it, and where they are taken away too, the one that was saved elsewhere does.
+func TestRewrittenWithTheKey(t *testing.T) {
+	s := newSite(t)
+	s.fill(40)
+	s.archive(old.Add(time.Hour), 20)
+	saved := s.sign()
+	s.intact(42)
+	forged := newSite(t)
+	forged.key, forged.verifier = s.key, s.verifier
+	var err error
+	if forged.log, err = audit.NewLog(audit.Options{Store: forged.db.Audit(), Key: s.key, Dir: forged.archives}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 40 { // the same but for one record
+		r := audit.Record{Time: old.Add(time.Duration(i+1) * time.Second), Actor: "a", Action: "x.y", Outcome: audit.Success}
+		if i == 4 {
+			r.Actor = "nobody"
+		}
+		if err := forged.log.Append(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if i%10 == 9 {
+			forged.sign()
+		}
+	}
+	forged.archive(old.Add(time.Hour), 20)
+	forged.sign()
+	forged.intact(42) // by itself nothing is wrong with it
+	found := func(notes ...string) *audit.Fault {
+		t.Helper()
+		report, err := audit.Trail{Store: forged.db.Audit(), Dir: forged.archives}.Verify(t.Context(), s.verifier, notes...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report.Fault
+	}
+	if f := found(saved.Note); f == nil || f.Kind != audit.Rewritten || f.Until != saved.Size {
+		t.Errorf("against the saved checkpoint: %+v", f)
+	}
+	kept, err := s.db.Audit().Checkpoints(t.Context())
+	if err != nil || len(kept) == 0 {
+		t.Fatal(kept, err)
+	}
+	forged.close()
+	raw, err := sql.Open("sqlite", forged.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range kept {
+		if _, err = raw.Exec("INSERT INTO audit_checkpoints (size, note) VALUES ($1, $2) ON CONFLICT (size) DO UPDATE SET note = excluded.note", int64(c.Size), c.Note); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	forged.open()
+	if f := found(); f == nil || f.Kind != audit.Rewritten || f.Seq != 1 || f.Until != 10 {
+		t.Errorf("with the checkpoints that were kept: %+v", f)
+	}
+	if f := found(saved.Note); f == nil || f.Kind != audit.Rewritten {
+		t.Errorf("with both: %+v", f)
+	}
+}
+
 // full is a disk that has no room after so many bytes.
 type full struct {
 	to   io.Writer
@@ -438,10 +580,18 @@ func TestCrashWhileArchiving(t *testing.T) {
 		crash(t, job)
 		return
 	}
-	for _, step := range []string{"begun", "written", "checked", "renamed", "named", "removed"} {
+	for _, step := range []string{"begun", "written", "checked", "renamed", "named", "remembered", "removing", "removed"} {
 		t.Run(step, func(t *testing.T) {
 			s := newSite(t)
 			s.fill(40)
+			records := uint64(40)
+			if step == "removing" { // more than are removed at a time
+				if err := s.log.Append(t.Context(), make([]audit.Record, 4460)...); err != nil {
+					t.Fatal(err)
+				}
+				s.sign()
+				records = 4500
+			}
 			s.close()
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestCrashWhileArchiving$")
 			cmd.Env = append(os.Environ(), crashEnv+"="+s.path+"|"+step)
@@ -451,15 +601,21 @@ func TestCrashWhileArchiving(t *testing.T) {
 				t.Fatalf("the process was not killed: %v\n%s", err, out)
 			}
 			s.open()
-			records := uint64(40)
-			if step == "removed" {
-				records = 41
+			switch step { // with a record of each segment that was archived
+			case "remembered", "removed":
+				records++
+			case "removing":
+				records += 3
 			}
 			s.intact(records)
 			if n := s.exported(); n != records {
 				t.Errorf("%d records are left of %d", n, records)
 			}
-			segments := s.archive(old.Add(time.Hour), 20)
+			if step == "removing" { // of the last that there was
+				s.fill(20)
+				records += 20
+			}
+			segments := s.archive(time.Now().Add(time.Hour), 20)
 			if len(segments) == 0 {
 				t.Error("nothing could be archived after the crash")
 			}
@@ -467,6 +623,9 @@ func TestCrashWhileArchiving(t *testing.T) {
 			left, err := os.ReadDir(s.archives)
 			if all, listErr := s.log.Archives(t.Context()); err != nil || listErr != nil || len(left) != len(all) {
 				t.Errorf("%d files for %d archives: %v", len(left), len(all), err)
+			}
+			if more, err := s.db.Audit().Remove(t.Context()); more || err != nil {
+				t.Errorf("archived records are still in the database: %v", err)
 			}
 		})
 	}
@@ -482,7 +641,7 @@ func crash(t *testing.T, job string) {
 			select {}
 		}
 	})
-	s.archive(old.Add(time.Hour), 20)
+	s.archive(time.Now().Add(time.Hour), 20)
 }
 
 func FuzzVerifySegment(f *testing.F) {
@@ -512,6 +671,7 @@ func FuzzVerifySegment(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(text)
+	s.close() // what it does beside would be taken for coverage
 	f.Add([]byte(`{"sop_audit_segment":1,"first":18446744073709551615,"last":18446744073709551615,"prev_hash":"","edge":[]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var packed bytes.Buffer

@@ -83,8 +83,12 @@ func unrecorded(cause error) error {
 	return e
 }
 
-// List returns one page.
+// List returns one page. Where archives are listed too, a page may be short, or
+// empty, and yet have a next one.
 func (l *Log) List(ctx context.Context, filter Filter) (Page, error) {
+	if filter.Archived {
+		return l.Trail().list(ctx, filter)
+	}
 	return l.Store.List(ctx, filter)
 }
 

@@ -85,6 +85,8 @@ func (m *memory) Archive(context.Context, *Segment, ...Record) error {
 	return errors.New("this store archives nothing")
 }
 
+func (m *memory) Remove(context.Context) (bool, error) { return false, nil }
+
 func (m *memory) Before(context.Context, time.Time) (uint64, error) { return 0, nil }
 
 func (m *memory) Cursor(_ context.Context, name string) (uint64, error) {

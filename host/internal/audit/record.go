@@ -49,7 +49,7 @@ const (
 	maxName      = 256  // actor, action
 	maxText      = 1024 // resource, reason, value of an attribute
 	maxID        = 128  // request, trace, token, key of an attribute
-	maxAttribute = 32   // attributes
+	maxAttribute = 32   // attributes, beside those of the payload
 )
 
 // clean bounds everything and makes it safe to print. It never changes a map

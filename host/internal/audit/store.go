@@ -34,9 +34,14 @@ type Store interface {
 	// Archived returns the segments that were moved out of the store, in order;
 	// nothing is checked.
 	Archived(ctx context.Context) ([]Segment, error)
-	// Archive removes the records of a segment that follows the last one that
-	// was archived, remembers the segment, and appends records: all or nothing.
+	// Archive remembers a segment that follows the last one that was archived,
+	// and appends records: all or nothing. From then on Records and List leave
+	// out what the segment holds, and Remove removes it.
 	Archive(ctx context.Context, s *Segment, records ...Record) error
+	// Remove removes some of the records that were archived and are still there,
+	// so few that nobody who writes waits for long, and says whether any are
+	// left.
+	Remove(ctx context.Context) (more bool, err error)
 	// Before returns the last record before the first that is not older than t.
 	Before(ctx context.Context, t time.Time) (uint64, error)
 	// Cursor returns what was put under a name, or 0.
@@ -63,6 +68,7 @@ type Filter struct {
 	After    uint64       // only records after this one
 	Oldest   bool         // the oldest first instead of the latest
 	Where    *filter.Node // of ListFields; nil: all
+	Archived bool         // in archives, too; for [Log.List] and not for a store
 	Limit    int          // of a page; 0 or too many: [MaxPage]
 	Token    string       // Page.Next of the page before
 }

@@ -76,10 +76,11 @@ func HeadOf(size uint64, last, edge []byte) (Head, error) {
 }
 
 // Seal makes r the next record after h: it bounds and cleans what r says, ties
-// it to the request in ctx, to the time and to the record before, and moves h.
+// it to the request in ctx and its payload, to the time and to the record before, and moves h.
 func Seal(ctx context.Context, h *Head, r *Record) {
 	r.belong(ctx)
 	r.clean()
+	r.carry(ctx)
 	if r.Time.IsZero() {
 		r.Time = time.Now()
 	}

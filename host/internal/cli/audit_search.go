@@ -23,13 +23,15 @@ func (a *app) newAuditSearchCommand() *cobra.Command {
 		Short: "Find records, the latest first",
 		Example: `  sop audit search --outcome denied --since 7d
   sop audit search --action gap. --actor uid:1000
-  sop audit search --resource plugin/detector.docs -o json`,
+  sop audit search --resource plugin/detector.docs -o json
+  sop audit search --action gap. --since 400d --archived`,
 		Args:        noArguments,
 		Annotations: exits("4567"),
 		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	o.flags.add(a, cmd)
 	addNarrowing(cmd, &o.where.Filter, &o.where.OrderBy, `action = "token.*" AND outcome != success`, "seq")
+	cmd.Flags().BoolVar(&o.where.Archived, "archived", false, "in archives, too, which takes longer")
 	cmd.Flags().IntVarP(&o.limit, "limit", "n", 100, "at most `number` records; 0 means all")
 	return cmd
 }
@@ -43,7 +45,11 @@ func (o *auditSearchOptions) run(ctx context.Context) error {
 		return err
 	}
 	o.where.Selection = selection
-	ctx, cancel := o.bounded(ctx, queryTimeout)
+	usual := queryTimeout
+	if o.where.GetArchived() {
+		usual = changeTimeout
+	}
+	ctx, cancel := o.bounded(ctx, usual)
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
@@ -63,7 +69,7 @@ func (o *auditSearchOptions) run(ctx context.Context) error {
 		o.note("there are more; raise --limit to see them\n")
 	}
 	if archived > 0 {
-		o.note("records 1 to %d are in archives and were not searched; `sop audit export` reads them\n", archived)
+		o.note("records 1 to %d are in archives and were not searched; --archived does\n", archived)
 	}
 	return nil
 }

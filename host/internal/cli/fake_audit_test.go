@@ -39,6 +39,9 @@ func (h fakeAudit) ListRecords(_ context.Context, r *connect.Request[apiv1.ListR
 		size = 1
 	}
 	out := &apiv1.ListRecordsResponse{Records: testRecords[i : i+size]}
+	if !r.Msg.GetArchived() {
+		out.Archived = 7
+	}
 	if i+size < len(testRecords) {
 		out.NextPageToken = strings.Repeat("x", i+size)
 	}

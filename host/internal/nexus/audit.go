@@ -40,13 +40,16 @@ type Sinks interface {
 	Sinks(ctx context.Context) ([]audit.SinkStatus, error)
 }
 
-// unrecorded says whether leave that was given under a permission makes no
-// record of its own: where its holder may look and nothing more, since that is
-// asked for all the time and would bury what matters; and where the feature
-// records what comes of it in the transaction that does it.
-func unrecorded(permission string) bool {
-	return strings.HasSuffix(permission, ".read") || strings.HasSuffix(permission, ".status") || strings.HasSuffix(permission, ".validate") || permission == "token.consume" || permission == permissionWhoAmI
+// looks says whether leave that was given under a permission makes no record:
+// its holder may look and nothing more, which is asked for all the time and
+// would bury what matters.
+func looks(permission string) bool {
+	return strings.HasSuffix(permission, ".read") || strings.HasSuffix(permission, ".status") || strings.HasSuffix(permission, ".validate") || permission == permissionWhoAmI
 }
+
+// recordedByFeature says whether the feature records what comes of a permission
+// in the transaction that does it, so that the leave needs no record of its own.
+func recordedByFeature(permission string) bool { return permission == "token.consume" }
 
 // decision is the record of what Authorize decided.
 func decision(permission string, c Caller, outcome audit.Outcome, reason string) audit.Record {
@@ -68,7 +71,11 @@ func decision(permission string, c Caller, outcome audit.Outcome, reason string)
 // must not happen when that cannot be recorded.
 func (n *Nexus) permitted(ctx context.Context, q *question, c Caller) error {
 	n.Logger.Debug("permitted", "permission", q.permission, "caller", c.Name, "pid", c.PID)
-	if unrecorded(q.permission) {
+	if looks(q.permission) {
+		return nil
+	}
+	audit.HashPayload(ctx)
+	if recordedByFeature(q.permission) {
 		return nil
 	}
 	if n.Audit == nil {
@@ -101,6 +108,7 @@ func (n *Nexus) recordDenial(ctx context.Context, permission string, c Caller, r
 	if n.Audit == nil {
 		return
 	}
+	audit.HashPayload(ctx)
 	if err := n.Audit.Append(context.WithoutCancel(ctx), r); err != nil {
 		n.Logger.Error("a denial could not be recorded", "permission", permission, "caller", r.Actor, "error", err)
 	}

@@ -1,6 +1,7 @@
 package startup
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,7 @@ func TestAuditTrail(t *testing.T) {
 	if _, err := apiv1connect.NewPluginClient(s.http(), "http://sop").RestartPlugin(t.Context(), connect.NewRequest(&apiv1.RestartPluginRequest{Id: "detector.words"})); err != nil {
 		t.Fatal(err)
 	}
+	awaitRecord(t, client, "plugin.retire")
 	verdict, err := client.Verify(t.Context(), connect.NewRequest(&apiv1.VerifyRequest{}))
 	if err != nil || !verdict.Msg.GetOk() {
 		t.Fatal(verdict, err)
@@ -66,6 +68,22 @@ func TestAuditTrail(t *testing.T) {
 		}
 	}
 	wantActions(t, export)
+}
+
+// awaitRecord waits for a record that passes through the queue of facts.
+func awaitRecord(t *testing.T, client apiv1connect.AuditClient, action string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := client.WatchRecords(ctx, connect.NewRequest(&apiv1.WatchRecordsRequest{Filter: &apiv1.AuditFilter{Action: action}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !stream.Receive() {
+		t.Fatal(stream.Err())
+	}
+	cancel()
+	_ = stream.Close() // says that it was cancelled
 }
 
 func exported(t *testing.T, client apiv1connect.AuditClient) string {

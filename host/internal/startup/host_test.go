@@ -48,6 +48,10 @@ func TestMain(m *testing.M) {
 		})
 		return
 	}
+	if config := os.Getenv(hostEnv); config != "" {
+		runUntilKilled(config)
+		return
+	}
 	// lumberjack keeps one goroutine for each log file that it has rotated.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("gopkg.in/natefinch/lumberjack%2ev2.(*Logger).millRun"))
 }

@@ -49,31 +49,81 @@ func (s *Audit) Archive(ctx context.Context, segment *audit.Segment, records ...
 			return sdk.Errorf(codes.Aborted, "AUDIT_ARCHIVED", "record %d is not the first that is not archived; %d is", segment.First, next).
 				WithRemedy("somebody else archived at the same time; try again")
 		}
-		if err := moveAudit(ctx, tx, segment); err != nil {
+		if err := rememberArchive(ctx, tx, segment); err != nil {
 			return err
 		}
 		return s.db.appendAudit(ctx, tx, records...)
 	})
 }
 
-// moveAudit removes the records of a segment and remembers it.
-func moveAudit(ctx context.Context, tx *sql.Tx, s *audit.Segment) error {
+// rememberArchive remembers a segment, and where removing its records begins.
+func rememberArchive(ctx context.Context, tx *sql.Tx, s *audit.Segment) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO audit_archives (first_seq, last_seq, file, bytes, sha256, last, edge, note, from_time, until_time, at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		int64(s.First), int64(s.Last), s.File, s.Bytes, s.Sum[:], s.End.Last[:], s.End.Edge(), s.Note, s.From.UnixNano(), s.Until.UnixNano(), s.At.UnixNano())
 	if err != nil {
 		return fmt.Errorf("remember archive: %w", err)
 	}
-	result, err := tx.ExecContext(ctx, "DELETE FROM audit_records WHERE seq BETWEEN $1 AND $2", int64(s.First), int64(s.Last))
+	// Not where an earlier segment is still being removed.
+	_, err = tx.ExecContext(ctx, "INSERT INTO audit_cursors (name, seq) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", removedCursor, int64(s.First)-1)
 	if err != nil {
-		return fmt.Errorf("remove archived records: %w", err)
+		return fmt.Errorf("remember archive: %w", err)
 	}
-	n, err := result.RowsAffected()
-	if err == nil && uint64(n) != s.Last-s.First+1 {
-		err = sdk.Errorf(codes.DataLoss, "AUDIT_DAMAGED", "of records %d to %d only %d are there", s.First, s.Last, n).
-			WithRemedy("see what is wrong with: sop audit verify")
+	return nil
+}
+
+// removedCursor stands among the cursors while records that were archived are
+// being removed, and says up to which they are gone. Without it all are.
+const removedCursor = "archived records removed"
+
+// notArchived leaves out records that are in an archive already and still here.
+const notArchived = ` NOT (seq > coalesce((SELECT seq FROM audit_cursors WHERE name = '` + removedCursor + `'), 9223372036854775807)
+	AND seq <= (SELECT max(last_seq) FROM audit_archives))`
+
+// removeAtATime is how many records Remove removes: writers wait for about
+// 7 µs for each.
+const removeAtATime = 1000
+
+// Remove implements [audit.Store].
+func (s *Audit) Remove(ctx context.Context) (more bool, err error) {
+	if removed, err := s.removed(ctx, s.db.read); err != nil || removed < 0 {
+		return false, s.db.translate(err) // without taking a turn to write
 	}
-	return err
+	err = s.db.update(ctx, func(tx *sql.Tx) error {
+		more = false
+		from, err := s.removed(ctx, tx)
+		if err != nil || from < 0 {
+			return err
+		}
+		all, err := archived(ctx, tx)
+		if err != nil || len(all) == 0 {
+			return err
+		}
+		last := int64(all[len(all)-1].Last)
+		to := min(from+removeAtATime, last)
+		if _, err := tx.ExecContext(ctx, "DELETE FROM audit_records WHERE seq > $1 AND seq <= $2", from, to); err != nil {
+			return fmt.Errorf("remove archived records: %w", err)
+		}
+		if more = to < last; more {
+			_, err = tx.ExecContext(ctx, "UPDATE audit_cursors SET seq = $2 WHERE name = $1", removedCursor, to)
+		} else {
+			_, err = tx.ExecContext(ctx, "DELETE FROM audit_cursors WHERE name = $1", removedCursor)
+		}
+		return err
+	})
+	return more, err
+}
+
+// removed returns the last archived record that has been removed, or -1 where
+// nothing is being removed.
+func (s *Audit) removed(ctx context.Context, q querier) (int64, error) {
+	all, err := collect(ctx, q, func(scan func(...any) error) (seq int64, err error) {
+		return seq, scan(&seq)
+	}, "SELECT seq FROM audit_cursors WHERE name = $1", removedCursor)
+	if err != nil || len(all) == 0 {
+		return -1, err
+	}
+	return max(all[0], 0), nil
 }
 
 // Before implements [audit.Store].

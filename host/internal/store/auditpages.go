@@ -58,13 +58,14 @@ type pager struct {
 	query  *sql.Stmt
 	root   uint32
 	usable int // bytes of a page
+	count  int // pages of the database
 }
 
 func newPager(ctx context.Context, tx *sql.Tx) (*pager, error) {
 	p := &pager{}
 	var columns string
-	err := tx.QueryRowContext(ctx, `SELECT rootpage, (SELECT group_concat(name, ', ') FROM pragma_table_info('audit_records'))
-		FROM sqlite_master WHERE type = 'table' AND name = 'audit_records'`).Scan(&p.root, &columns)
+	err := tx.QueryRowContext(ctx, `SELECT rootpage, (SELECT group_concat(name, ', ') FROM pragma_table_info('audit_records')),
+		(SELECT page_count FROM pragma_page_count) FROM sqlite_master WHERE type = 'table' AND name = 'audit_records'`).Scan(&p.root, &columns, &p.count)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +150,9 @@ func (p *pager) leaves(ctx context.Context) ([]uint32, error) {
 			for _, page := range pages {
 				if below, err = p.children(page, below); err != nil {
 					return nil, err
+				}
+				if len(below) > p.count { // pages lead to each other in a circle
+					return nil, errUnusual
 				}
 			}
 		}
@@ -306,7 +310,7 @@ func readCell(cell []byte, usable int, row *audit.Row, d *audit.Digester) (audit
 // readRow takes a row apart: a header of types, then the values.
 func readRow(payload []byte, row *audit.Row) bool {
 	size, n := varint(payload)
-	if n == 0 || size > uint64(len(payload)) {
+	if n == 0 || size < uint64(n) || size > uint64(len(payload)) {
 		return false
 	}
 	types, values := payload[n:size], payload[size:]

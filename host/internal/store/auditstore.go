@@ -192,7 +192,7 @@ func (s *Audit) Records(ctx context.Context, from uint64) iter.Seq2[*audit.Recor
 		}
 		for {
 			page, err := collect(ctx, s.db.read, scanAudit,
-				"SELECT "+auditColumns+" FROM audit_records WHERE seq >= $1 ORDER BY seq LIMIT $2", next, auditPage)
+				"SELECT "+auditColumns+" FROM audit_records WHERE seq >= $1 AND"+notArchived+" ORDER BY seq LIMIT $2", next, auditPage)
 			if err != nil {
 				yield(nil, s.db.translate(err))
 				return
@@ -218,7 +218,7 @@ func (s *Audit) List(ctx context.Context, f audit.Filter) (audit.Page, error) {
 		f.Limit = audit.MaxPage
 	}
 	q := query{dialect: s.db.dialect}
-	q.add("seq > ? AND ", int64(f.After))
+	q.add("seq > ? AND"+notArchived+" AND ", int64(f.After))
 	q.where(f.Where, auditFields)
 	for _, c := range []struct{ column, value string }{{"actor", f.Actor}, {"resource", f.Resource}, {"outcome", string(f.Outcome)}} {
 		if c.value != "" {

@@ -178,11 +178,13 @@ func (c *carrier) once(ctx context.Context, next func(context.Context) ([]messag
 }
 
 // deliver makes one attempt.
-func (c *carrier) deliver(ctx context.Context, messages []message) (err error) {
+func (c *carrier) deliver(ctx context.Context, messages []message) error {
 	if c.to == nil {
-		if c.to, err = newSender(c.spec, c.opt.Hostname); err != nil {
-			return err
+		to, err := newSender(c.spec, c.opt.Hostname)
+		if err != nil {
+			return err // and to is none, whatever it looks like
 		}
+		c.to = to
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()

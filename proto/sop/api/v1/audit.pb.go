@@ -121,7 +121,10 @@ type ListRecordsRequest struct {
 	// Such as `action = "token.*" AND NOT outcome = success`; see docs/api.md.
 	Filter string `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Such as `seq`.
-	OrderBy       string `protobuf:"bytes,5,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
+	OrderBy string `protobuf:"bytes,5,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
+	// Look in archives, too. A page has at most what one of them holds: it may be
+	// short, or empty, and yet have a next one.
+	Archived      bool `protobuf:"varint,6,opt,name=archived,proto3" json:"archived,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -191,13 +194,20 @@ func (x *ListRecordsRequest) GetOrderBy() string {
 	return ""
 }
 
+func (x *ListRecordsRequest) GetArchived() bool {
+	if x != nil {
+		return x.Archived
+	}
+	return false
+}
+
 type ListRecordsResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Records []*AuditRecord         `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
 	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// The last record that was moved to an archive, and is not looked for; 0 when
-	// none was.
+	// none was, or archives were looked in.
 	Archived      int64 `protobuf:"varint,3,opt,name=archived,proto3" json:"archived,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1618,14 +1628,15 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\bresource\x18\x03 \x01(\tR\bresource\x12\x18\n" +
 	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
-	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xba\x01\n" +
+	"\x05until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xd6\x01\n" +
 	"\x12ListRecordsRequest\x125\n" +
 	"\tselection\x18\x01 \x01(\v2\x17.sop.api.v1.AuditFilterR\tselection\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x16\n" +
 	"\x06filter\x18\x04 \x01(\tR\x06filter\x12\x19\n" +
-	"\border_by\x18\x05 \x01(\tR\aorderBy\"\x8c\x01\n" +
+	"\border_by\x18\x05 \x01(\tR\aorderBy\x12\x1a\n" +
+	"\barchived\x18\x06 \x01(\bR\barchived\"\x8c\x01\n" +
 	"\x13ListRecordsResponse\x121\n" +
 	"\arecords\x18\x01 \x03(\v2\x17.sop.api.v1.AuditRecordR\arecords\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
