@@ -19,7 +19,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -294,6 +296,68 @@ func noSecrets(t *testing.T, s *site, keys ...string) {
 	}
 }
 
+// An exterior agent uses what it was given, is told no reason where it is
+// refused, and looks after no tokens; the record has the reason, and an operator
+// sees and ends the token by its accessor.
+func TestExteriorAgentAndItsToken(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.configure()
+	s.lock()
+	h := s.up()
+	key := filepath.Join(s.dir, "agent-7.key")
+	if err := os.WriteFile(key, []byte(s.must(0, "agent", "enroll", "agent-7", "--config", s.conf).stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	issue := func(requester string, args ...string) (file, accessor string) {
+		issued := decode[struct {
+			Secret string
+			Token  struct{ Accessor string }
+		}](t, s.must(0, append([]string{"token", "issue", "--type", "test", "--operation", "try", "--requester", requester, "--config", s.conf, "-o", "json"}, args...)...))
+		file = filepath.Join(s.dir, issued.Token.Accessor)
+		s.put(file, issued.Secret)
+		return file, issued.Token.Accessor
+	}
+	as := func(code int, args ...string) result {
+		return s.must(code, append(args, "--credential-file", key, "--config", s.conf)...)
+	}
+	mine, accessor := issue("agent-7", "--uses", "3")
+	if r := as(0, "token", "consume", mine, "--operation", "try", "--check"); !strings.Contains(r.stderr, "would be taken") {
+		t.Errorf("%v", r)
+	}
+	if r := as(0, "token", "consume", mine, "--operation", "try", "--idempotency-key", "k"); !strings.Contains(r.stdout, "2 uses left") {
+		t.Errorf("%v", r)
+	}
+	if r := as(0, "token", "consume", mine, "--operation", "try", "--idempotency-key", "k"); !strings.Contains(r.stdout, "2 uses left") {
+		t.Errorf("a retry counted: %v", r)
+	}
+	theirs, _ := issue("agent-8")
+	late, _ := issue("agent-7", "--from", "1h")
+	for reason, args := range map[string][]string{
+		"TOKEN_WRONG_OPERATION": {mine, "--operation", "other"}, "TOKEN_WRONG_AGENT": {theirs, "--operation", "try"},
+		"TOKEN_NOT_YET": {late, "--operation", "try"}, "TOKEN_MALFORMED": {s.conf, "--operation", "try"},
+	} {
+		if r := as(4, append([]string{"token", "consume", "-o", "json"}, args...)...); !strings.Contains(r.stderr, `"TOKEN_DENIED"`) || strings.Contains(r.stderr, reason) {
+			t.Errorf("%s: %v", reason, r)
+		}
+		if records := s.must(0, "audit", "search", "--filter", "reason = "+reason, "--config", s.conf, "-o", "json").stdout; !strings.Contains(records, `"agent-7"`) {
+			t.Errorf("%s is not recorded: %s", reason, records)
+		}
+	}
+	for _, args := range [][]string{{"list"}, {"show", accessor}, {"revoke", accessor}, {"renew", accessor}, {"issue", "--type", "test", "--operation", "*"}} {
+		as(4, append([]string{"token"}, args...)...)
+	}
+	if r := s.must(0, "token", "show", accessor, "--config", s.conf); !strings.Contains(r.stdout, "2 of 3 left") {
+		t.Errorf("refusals cost uses: %v", r)
+	}
+	s.must(0, "token", "revoke", accessor, "--reason", "left on a pastebin", "--config", s.conf)
+	if r := s.must(0, "token", "revoke", accessor, "--reason", "again", "--config", s.conf); r.stdout != "token "+accessor+" had ended before: revoked, left on a pastebin\n" {
+		t.Errorf("%v", r)
+	}
+	as(4, "token", "validate", mine)
+	h.stop()
+}
+
 // TestAPIReload swaps, refuses and ends the listener while the host runs.
 func TestAPIReload(t *testing.T) {
 	t.Parallel()
@@ -338,6 +402,9 @@ func TestAPIReload(t *testing.T) {
 	roots.AddCert(hosts.cert)
 	c := caller{t: t, address: "https://" + busy.Addr().String(), tls: &tls.Config{RootCAs: roots}, key: strings.TrimSpace(s.read(filepath.Join(s.data, "state", "root.credential")))}
 	c.want("Agent/WhoAmI", 200, "name:root", "trust:system")
+	_, port, _ := net.SplitHostPort(busy.Addr().String())
+	refused(strings.Replace(accessBlocks, "127.0.0.1:0", "0.0.0.0:"+port, 1), "change to another port first")
+	c.want("Agent/WhoAmI", 200, "name:root") // where it was
 	s.configure()
 	s.must(0, "reload", "--config", s.conf)
 	if !eventually(patience, func() bool { status, _ := c.call("Agent/WhoAmI"); return status == 0 }) {
@@ -369,12 +436,41 @@ func TestSocketForOthers(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 	guest.must(4, "agent", "list", "--socket", s.socket())
+	// By the group of the socket: whoever is in it, and nobody else.
+	members := fmt.Sprintf("api {\n  socket_mode  = \"0660\"\n  socket_group = %q\n}\n\nagent \"guest\" {\n  uid = %d\n}\n", groupName(t), nobody)
+	s.configure(members)
+	s.must(0, "reload", "--config", s.conf)
+	guest.must(4, "agent", "whoami", "--socket", s.socket())
+	member := *s
+	member.as = &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{socketGroup}}
+	if r := member.must(0, "agent", "whoami", "--socket", s.socket()); !strings.HasPrefix(r.stdout, "guest, exterior agent, by peer from uid:65534\n") {
+		t.Errorf("%v", r)
+	}
+	member.must(4, "agent", "list", "--socket", s.socket())
+	if info, err := os.Stat(s.socket()); err != nil || info.Mode().Perm() != 0o660 || info.Sys().(*syscall.Stat_t).Gid != socketGroup {
+		t.Errorf("the socket: %v, %v", info, err)
+	}
+
 	s.configure()
 	s.must(0, "reload", "--config", s.conf)
-	guest.must(4, "agent", "whoami", "--socket", s.socket()) // it cannot connect any more
+	guest.must(4, "agent", "whoami", "--socket", s.socket())
+	member.must(4, "agent", "whoami", "--socket", s.socket()) // it cannot connect any more
 	for _, dir := range []string{s.data, filepath.Dir(s.socket())} {
 		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v, %v", dir, info, err)
 		}
 	}
+}
+
+// socketGroup is a group that every Linux system has, and nobody is in.
+const socketGroup = 1
+
+// groupName is what this machine calls socketGroup.
+func groupName(t *testing.T) string {
+	t.Helper()
+	group, err := user.LookupGroupId(strconv.Itoa(socketGroup))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return group.Name
 }

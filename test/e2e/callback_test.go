@@ -26,7 +26,7 @@ func (h *host) callback(what string) string {
 func TestPluginCallsBack(t *testing.T) {
 	t.Parallel()
 	h := hostileHost(t, "good")
-	for _, what := range []string{"report", "report", "audit", "delegate"} {
+	for _, what := range []string{"report", "report", "audit", "delegate", "validate", "consume"} {
 		if got := h.callback(what); got != "ok=1" {
 			t.Errorf("%s: %s", what, got)
 		}
@@ -66,6 +66,10 @@ func TestHostileCallback(t *testing.T) {
 		{name: "for the plugin", what: "given", want: "ok=1", given: []string{"--operation", "gap.report", "--protocol", "sop", "--requester", "plugin:detector.hostile"}},
 		{name: "used up", what: "given", want: denied},
 		{name: "to issue more", what: "issue", want: "PermissionDenied/"},
+		{name: "to look at tokens", what: "show", want: "PermissionDenied/NOT_PERMITTED=1"},
+		{name: "to list tokens", what: "list", want: "PermissionDenied/NOT_PERMITTED=1"},
+		{name: "to renew tokens", what: "renew", want: "PermissionDenied/NOT_PERMITTED=1"},
+		{name: "to revoke tokens", what: "revoke", want: "PermissionDenied/NOT_PERMITTED=1"},
 		{name: "outside of the workspace", what: "nowhere", want: "InvalidArgument/FINDING_INVALID=1"},
 	} {
 		if c.given != nil {

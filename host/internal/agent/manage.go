@@ -272,8 +272,8 @@ func (s *Service) Get(ctx context.Context, who string) (*Agent, error) {
 	return a, nil
 }
 
-// List returns one page of the agents that pass the filter, by name, in their
-// states as of now.
+// List returns one page of the agents that pass the filter, in their states as
+// of now.
 func (s *Service) List(ctx context.Context, filter Filter) (Page, error) {
 	filter.At = s.opt.Now()
 	page, err := s.store.List(ctx, filter)

@@ -124,11 +124,16 @@ func (m *memory) wrote(a *Agent) {
 	m.put(a)
 }
 
-// drop forgets an agent of which is not known what was committed.
+// drop forgets an agent of which is not known what was committed. One that may
+// have been revoked counts as revoked by whatever its name is proven, until it
+// is revoked again or the host starts anew: its keys are read from the store.
 func (m *memory) drop(a *Agent) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.writes++
+	if a.State == StateRevoked {
+		m.revoked[a.Name] = true
+	}
 	for _, k := range a.Keys {
 		delete(m.keys, k.Accessor)
 	}

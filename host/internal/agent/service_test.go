@@ -398,3 +398,50 @@ func FuzzParseKey(f *testing.F) {
 		}
 	})
 }
+
+// doubtful is a store whose commits are made, and then said to have failed.
+type doubtful struct {
+	agent.Store
+	fail bool
+}
+
+var errDoubt = errors.New("the disk did not say")
+
+func (d *doubtful) Update(ctx context.Context, fn func(tx agent.Tx) error) error {
+	if err := d.Store.Update(ctx, fn); err != nil || !d.fail {
+		return err
+	}
+	return errDoubt
+}
+
+// Where nobody knows whether a revocation was committed, the agent is refused:
+// its keys, and what the configuration maps to its name.
+func TestRevocationInDoubtRefuses(t *testing.T) {
+	s := newSite(t)
+	d := &doubtful{Store: s.db.Agents()}
+	service, err := agent.NewService(s.ctx, d, agent.Options{Key: s.key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, _, err := service.Enroll(s.ctx, agent.Spec{Name: "ci", By: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := service.Live("ci"); err != nil {
+		t.Fatal(err)
+	}
+	d.fail = true
+	if _, err := service.Revoke(s.ctx, "ci", "test", "stolen"); !errors.Is(err, errDoubt) {
+		t.Fatalf("got %v", err)
+	}
+	if err := service.Live("ci"); sdk.FromError(err).Reason != agent.ReasonRevoked {
+		t.Errorf("what is mapped to it: %v", err)
+	}
+	if _, err := service.Authenticate(s.ctx, k.Reveal()); sdk.FromError(err).Reason != agent.ReasonRevoked {
+		t.Errorf("its key: %v", err)
+	}
+	d.fail = false
+	if a, err := service.Revoke(s.ctx, "ci", "test", ""); err != nil || a.Reason != "stolen" {
+		t.Errorf("%+v, %v", a, err)
+	}
+}

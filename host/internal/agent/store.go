@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/filter"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -22,7 +23,7 @@ type Store interface {
 	Find(ctx context.Context, accessor string) (*Agent, error)
 	// Get returns the agent of the name, or [ErrNotFound].
 	Get(ctx context.Context, name string) (*Agent, error)
-	// List returns one page, by name.
+	// List returns one page, by name unless the filter says otherwise.
 	List(ctx context.Context, filter Filter) (Page, error)
 	// Revoked returns the names of all agents that were revoked.
 	Revoked(ctx context.Context) ([]string, error)
@@ -45,9 +46,11 @@ type Filter struct {
 	States []State
 	Trust  Trust
 	Group  string
-	At     time.Time // states are as of then
-	Limit  int       // of a page; 0 or too many: [MaxPage]
-	Token  string    // Page.Next of the page before
+	Where  *filter.Node // of ListFields; nil: all
+	Order  []filter.Key // of ListFields; nil: by name
+	At     time.Time    // states are as of then
+	Limit  int          // of a page; 0 or too many: [MaxPage]
+	Token  string       // Page.Next of the page before
 }
 
 // Check returns an error where the filter names a state or a trust that is none.

@@ -33,9 +33,13 @@ func (s *agentService) EnrollAgent(ctx context.Context, req *connect.Request[api
 
 // ListAgents implements the rpc.
 func (s *agentService) ListAgents(ctx context.Context, req *connect.Request[apiv1.ListAgentsRequest]) (*connect.Response[apiv1.ListAgentsResponse], error) {
-	filter := agent.Filter{Group: req.Msg.GetGroup(), Limit: int(req.Msg.GetPageSize()), Token: req.Msg.GetPageToken()}
-	if filter.Limit <= 0 {
-		filter.Limit = defaultPage
+	filter := agent.Filter{Group: req.Msg.GetGroup(), Limit: pageSize(req.Msg.GetPageSize()), Token: req.Msg.GetPageToken()}
+	var err error
+	if filter.Where, err = parseFilter(req.Msg.GetFilter(), agent.ListFields); err != nil {
+		return nil, err
+	}
+	if filter.Order, err = parseOrder(req.Msg.GetOrderBy(), agent.ListFields); err != nil {
+		return nil, err
 	}
 	for _, state := range req.Msg.GetStates() {
 		filter.States = append(filter.States, agent.State(state))

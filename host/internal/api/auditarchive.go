@@ -8,25 +8,59 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/filter"
 	"github.com/sop-host/sop/host/internal/nexus"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
 )
 
 // ListSinks implements the rpc.
-func (s *auditService) ListSinks(ctx context.Context, _ *connect.Request[apiv1.ListSinksRequest]) (*connect.Response[apiv1.ListSinksResponse], error) {
-	resp := &apiv1.ListSinksResponse{}
-	if s.Sinks == nil {
-		return connect.NewResponse(resp), nil
+func (s *auditService) ListSinks(ctx context.Context, req *connect.Request[apiv1.ListSinksRequest]) (*connect.Response[apiv1.ListSinksResponse], error) {
+	var all []*apiv1.AuditSink
+	if s.Sinks != nil {
+		sinks, err := s.Sinks.Sinks(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for i := range sinks {
+			all = append(all, auditSink(&sinks[i]))
+		}
 	}
-	sinks, err := s.Sinks.Sinks(ctx)
+	items, next, total, err := sinkList.page(all, req.Msg)
 	if err != nil {
 		return nil, err
 	}
-	for i := range sinks {
-		resp.Sinks = append(resp.Sinks, auditSink(&sinks[i]))
-	}
-	return connect.NewResponse(resp), nil
+	return connect.NewResponse(&apiv1.ListSinksResponse{Sinks: items, NextPageToken: next, Total: int64(total)}), nil
+}
+
+var sinkList = listing[*apiv1.AuditSink]{
+	usual: "name",
+	fields: filter.Schema{
+		{Name: "name", Kind: filter.Text},
+		{Name: "role", Kind: filter.Word, Words: []string{"checkpoint", "mirror"}},
+		{Name: "kind", Kind: filter.Text},
+		{Name: "target", Kind: filter.Text},
+		{Name: "state", Kind: filter.Word, Words: []string{"ok", "behind", "failing"}},
+		{Name: "sent", Kind: filter.Number},
+		{Name: "lag", Kind: filter.Number},
+		{Name: "failures", Kind: filter.Number},
+		{Name: "last_sent", Kind: filter.Time, Absent: true},
+	},
+	value: func(s *apiv1.AuditSink, field string) filter.Value {
+		switch field {
+		case "sent":
+			return filter.Value{Number: s.GetSent()}
+		case "lag":
+			return filter.Value{Number: s.GetLag()}
+		case "failures":
+			return filter.Value{Number: s.GetFailures()}
+		case "last_sent":
+			return filter.Value{Absent: s.GetLastSent() == nil, Number: s.GetLastSent().AsTime().UnixNano()}
+		}
+		return filter.Value{Text: map[string]string{
+			"name": s.GetName(), "role": s.GetRole(), "kind": s.GetKind(), "target": s.GetTarget(), "state": s.GetState(),
+		}[field]}
+	},
 }
 
 func auditSink(s *audit.SinkStatus) *apiv1.AuditSink {
@@ -50,12 +84,38 @@ func auditSink(s *audit.SinkStatus) *apiv1.AuditSink {
 }
 
 // ListArchives implements the rpc.
-func (s *auditService) ListArchives(ctx context.Context, _ *connect.Request[apiv1.ListArchivesRequest]) (*connect.Response[apiv1.ListArchivesResponse], error) {
+func (s *auditService) ListArchives(ctx context.Context, req *connect.Request[apiv1.ListArchivesRequest]) (*connect.Response[apiv1.ListArchivesResponse], error) {
 	segments, err := s.Audit.Archives(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&apiv1.ListArchivesResponse{Archives: auditArchives(segments)}), nil
+	items, next, total, err := archiveList.page(segments, req.Msg)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.ListArchivesResponse{Archives: auditArchives(items), NextPageToken: next, Total: int64(total)}), nil
+}
+
+var archiveList = listing[audit.Segment]{
+	usual: "first",
+	fields: filter.Schema{
+		{Name: "first", Kind: filter.Number},
+		{Name: "last", Kind: filter.Number},
+		{Name: "file", Kind: filter.Text},
+		{Name: "bytes", Kind: filter.Number},
+		{Name: "from", Kind: filter.Time},
+		{Name: "until", Kind: filter.Time},
+		{Name: "archived_at", Kind: filter.Time},
+	},
+	value: func(s audit.Segment, field string) filter.Value {
+		if field == "file" {
+			return filter.Value{Text: s.File}
+		}
+		return filter.Value{Number: map[string]int64{
+			"first": int64(s.First), "last": int64(s.Last), "bytes": s.Bytes,
+			"from": s.From.UnixNano(), "until": s.Until.UnixNano(), "archived_at": s.At.UnixNano(),
+		}[field]}
+	},
 }
 
 // ArchiveRecords implements the rpc.

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"net"
 	"net/http"
 	"net/netip"
@@ -225,25 +224,14 @@ func refusal(reason, format string, args ...any) *sdk.Error {
 
 // refuse answers in the protocol of the request.
 func (a *authenticator) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	why := sdk.FromError(err)
-	if why.Code == codes.Unauthenticated {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-	}
 	if a.errors.IsSupported(r) {
+		if connect.CodeOf(wireError(err)) == connect.CodeUnauthenticated {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+		}
 		_ = a.errors.Write(w, r, wireError(err)) // who went away is not told
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	status := http.StatusUnauthorized
-	switch why.Code {
-	case codes.Unauthenticated:
-	case codes.ResourceExhausted:
-		status = http.StatusTooManyRequests
-	default:
-		status = http.StatusServiceUnavailable
-	}
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"reason": why.Reason, "message": why.Message, "remedy": why.Remedy})
+	writeError(w, err)
 }
 
 // connection is what is known of a connection before it asks anything.

@@ -155,6 +155,7 @@ func serveAccess(t *testing.T) *access {
 	a.server = NewServer(&nexus.Nexus{Agents: a.agents, Audit: a.log, Logger: hclog.NewNullLogger()})
 	cfg := &config.Config{Agents: []config.Agent{
 		{Name: "ci", Trust: "exterior", Groups: []string{"builders"}, CommonNames: []string{"ci.example.org"}, SPIFFE: []string{"spiffe://example.org/ci"}},
+		{Name: "bob", Trust: "system", Groups: []string{"leads"}, OIDC: []string{"corp:bob@example.org"}},
 		{Name: "me", Trust: "system", UIDs: []uint32{uint32(os.Getuid())}},
 	}}
 	cfg.API.TLS.TrustDomains = []string{"example.net"}
@@ -380,6 +381,8 @@ func TestWhoCallsByOIDC(t *testing.T) {
 		"good":            {p.sign(good, nil), "corp:alice@example.org exterior oidc corp:ops"},
 		"one audience":    {p.sign(good, map[string]any{"aud": "sop-2", "roles": nil}), "corp:alice@example.org exterior oidc"},
 		"one group":       {p.sign(good, map[string]any{"roles": "dev"}), "corp:alice@example.org exterior oidc corp:dev"},
+		"mapped":          {p.sign(good, map[string]any{"email": "bob@example.org"}), "bob system oidc leads,corp:ops"},
+		"a like name":     {p.sign(good, map[string]any{"email": "corp:bob@example.org"}), "corp:corp:bob@example.org exterior oidc corp:ops"},
 		"within leeway":   {p.sign(good, map[string]any{"exp": at(-20 * time.Second), "nbf": at(20 * time.Second)}), "corp:alice@example.org exterior oidc corp:ops"},
 		"expired":         {p.sign(good, map[string]any{"exp": at(-time.Minute)}), reasonTokenEnd},
 		"not yet":         {p.sign(good, map[string]any{"nbf": at(2 * time.Minute)}), reasonTokenEnd},

@@ -32,6 +32,7 @@ import (
 	"github.com/sop-host/sop/host/internal/token"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
+	"github.com/sop-host/sop/sdk"
 )
 
 // Every method that changes something takes an idempotency key and can be asked
@@ -60,6 +61,38 @@ func TestMutationsTakeKeyAndValidateOnly(t *testing.T) {
 	})
 	if mutations < 10 {
 		t.Errorf("only %d mutations", mutations)
+	}
+}
+
+// Every list is narrowed, ordered and paged in the same way.
+func TestListsAreAlike(t *testing.T) {
+	lists := 0
+	protoregistry.GlobalFiles.RangeFilesByPackage("sop.api.v1", func(file protoreflect.FileDescriptor) bool {
+		for i := range file.Services().Len() {
+			methods := file.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				m := methods.Get(j)
+				if !strings.HasPrefix(string(m.Name()), "List") {
+					continue
+				}
+				lists++
+				for field, kind := range map[protoreflect.Name]protoreflect.Kind{
+					"filter": protoreflect.StringKind, "order_by": protoreflect.StringKind,
+					"page_size": protoreflect.Int32Kind, "page_token": protoreflect.StringKind,
+				} {
+					if f := m.Input().Fields().ByName(field); f == nil || f.Kind() != kind || f.IsList() {
+						t.Errorf("%s has no %s", m.FullName(), field)
+					}
+				}
+				if m.Output().Fields().ByName("next_page_token") == nil {
+					t.Errorf("the answer of %s has no next_page_token", m.FullName())
+				}
+			}
+		}
+		return true
+	})
+	if lists < 8 {
+		t.Errorf("only %d lists", lists)
 	}
 }
 
@@ -614,6 +647,45 @@ func TestLimitsOfStreamsAndConnections(t *testing.T) {
 	}
 	for _, stream := range streams {
 		_ = stream.Close()
+	}
+}
+
+// Whoever is unknown is counted by where it calls from: one address that floods
+// takes nothing from another, nor from those who are known.
+func TestUnknownCallersAreCountedBySource(t *testing.T) {
+	log := &fakeLog{}
+	l := newLimiter(func() Limits { return Limits{RequestsPerSecond: 1, Burst: 3, MaxStreams: 1} }, log)
+	at := time.Now()
+	l.now = func() time.Time { return at }
+	from := func(source string) context.Context {
+		return context.WithValue(t.Context(), connectionKey{}, connection{source: source})
+	}
+	admitted := func(ctx context.Context) int {
+		n := 0
+		for range 10 {
+			if _, err := l.admit(ctx, false); err == nil {
+				n++
+			} else if e := sdk.FromError(err); e.Reason != "RATE_LIMITED" || e.RetryAfter <= 0 {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	known := nexus.WithCaller(from("192.0.2.1"), nexus.Caller{Name: "agent-7", Trust: nexus.Exterior})
+	for _, ctx := range []context.Context{from("192.0.2.1"), from("192.0.2.2"), known} {
+		if n := admitted(ctx); n != 3 {
+			t.Errorf("%d calls of 10 were let in, want 3", n)
+		}
+	}
+	if n := admitted(from("192.0.2.1")); n != 0 {
+		t.Errorf("%d more calls were let in", n)
+	}
+	var sources []string
+	for _, r := range log.all() {
+		sources = append(sources, r.Actor+" "+r.Attributes["source"])
+	}
+	if want := []string{"unauthenticated 192.0.2.1", "unauthenticated 192.0.2.2", "agent-7 192.0.2.1"}; !slices.Equal(sources, want) {
+		t.Errorf("recorded %q, want %q", sources, want)
 	}
 }
 

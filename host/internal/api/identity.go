@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,8 +25,9 @@ type Identities struct {
 	uids        map[uint32]nexus.Caller
 	commonNames map[string]nexus.Caller
 	spiffe      map[string]nexus.Caller
-	domains     map[string]bool // trust domains whose members are exterior agents
-	roots       *x509.CertPool  // nil: no client certificate proves anything
+	subjects    map[string]nexus.Caller // by what an issuer calls them, "corp:alice"
+	domains     map[string]bool         // trust domains whose members are exterior agents
+	roots       *x509.CertPool          // nil: no client certificate proves anything
 	issuers     map[string]*Issuer
 }
 
@@ -34,7 +36,7 @@ type Identities struct {
 func NewIdentities(cfg *config.Config, roots *x509.CertPool, issuers []*Issuer) *Identities {
 	ids := &Identities{
 		uids: make(map[uint32]nexus.Caller), commonNames: make(map[string]nexus.Caller), spiffe: make(map[string]nexus.Caller),
-		domains: make(map[string]bool), roots: roots, issuers: make(map[string]*Issuer),
+		subjects: make(map[string]nexus.Caller), domains: make(map[string]bool), roots: roots, issuers: make(map[string]*Issuer),
 	}
 	for i := range cfg.Agents {
 		a := &cfg.Agents[i]
@@ -47,6 +49,9 @@ func NewIdentities(cfg *config.Config, roots *x509.CertPool, issuers []*Issuer) 
 		}
 		for _, id := range a.SPIFFE {
 			ids.spiffe[id] = c
+		}
+		for _, subject := range a.OIDC {
+			ids.subjects[subject] = c
 		}
 	}
 	for _, d := range cfg.API.TLS.TrustDomains {
@@ -153,7 +158,15 @@ func (ids *Identities) token(ctx context.Context, text string, now time.Time, p 
 			WithRemedy("name the issuer in an oidc block of the configuration")
 	}
 	p.note("oidc", issuer.cfg.Name)
-	return issuer.verify(ctx, text, now)
+	c, err := issuer.verify(ctx, text, now)
+	if err != nil {
+		return nexus.Caller{}, err
+	}
+	if mapped, ok := ids.subjects[c.Name]; ok {
+		c.Name, c.Trust = mapped.Name, mapped.Trust
+		c.Groups = slices.Concat(mapped.Groups, c.Groups)
+	}
+	return c, nil
 }
 
 // noteAccessor notes which key was presented, where it has the form of one.

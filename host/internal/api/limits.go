@@ -71,7 +71,7 @@ type limiter struct {
 
 // usage is what one caller uses.
 type usage struct {
-	name     string
+	name     string // of [bucketOf]
 	bucket   *rate.Limiter
 	streams  int
 	refused  int // since the last report
@@ -118,7 +118,7 @@ func (l *limiter) admit(ctx context.Context, stream bool) (release func(), err e
 	c, _ := nexus.CallerFrom(ctx)
 	limits, now := l.limits(), l.now()
 	l.mu.Lock()
-	u := l.of(c.Name, limits)
+	u := l.of(bucketOf(ctx, c), limits)
 	if stream && u.streams >= limits.MaxStreams {
 		err = sdk.Errorf(codes.ResourceExhausted, "TOO_MANY_STREAMS", "%s has %d streams open", nameOf(c), u.streams).
 			WithRemedy("end one of them first, or raise api.limits.max_streams").RetryIn(time.Second)
@@ -190,8 +190,17 @@ func (l *limiter) record(ctx context.Context, c nexus.Caller, refusal error, n i
 	// The caller is refused whether or not that can be recorded.
 	_ = l.audit.Append(context.WithoutCancel(ctx), audit.Record{
 		Actor: nameOf(c), Action: "access.limit", Resource: "api", Outcome: audit.Denied, Reason: sdk.FromError(refusal).Reason,
-		Attributes: map[string]string{"refused": fmt.Sprint(n)},
+		Attributes: map[string]string{"refused": fmt.Sprint(n), "source": connectionOf(ctx).source},
 	})
+}
+
+// bucketOf is by what a caller is counted: by its name, or where nobody knows it
+// by where it calls from, so that one who floods leaves room for the others.
+func bucketOf(ctx context.Context, c nexus.Caller) string {
+	if c.Name != "" {
+		return c.Name
+	}
+	return "unauthenticated " + connectionOf(ctx).source // no name has a space
 }
 
 func nameOf(c nexus.Caller) string {

@@ -55,7 +55,7 @@ func malformed(field, reason string, err error) error {
 // order anew for each page.
 type listing[T any] struct {
 	fields filter.Schema
-	usual  string // field that no two items share
+	usual  string // the order unless told otherwise: fields that no two items share all of
 	value  func(item T, field string) filter.Value
 }
 
@@ -103,17 +103,23 @@ func (l listing[T]) page(all []T, req asked) (items []T, next string, total int,
 	return items, next, total, err
 }
 
-// joinOrders makes an order total.
+// joinOrders makes an order total: what is usual decides where it does not.
 func joinOrders(order, usual string) string {
 	if order == "" {
 		return usual
 	}
+	var named []string
 	for key := range strings.SplitSeq(order, ",") {
-		if words := strings.Fields(key); len(words) > 0 && words[0] == usual {
-			return order
+		if words := strings.Fields(key); len(words) > 0 {
+			named = append(named, words[0])
 		}
 	}
-	return order + ", " + usual
+	for key := range strings.SplitSeq(usual, ", ") {
+		if !slices.Contains(named, key) {
+			order += ", " + key
+		}
+	}
+	return order
 }
 
 func writePlace(keys []filter.Key, value func(string) filter.Value) (string, error) {

@@ -11,7 +11,6 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sop-host/sop/host/internal/trace"
-	"github.com/sop-host/sop/sdk"
 )
 
 // Observers are whom the server tells what happens, and asks how things stand.
@@ -44,27 +43,26 @@ func (s *Server) Observe(o Observers) {
 	serveHealth(s.mux, s.door, o.Health)
 }
 
-// permitted serves h to callers who may do what permission names.
+// permitted serves h to callers who may do what permission names. A refusal is
+// what a method of the API would answer in JSON.
 func (d *door) permitted(permission string, h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := d.nexus.Authorize(r.Context(), permission); err != nil {
-			writeRefusal(w, err)
+			writeError(w, err)
 			return
 		}
 		h.ServeHTTP(w, r)
 	}
 }
 
-// writeRefusal answers with the error as a method of the API would in JSON.
-func writeRefusal(w http.ResponseWriter, err error) {
-	e := sdk.FromError(err)
-	status := http.StatusForbidden
-	if connect.Code(e.Code) == connect.CodeUnauthenticated {
-		status = http.StatusUnauthorized
+// writeError answers with an error in the form that Connect gives it in JSON,
+// whatever was asked for: code, message and details.
+func writeError(w http.ResponseWriter, err error) {
+	if connect.CodeOf(wireError(err)) == connect.CodeUnauthenticated {
+		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	writeJSON(w, status, map[string]string{
-		"code": connect.Code(e.Code).String(), "reason": e.Reason, "message": e.Message, "remedy": e.Remedy,
-	})
+	asked := &http.Request{Method: http.MethodPost, Header: http.Header{"Content-Type": {"application/json"}}}
+	_ = connect.NewErrorWriter().Write(w, asked, wireError(err)) // who went away is not told
 }
 
 // writeJSON answers with v, which always marshals. A caller who has gone does

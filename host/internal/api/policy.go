@@ -6,6 +6,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/filter"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/policy"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
@@ -16,8 +17,37 @@ import (
 type policyService struct{ *nexus.Nexus }
 
 // ListPolicies implements the rpc.
-func (s *policyService) ListPolicies(context.Context, *connect.Request[apiv1.ListPoliciesRequest]) (*connect.Response[apiv1.ListPoliciesResponse], error) {
-	return connect.NewResponse(PolicyList(s.Policies())), nil
+func (s *policyService) ListPolicies(_ context.Context, req *connect.Request[apiv1.ListPoliciesRequest]) (*connect.Response[apiv1.ListPoliciesResponse], error) {
+	set := s.Policies()
+	items, next, total, err := policyList.page(set.Policies(), req.Msg)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.ListPoliciesResponse{
+		Policies: policyRecords(items), Source: set.Source(), Digest: set.Digest(), NextPageToken: next, Total: int64(total),
+	}), nil
+}
+
+// policyList orders the policies as they stand in their files.
+var policyList = listing[*policy.Policy]{
+	usual: "file, line, column",
+	fields: filter.Schema{
+		{Name: "id", Kind: filter.Text},
+		{Name: "effect", Kind: filter.Word, Words: []string{"permit", "forbid"}},
+		{Name: "file", Kind: filter.Path},
+		{Name: "line", Kind: filter.Number},
+		{Name: "column", Kind: filter.Number},
+		{Name: "text", Kind: filter.Text},
+	},
+	value: func(p *policy.Policy, field string) filter.Value {
+		switch field {
+		case "line":
+			return filter.Value{Number: int64(p.Line)}
+		case "column":
+			return filter.Value{Number: int64(p.Column)}
+		}
+		return filter.Value{Text: map[string]string{"id": p.ID, "effect": p.Effect, "file": p.File, "text": p.Text}[field]}
+	},
 }
 
 // Explain implements the rpc.
@@ -34,9 +64,10 @@ func (s *policyService) GetSchema(context.Context, *connect.Request[apiv1.GetSch
 	return connect.NewResponse(&apiv1.GetSchemaResponse{Schema: policy.Schema()}), nil
 }
 
-// PolicyList converts a set.
+// PolicyList converts a whole set.
 func PolicyList(set *policy.Set) *apiv1.ListPoliciesResponse {
-	return &apiv1.ListPoliciesResponse{Policies: policyRecords(set.Policies()), Source: set.Source(), Digest: set.Digest()}
+	all := set.Policies()
+	return &apiv1.ListPoliciesResponse{Policies: policyRecords(all), Source: set.Source(), Digest: set.Digest(), Total: int64(len(all))}
 }
 
 // ExplainPolicy asks a set what the request says.

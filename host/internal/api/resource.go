@@ -17,6 +17,8 @@ func resourceOf(request any) policy.Resource {
 		return pluginResource(r.GetId())
 	case *apiv1.RestartPluginRequest:
 		return pluginResource(r.GetId())
+	case *apiv1.GetWorkspaceRequest:
+		return workspaceResource(r.GetName())
 	case *apiv1.ScanWorkspaceRequest:
 		return workspaceResource(r.GetWorkspace())
 	case *pluginv1.ReportGapRequest:

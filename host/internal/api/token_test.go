@@ -289,6 +289,49 @@ func TestTokenRefusalsCostNothing(t *testing.T) {
 	}
 }
 
+// Who knows the accessor, which is no secret, sees what became of a token and
+// can end it; how it ended stays as it was.
+func TestAccessorIsEnoughForOperators(t *testing.T) {
+	client, ctx := serveTokens(t), t.Context()
+	issued, err := client.IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{
+		Spec: &apiv1.TokenSpec{Type: "test", Operations: []string{"op"}, Requester: "agent", MaxUses: 3},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, accessor := issued.Msg.GetSecret(), issued.Msg.GetToken().GetAccessor()
+	use := &apiv1.TokenUse{Operation: "op", Requester: "agent"}
+	if _, err := client.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{Secret: secret, Use: use})); err != nil {
+		t.Fatal(err)
+	}
+	list, err := client.ListTokens(ctx, connect.NewRequest(&apiv1.ListTokensRequest{Filter: `remaining = 2 AND accessor = "` + accessor + `"`}))
+	if err != nil || len(list.Msg.GetTokens()) != 1 || list.Msg.GetTokens()[0].GetRemaining() != 2 {
+		t.Errorf("%v, %v", list, err)
+	}
+	for i, why := range []string{"left on a pastebin", "another reason"} {
+		revoked, err := client.RevokeToken(ctx, connect.NewRequest(&apiv1.RevokeTokenRequest{Id: accessor, Reason: why}))
+		if err != nil || revoked.Msg.GetRevoked() != int64(1-i) {
+			t.Errorf("%v, %v", revoked, err)
+		}
+	}
+	if _, err := client.RenewToken(ctx, connect.NewRequest(&apiv1.RenewTokenRequest{Id: accessor})); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("renewed: %v", err)
+	}
+	if _, err := client.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{Secret: secret, Use: use})); tokenReason(t, err) != token.ReasonRevoked {
+		t.Errorf("used: %v", err)
+	}
+	got, err := client.GetToken(ctx, connect.NewRequest(&apiv1.GetTokenRequest{Id: accessor}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := got.Msg.GetToken(); r.GetState() != "revoked" || r.GetReason() != "left on a pastebin" || r.GetUses() != 1 || r.GetAccessor() != accessor {
+		t.Errorf("%v", r)
+	}
+	if strings.Contains(fmt.Sprint(got.Msg, list.Msg), secret) {
+		t.Error("the secret is shown")
+	}
+}
+
 // flip changes one digit of a secret.
 func flip(secret string) string {
 	b := []byte(secret)

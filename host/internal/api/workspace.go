@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"slices"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
@@ -46,10 +45,20 @@ var workspaceList = listing[*apiv1.WorkspaceStatus]{
 	},
 }
 
+// GetWorkspace implements the rpc.
+func (s *workspaceService) GetWorkspace(ctx context.Context, req *connect.Request[apiv1.GetWorkspaceRequest]) (*connect.Response[apiv1.GetWorkspaceResponse], error) {
+	w, err := s.find(ctx, req.Msg.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.GetWorkspaceResponse{Workspace: w}), nil
+}
+
 // ScanWorkspace implements the rpc.
 func (s *workspaceService) ScanWorkspace(ctx context.Context, req *connect.Request[apiv1.ScanWorkspaceRequest]) (*connect.Response[apiv1.ScanWorkspaceResponse], error) {
 	if req.Msg.GetValidateOnly() {
-		return connect.NewResponse(&apiv1.ScanWorkspaceResponse{}), s.check(ctx, req.Msg.GetWorkspace())
+		_, err := s.find(ctx, req.Msg.GetWorkspace())
+		return connect.NewResponse(&apiv1.ScanWorkspaceResponse{}), err
 	}
 	report, err := s.Workspaces.Scan(ctx, req.Msg.GetWorkspace())
 	if err != nil {
@@ -58,14 +67,17 @@ func (s *workspaceService) ScanWorkspace(ctx context.Context, req *connect.Reque
 	return connect.NewResponse(&apiv1.ScanWorkspaceResponse{Scan: report}), nil
 }
 
-// check says whether a workspace could be scanned.
-func (s *workspaceService) check(ctx context.Context, name string) error {
+// find returns a workspace, or says that there is none.
+func (s *workspaceService) find(ctx context.Context, name string) (*apiv1.WorkspaceStatus, error) {
 	all, err := s.Workspaces.List(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if slices.ContainsFunc(all, func(w *apiv1.WorkspaceStatus) bool { return w.GetName() == name }) {
-		return nil
+	for _, w := range all {
+		if w.GetName() == name {
+			return w, nil
+		}
 	}
-	return sdk.Errorf(codes.NotFound, "WORKSPACE_UNKNOWN", "there is no workspace %q", name).WithRemedy("`sop status` names the configured workspaces")
+	return nil, sdk.Errorf(codes.NotFound, "WORKSPACE_UNKNOWN", "there is no workspace %q", name).
+		WithRemedy("`sop workspace list` names the configured workspaces")
 }

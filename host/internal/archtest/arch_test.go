@@ -30,7 +30,7 @@ var table = []rule{
 	{"host/internal/store", []string{"host/internal/event", "host/internal/store", "host/internal/audit", "host/internal/gap", "host/internal/token", "sdk", "host/internal/agent", "host/internal/trace", "host/internal/answer", "host/internal/filter"}, "a store implements what the features declare"},
 	{"host/internal/gap", []string{"host/internal/event", "host/internal/workspace", "proto/sop/plugin", "sdk", "host/internal/filter"}, "features never import each other"},
 	{"host/internal/token", []string{"host/internal/event", "host/internal/secret", "sdk", "host/internal/filter"}, "features never import each other"},
-	{"host/internal/agent", []string{"host/internal/event", "host/internal/secret", "sdk"}, "features never import each other"},
+	{"host/internal/agent", []string{"host/internal/event", "host/internal/secret", "sdk", "host/internal/filter"}, "features never import each other"},
 	{"host/internal/secret", nil, "a leaf: the form of secrets, for the features that give some out"},
 	{"host/internal/audit", []string{"sdk", "host/internal/filter"}, "one record, of whatever it is about: it knows no feature, and of sdk only the errors"},
 	{"host/internal/plugin", []string{"host/internal/sandbox/cgroup", "proto/sop/plugin", "sdk", "host/internal/trace"}, "the plugin host knows no feature, and places what it starts in cgroups"},

@@ -14,7 +14,8 @@ import (
 type agentEnrollOptions struct {
 	*app
 	request apiv1.EnrollAgentRequest
-	ttl     time.Duration
+	change
+	ttl time.Duration
 }
 
 func (a *app) newAgentEnrollCommand() *cobra.Command {
@@ -38,7 +39,7 @@ that of an agent that was revoked is not given again.`,
 	flags.StringSliceVar(&o.request.Groups, "group", nil, "`groups` that it is in")
 	flags.DurationVar(&o.ttl, "ttl", 0, "how long it lives, a `time` such as 720h (default: without end)")
 	flags.StringVar(&o.request.Reason, "reason", "", "what for, in `words`")
-	flags.BoolVar(&o.request.ValidateOnly, "check", false, "only say whether it would be enrolled")
+	o.addChange(cmd)
 	a.completeWords(cmd, "trust", agentTrusts...)
 	return cmd
 }
@@ -53,6 +54,7 @@ func (o *agentEnrollOptions) run(ctx context.Context) error {
 	if o.ttl > 0 {
 		o.request.Ttl = durationpb.New(o.ttl)
 	}
+	o.request.ValidateOnly, o.request.IdempotencyKey = o.check, o.key
 	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
 	c := o.connect()
@@ -61,9 +63,8 @@ func (o *agentEnrollOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if o.request.ValidateOnly {
-		o.note("the agent would be enrolled\n")
-		return nil
+	if o.check {
+		return o.would("the agent would be enrolled")
 	}
 	return o.printKey(answer.Msg.GetKey(), answer.Msg.GetAgent())
 }

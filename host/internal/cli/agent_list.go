@@ -22,7 +22,7 @@ func (a *app) newAgentListCommand() *cobra.Command {
 		Use:         "list",
 		Aliases:     []string{"ls"},
 		Short:       "List enrolled agents, by name",
-		Long:        "List enrolled agents, by name. Those that only the configuration maps are not among them.",
+		Long:        "List enrolled agents, by name unless told otherwise. Those that only the configuration maps are not among them.",
 		Example:     "  sop agent list --state active\n  sop agent list --group builders -o json",
 		Args:        withoutSecrets(noArguments),
 		Annotations: exits("4567"),
@@ -32,6 +32,7 @@ func (a *app) newAgentListCommand() *cobra.Command {
 	flags.StringSliceVar(&o.filter.States, "state", nil, "only in these `states`: "+strings.Join(agentStates, ", "))
 	flags.StringVar(&o.filter.Trust, "trust", "", "only of this `trust`: "+strings.Join(agentTrusts, ", "))
 	flags.StringVar(&o.filter.Group, "group", "", "only of this `group`")
+	addNarrowing(cmd, &o.filter.Filter, &o.filter.OrderBy, "groups : builders", "last_used desc")
 	a.completeWords(cmd, "state", agentStates...)
 	a.completeWords(cmd, "trust", agentTrusts...)
 	return cmd
@@ -75,16 +76,13 @@ func (o *agentListOptions) run(ctx context.Context) error {
 
 // listAgents asks page by page.
 func listAgents(ctx context.Context, c *client, filter *apiv1.ListAgentsRequest) ([]*apiv1.AgentRecord, error) {
-	var agents []*apiv1.AgentRecord
 	filter.PageSize = largestPage
-	for {
+	return everyPage(func(token string) ([]*apiv1.AgentRecord, string, error) {
+		filter.PageToken = token
 		answer, err := c.agent.ListAgents(ctx, connect.NewRequest(filter))
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		agents = append(agents, answer.Msg.GetAgents()...)
-		if filter.PageToken = answer.Msg.GetNextPageToken(); filter.PageToken == "" {
-			return agents, nil
-		}
-	}
+		return answer.Msg.GetAgents(), answer.Msg.GetNextPageToken(), nil
+	})
 }

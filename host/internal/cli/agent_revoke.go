@@ -13,6 +13,7 @@ import (
 type agentRevokeOptions struct {
 	*app
 	request apiv1.RevokeAgentRequest
+	change
 }
 
 func (a *app) newAgentRevokeCommand() *cobra.Command {
@@ -31,11 +32,12 @@ itself, too.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.request.Reason, "reason", "", "why, in `words`")
-	cmd.Flags().BoolVar(&o.request.ValidateOnly, "check", false, "only say whether it would be revoked")
+	o.addChange(cmd)
 	return cmd
 }
 
 func (o *agentRevokeOptions) run(ctx context.Context) error {
+	o.request.ValidateOnly, o.request.IdempotencyKey = o.check, o.key
 	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
 	c := o.connect()
@@ -45,8 +47,8 @@ func (o *agentRevokeOptions) run(ctx context.Context) error {
 		return err
 	}
 	switch {
-	case o.request.ValidateOnly:
-		o.note("the agent would be revoked\n")
+	case o.check:
+		return o.would("the agent would be revoked")
 	case o.json():
 		return printJSON(o.Out, map[string]wire{"agent": {answer.Msg.GetAgent()}})
 	default:

@@ -14,7 +14,8 @@ import (
 
 type agentRotateOptions struct {
 	*app
-	request    apiv1.RotateAgentRequest
+	request apiv1.RotateAgentRequest
+	change
 	grace, ttl time.Duration
 }
 
@@ -42,7 +43,7 @@ That of the built-in agent root goes to state/root.credential in the host's data
 	flags.DurationVar(&o.grace, "grace", 0, "how long the keys before stay valid, a `time` such as 1h (default: not at all)")
 	flags.DurationVar(&o.ttl, "ttl", 0, "a new life of the agent from now, a `time`; 0 is without end (default: it ends when it was to)")
 	flags.StringVar(&o.request.Reason, "reason", "", "why, in `words`")
-	flags.BoolVar(&o.request.ValidateOnly, "check", false, "only say whether it would be rotated")
+	o.addChange(cmd)
 	return cmd
 }
 
@@ -55,6 +56,7 @@ func (o *agentRotateOptions) run(ctx context.Context) error {
 	case o.grace > 0:
 		o.request.Grace = durationpb.New(o.grace)
 	}
+	o.request.ValidateOnly, o.request.IdempotencyKey = o.check, o.key
 	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
 	c := o.connect()
@@ -64,9 +66,8 @@ func (o *agentRotateOptions) run(ctx context.Context) error {
 		return err
 	}
 	switch key, record := answer.Msg.GetKey(), answer.Msg.GetAgent(); {
-	case o.request.ValidateOnly:
-		o.note("the agent would be given a new key\n")
-		return nil
+	case o.check:
+		return o.would("the agent would be given a new key")
 	case key != "":
 		return o.printKey(key, record)
 	case o.json():

@@ -15,7 +15,7 @@ type auditArchiveOptions struct {
 	*app
 	before  string
 	segment int64
-	dryRun  bool
+	change
 }
 
 func (a *app) newAuditArchiveCommand() *cobra.Command {
@@ -27,14 +27,14 @@ func (a *app) newAuditArchiveCommand() *cobra.Command {
 that covers it. A segment is written, read back and verified before its records leave the database. Nothing is deleted:
 ` + "`sop audit verify`, `sop audit export` and mirrors" + ` read the files, and miss each one that is gone.
 Without --before, it does at once what retention in the configuration does by itself.`,
-		Example:     "  sop audit archive --before 90d --dry-run\n  sop audit archive --before 2026-01-01",
+		Example:     "  sop audit archive --before 90d --check\n  sop audit archive --before 2026-01-01",
 		Args:        noArguments,
 		Annotations: exits("4567"),
 		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	cmd.Flags().StringVar(&o.before, "before", "", "only what is older than a `time` (2026-12-31, RFC 3339), or than so long ago (90d)")
 	cmd.Flags().Int64Var(&o.segment, "segment", 0, "`number` of records of a segment (default as configured)")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "move nothing and say what would be")
+	o.addChange(cmd)
 	return cmd
 }
 
@@ -50,7 +50,7 @@ func (o *auditArchiveOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.audit.ArchiveRecords(ctx, connect.NewRequest(&apiv1.ArchiveRecordsRequest{Before: before, Segment: o.segment, ValidateOnly: o.dryRun}))
+	answer, err := c.audit.ArchiveRecords(ctx, connect.NewRequest(&apiv1.ArchiveRecordsRequest{Before: before, Segment: o.segment, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (o *auditArchiveOptions) run(ctx context.Context) error {
 		return nil
 	}
 	verb := "moved to"
-	if o.dryRun {
+	if o.check {
 		verb = "would be moved to"
 	}
 	for _, s := range archives {
@@ -72,40 +72,55 @@ func (o *auditArchiveOptions) run(ctx context.Context) error {
 	return nil
 }
 
-func (a *app) newAuditArchivesCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:         "archives",
-		Short:       "List the files that old records were moved to",
-		Example:     "  sop audit archives\n  sop audit archives -o json",
-		Args:        noArguments,
-		Annotations: exits("4567"),
-		RunE:        func(cmd *cobra.Command, _ []string) error { return a.runAuditArchives(cmd.Context()) },
-	}
+type auditArchivesOptions struct {
+	*app
+	narrow apiv1.ListArchivesRequest
 }
 
-func (a *app) runAuditArchives(ctx context.Context) error {
-	ctx, cancel := a.bounded(ctx, queryTimeout)
+func (a *app) newAuditArchivesCommand() *cobra.Command {
+	o := &auditArchivesOptions{app: a}
+	cmd := &cobra.Command{
+		Use:         "archives",
+		Short:       "List the files that old records were moved to",
+		Example:     "  sop audit archives\n  sop audit archives --filter 'until >= 2026-03-01' -o json",
+		Args:        noArguments,
+		Annotations: exits("4567"),
+		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+	addNarrowing(cmd, &o.narrow.Filter, &o.narrow.OrderBy, "until >= 2026-03-01", "first desc")
+	return cmd
+}
+
+func (o *auditArchivesOptions) run(ctx context.Context) error {
+	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
-	c := a.connect()
+	c := o.connect()
 	defer c.Close()
-	answer, err := c.audit.ListArchives(ctx, connect.NewRequest(&apiv1.ListArchivesRequest{}))
+	o.narrow.PageSize = largestPage
+	archives, err := everyPage(func(token string) ([]*apiv1.AuditArchive, string, error) {
+		o.narrow.PageToken = token
+		answer, err := c.audit.ListArchives(ctx, connect.NewRequest(&o.narrow))
+		if err != nil {
+			return nil, "", err
+		}
+		return answer.Msg.GetArchives(), answer.Msg.GetNextPageToken(), nil
+	})
 	if err != nil {
 		return err
 	}
-	archives := answer.Msg.GetArchives()
-	if a.json() {
-		return printJSON(a.Out, map[string][]wire{"archives": wires(archives)})
+	if o.json() {
+		return printJSON(o.Out, map[string][]wire{"archives": wires(archives)})
 	}
 	if len(archives) == 0 {
-		a.say("nothing was archived: all records are in the database\n")
+		o.say("nothing was archived: all records are in the database\n")
 		return nil
 	}
-	table := a.table(2, "FIRST", "LAST", "FILE", "BYTES", "FROM (UTC)", "UNTIL (UTC)")
+	table := o.table(2, "FIRST", "LAST", "FILE", "BYTES", "FROM (UTC)", "UNTIL (UTC)")
 	for _, s := range archives {
 		table.Row(term.Text(strconv.FormatInt(s.GetFirst(), 10)), term.Text(strconv.FormatInt(s.GetLast(), 10)), term.Text(s.GetFile()),
 			term.Text(strconv.FormatInt(s.GetBytes(), 10)), term.Text(s.GetFrom().AsTime().Format("2006-01-02 15:04:05")),
 			term.Text(s.GetUntil().AsTime().Format("2006-01-02 15:04:05")))
 	}
-	_, err = table.WriteTo(a.Out)
+	_, err = table.WriteTo(o.Out)
 	return err
 }

@@ -90,8 +90,14 @@ func writeWhole(path string, write func(io.Writer) error) error {
 	return nil
 }
 
+type checkpointOptions struct {
+	*app
+	change
+	last bool
+}
+
 func (a *app) newAuditCheckpointCommand() *cobra.Command {
-	var last bool
+	o := &checkpointOptions{app: a}
 	cmd := &cobra.Command{
 		Use:   "checkpoint",
 		Short: "Sign the audit log as it is now",
@@ -100,35 +106,43 @@ func (a *app) newAuditCheckpointCommand() *cobra.Command {
 		Example:     "  sop audit checkpoint > monday.note\n  sop audit checkpoint --last -o json",
 		Args:        noArguments,
 		Annotations: exits("4567"),
-		RunE:        func(cmd *cobra.Command, _ []string) error { return a.runCheckpoint(cmd.Context(), last) },
+		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
-	cmd.Flags().BoolVar(&last, "last", false, "print the latest one and sign nothing")
+	cmd.Flags().BoolVar(&o.last, "last", false, "print the latest one and sign nothing")
+	o.addChange(cmd)
 	return cmd
 }
 
-func (a *app) runCheckpoint(ctx context.Context, last bool) error {
-	ctx, cancel := a.bounded(ctx, queryTimeout)
+func (o *checkpointOptions) run(ctx context.Context) error {
+	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
-	c := a.connect()
+	c := o.connect()
 	defer c.Close()
-	var checkpoint *apiv1.AuditCheckpoint
-	if last {
+	checkpoint, err := o.checkpoint(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case o.check && !o.last:
+		return o.would("the log would be signed")
+	case o.json():
+		return printJSON(o.Out, map[string]wire{"checkpoint": {checkpoint}})
+	}
+	o.say("%s", term.SafeLines(checkpoint.GetNote()))
+	o.note("%s signed; public key: %s\n", count(checkpoint.GetSize(), "record", "records"), term.Safe(checkpoint.GetPublicKey()))
+	return nil
+}
+
+func (o *checkpointOptions) checkpoint(ctx context.Context, c *client) (*apiv1.AuditCheckpoint, error) {
+	if o.last {
 		answer, err := c.audit.GetCheckpoint(ctx, connect.NewRequest(&apiv1.GetCheckpointRequest{}))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		checkpoint = answer.Msg.GetCheckpoint()
-	} else {
-		answer, err := c.audit.Checkpoint(ctx, connect.NewRequest(&apiv1.CheckpointRequest{}))
-		if err != nil {
-			return err
-		}
-		checkpoint = answer.Msg.GetCheckpoint()
+		return answer.Msg.GetCheckpoint(), nil
 	}
-	if a.json() {
-		return printJSON(a.Out, map[string]wire{"checkpoint": {checkpoint}})
+	answer, err := c.audit.Checkpoint(ctx, connect.NewRequest(&apiv1.CheckpointRequest{ValidateOnly: o.check, IdempotencyKey: o.key}))
+	if err != nil {
+		return nil, err
 	}
-	a.say("%s", term.SafeLines(checkpoint.GetNote()))
-	a.note("%s signed; public key: %s\n", count(checkpoint.GetSize(), "record", "records"), term.Safe(checkpoint.GetPublicKey()))
-	return nil
+	return answer.Msg.GetCheckpoint(), nil
 }

@@ -11,8 +11,14 @@ import (
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 )
 
+type auditSinksOptions struct {
+	*app
+	narrow apiv1.ListSinksRequest
+}
+
 func (a *app) newAuditSinksCommand() *cobra.Command {
-	return &cobra.Command{
+	o := &auditSinksOptions{app: a}
+	cmd := &cobra.Command{
 		Use:   "sinks",
 		Short: "Show where the audit log is carried to, and how that is going",
 		Long: `Show where checkpoints and records are sent to, how far each has come, and what is wrong where one fails.
@@ -20,24 +26,33 @@ A sink that is behind catches up by itself; one that fails is tried again, ever 
 		Example:     "  sop audit sinks\n  sop audit sinks -o json",
 		Args:        noArguments,
 		Annotations: exits("34567"),
-		RunE:        func(cmd *cobra.Command, _ []string) error { return a.runAuditSinks(cmd.Context()) },
+		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
+	addNarrowing(cmd, &o.narrow.Filter, &o.narrow.OrderBy, "state != ok", "lag desc")
+	return cmd
 }
 
-func (a *app) runAuditSinks(ctx context.Context) error {
-	ctx, cancel := a.bounded(ctx, queryTimeout)
+func (o *auditSinksOptions) run(ctx context.Context) error {
+	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
-	c := a.connect()
+	c := o.connect()
 	defer c.Close()
-	answer, err := c.audit.ListSinks(ctx, connect.NewRequest(&apiv1.ListSinksRequest{}))
+	o.narrow.PageSize = largestPage
+	sinks, err := everyPage(func(token string) ([]*apiv1.AuditSink, string, error) {
+		o.narrow.PageToken = token
+		answer, err := c.audit.ListSinks(ctx, connect.NewRequest(&o.narrow))
+		if err != nil {
+			return nil, "", err
+		}
+		return answer.Msg.GetSinks(), answer.Msg.GetNextPageToken(), nil
+	})
 	if err != nil {
 		return err
 	}
-	sinks := answer.Msg.GetSinks()
-	if a.json() {
-		err = printJSON(a.Out, map[string][]wire{"sinks": wires(sinks)})
+	if o.json() {
+		err = printJSON(o.Out, map[string][]wire{"sinks": wires(sinks)})
 	} else {
-		err = a.printSinks(sinks)
+		err = o.printSinks(sinks)
 	}
 	if err != nil {
 		return err

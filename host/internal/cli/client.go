@@ -29,6 +29,7 @@ type client struct {
 	host    apiv1connect.HostClient
 	plugin  apiv1connect.PluginClient
 	gap     apiv1connect.GapClient
+	trees   apiv1connect.WorkspaceClient
 	token   apiv1connect.TokenClient
 	audit   apiv1connect.AuditClient
 	policy  apiv1connect.PolicyClient
@@ -43,6 +44,7 @@ func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) 
 		host:    apiv1connect.NewHostClient(doer, base),
 		plugin:  apiv1connect.NewPluginClient(doer, base),
 		gap:     apiv1connect.NewGapClient(doer, base),
+		trees:   apiv1connect.NewWorkspaceClient(doer, base),
 		token:   apiv1connect.NewTokenClient(doer, base),
 		audit:   apiv1connect.NewAuditClient(doer, base),
 		agent:   apiv1connect.NewAgentClient(doer, base),

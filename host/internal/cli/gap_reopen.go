@@ -11,6 +11,7 @@ import (
 
 type gapReopenOptions struct {
 	*app
+	change
 	id, reason string
 }
 
@@ -28,6 +29,7 @@ func (a *app) newGapReopenCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&o.reason, "reason", "", "why, in `words`")
+	o.addChange(cmd)
 	return cmd
 }
 
@@ -36,9 +38,12 @@ func (o *gapReopenOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.gap.ReopenGap(ctx, connect.NewRequest(&apiv1.ReopenGapRequest{Id: o.id, Reason: o.reason}))
+	answer, err := c.gap.ReopenGap(ctx, connect.NewRequest(&apiv1.ReopenGapRequest{Id: o.id, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
+	}
+	if o.check {
+		return o.would("the gap would be reopened")
 	}
 	return o.printDecision("reopened", answer.Msg.GetGap())
 }

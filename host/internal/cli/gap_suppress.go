@@ -16,6 +16,7 @@ import (
 
 type gapSuppressOptions struct {
 	*app
+	change
 	id, reason, until string
 }
 
@@ -36,6 +37,7 @@ ID is its id, an unambiguous beginning of it, or its fingerprint.`,
 	}
 	cmd.Flags().StringVar(&o.reason, "reason", "", "why, in `words`; required")
 	cmd.Flags().StringVar(&o.until, "until", "", "end: a `time` (2026-12-31, RFC 3339), or how long from now (12h, 90d)")
+	o.addChange(cmd)
 	return cmd
 }
 
@@ -51,9 +53,14 @@ func (o *gapSuppressOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.gap.SuppressGap(ctx, connect.NewRequest(&apiv1.SuppressGapRequest{Id: o.id, Reason: o.reason, Until: until}))
+	answer, err := c.gap.SuppressGap(ctx, connect.NewRequest(&apiv1.SuppressGapRequest{
+		Id: o.id, Reason: o.reason, Until: until, ValidateOnly: o.check, IdempotencyKey: o.key,
+	}))
 	if err != nil {
 		return err
+	}
+	if o.check {
+		return o.would("the gap would be suppressed")
 	}
 	return o.printDecision("suppressed", answer.Msg.GetGap())
 }

@@ -70,14 +70,28 @@ func (h *helpText) usage(cmd *cobra.Command) {
 }
 
 func (h *helpText) commands(cmd *cobra.Command) {
-	if !cmd.HasAvailableSubCommands() {
-		return
+	for _, chapter := range cmd.Groups() {
+		h.chapter(cmd, chapter.Title, chapter.ID)
 	}
-	h.heading("Commands")
+	title := "Commands"
+	if len(cmd.Groups()) > 0 {
+		title = "Other"
+	}
+	h.chapter(cmd, title, "")
+}
+
+// chapter lists the commands of one group; the empty one is of those in none.
+func (h *helpText) chapter(cmd *cobra.Command, title, group string) {
+	first := true
 	for _, sub := range cmd.Commands() {
-		if sub.IsAvailableCommand() {
-			fmt.Fprintf(&h.Builder, "  %-12s %s\n", sub.Name(), sub.Short)
+		if !sub.IsAvailableCommand() || sub.GroupID != group {
+			continue
 		}
+		if first {
+			h.heading(title)
+		}
+		first = false
+		fmt.Fprintf(&h.Builder, "  %-12s %s\n", sub.Name(), sub.Short)
 	}
 }
 

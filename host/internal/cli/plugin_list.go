@@ -58,16 +58,13 @@ func (o *pluginListOptions) run(ctx context.Context) error {
 
 // listPlugins asks page by page for all.
 func listPlugins(ctx context.Context, c *client, req *apiv1.ListPluginsRequest) ([]*apiv1.PluginStatus, error) {
-	var plugins []*apiv1.PluginStatus
 	req.PageSize = largestPage
-	for {
+	return everyPage(func(token string) ([]*apiv1.PluginStatus, string, error) {
+		req.PageToken = token
 		answer, err := c.plugin.ListPlugins(ctx, connect.NewRequest(req))
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		plugins = append(plugins, answer.Msg.GetPlugins()...)
-		if req.PageToken = answer.Msg.GetNextPageToken(); req.PageToken == "" {
-			return plugins, nil
-		}
-	}
+		return answer.Msg.GetPlugins(), answer.Msg.GetNextPageToken(), nil
+	})
 }

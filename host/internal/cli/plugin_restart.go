@@ -12,12 +12,13 @@ import (
 
 type pluginRestartOptions struct {
 	*app
+	change
 	id string
 }
 
 func (a *app) newPluginRestartCommand() *cobra.Command {
 	o := &pluginRestartOptions{app: a}
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "restart KIND.NAME",
 		Short: "Put a new process of a plugin in service",
 		Long: `Put a new process of a plugin in service, then end the old one after its calls. A plugin that failed for good is tried
@@ -30,6 +31,8 @@ again this way.`,
 			return o.run(cmd.Context())
 		},
 	}
+	o.addChange(cmd)
+	return cmd
 }
 
 func (o *pluginRestartOptions) run(ctx context.Context) error {
@@ -37,9 +40,12 @@ func (o *pluginRestartOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.plugin.RestartPlugin(ctx, connect.NewRequest(&apiv1.RestartPluginRequest{Id: o.id}))
+	answer, err := c.plugin.RestartPlugin(ctx, connect.NewRequest(&apiv1.RestartPluginRequest{Id: o.id, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
+	}
+	if o.check {
+		return o.would("the plugin would be restarted")
 	}
 	p := answer.Msg.GetPlugin()
 	if o.json() {

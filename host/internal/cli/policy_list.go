@@ -13,8 +13,9 @@ import (
 
 type policyListOptions struct {
 	*app
-	dir  string
-	text bool
+	dir    string
+	text   bool
+	narrow apiv1.ListPoliciesRequest
 }
 
 func (a *app) newPolicyListCommand() *cobra.Command {
@@ -31,6 +32,9 @@ func (a *app) newPolicyListCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.dir, "dir", "", "list the policies of this `directory`, and ask no host")
 	cmd.Flags().BoolVar(&o.text, "text", false, "print them as they are written")
+	addNarrowing(cmd, &o.narrow.Filter, &o.narrow.OrderBy, "effect = forbid", "id")
+	cmd.MarkFlagsMutuallyExclusive("dir", "filter")
+	cmd.MarkFlagsMutuallyExclusive("dir", "order-by")
 	return cmd
 }
 
@@ -75,9 +79,17 @@ func (o *policyListOptions) list(ctx context.Context) (*apiv1.ListPoliciesRespon
 	}
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.policy.ListPolicies(ctx, connect.NewRequest(&apiv1.ListPoliciesRequest{}))
-	if err != nil {
-		return nil, err
-	}
-	return answer.Msg, nil
+	list := &apiv1.ListPoliciesResponse{}
+	o.narrow.PageSize = largestPage
+	policies, err := everyPage(func(token string) ([]*apiv1.PolicyRecord, string, error) {
+		o.narrow.PageToken = token
+		answer, err := c.policy.ListPolicies(ctx, connect.NewRequest(&o.narrow))
+		if err != nil {
+			return nil, "", err
+		}
+		list = answer.Msg
+		return list.GetPolicies(), list.GetNextPageToken(), nil
+	})
+	list.Policies = policies
+	return list, err
 }

@@ -57,13 +57,12 @@ func wantsJSON(args []string) bool {
 }
 
 func (a *app) newRoot() *cobra.Command {
-	root := a.newGroup("sop", "Run and ask the SOP host", rootLong,
-		a.newUpCommand(), a.newInitCommand(), a.newValidateCommand(), a.newFmtCommand(), a.newPlanCommand(),
-		a.newReloadCommand(), a.newStatusCommand(), a.newScanCommand(),
-		a.newGapCommand(), a.newTokenCommand(), a.newPluginCommand(), a.newPolicyCommand(), a.newAuditCommand(), a.newAgentCommand(),
-		a.newEventCommand(), a.newSandboxCommand(), a.newScaffoldCommand(), a.newAPICommand(),
-		a.newVersionCommand(), a.newCompletionCommand(),
-	)
+	root := a.newGroup("sop", "Run and ask the SOP host", rootLong)
+	addChapter(root, "Run a host", a.newUpCommand(), a.newInitCommand(), a.newValidateCommand(), a.newFmtCommand(), a.newPlanCommand(),
+		a.newReloadCommand(), a.newStatusCommand())
+	addChapter(root, "Work with what it keeps", a.newWorkspaceCommand(), a.newGapCommand(), a.newPluginCommand(), a.newEventCommand())
+	addChapter(root, "Say who may do what, and see who did", a.newAgentCommand(), a.newTokenCommand(), a.newPolicyCommand(), a.newAuditCommand())
+	addChapter(root, "Without a host", a.newScanCommand(), a.newSandboxCommand(), a.newScaffoldCommand(), a.newAPICommand(), a.newVersionCommand(), a.newCompletionCommand())
 	root.Example = `  sop init && sop plugin lock && sop up
   sop status --watch
   sop gap list --severity high
@@ -106,6 +105,15 @@ func (a *app) checkGlobals(cmd *cobra.Command) error {
 		return usagef("--timeout must not be negative")
 	}
 	return nil
+}
+
+// addChapter adds commands that the help lists beneath a heading.
+func addChapter(root *cobra.Command, heading string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: heading, Title: heading})
+	for _, c := range commands {
+		c.GroupID = heading
+	}
+	root.AddCommand(commands...)
 }
 
 // newGroup returns a command that only holds others.

@@ -129,12 +129,7 @@ func (a *app) statusWorkspaces(b *strings.Builder, workspaces []*apiv1.Workspace
 		return nil
 	}
 	b.WriteByte('\n')
-	table := a.table(4, "WORKSPACE", "STATE", "LAST SCAN", "GAPS", "PATH")
-	for _, ws := range workspaces {
-		table.Row(term.Text(ws.GetName()), term.Styled(stateStyle(ws.GetState()), ws.GetState()), term.Text(a.lastScan(ws.GetLastScan())),
-			term.Text(fmt.Sprint(openGaps(ws.GetGaps()))), term.Text(ws.GetPath()))
-	}
-	if _, err := table.WriteTo(b); err != nil {
+	if _, err := a.workspaceTable(workspaces).WriteTo(b); err != nil {
 		return err
 	}
 	for _, ws := range workspaces {

@@ -12,6 +12,7 @@ import (
 type tokenChildOptions struct {
 	*app
 	tokenSpecFlags
+	change
 	holder string
 }
 
@@ -29,6 +30,7 @@ taken from the parent for good. Revoking the parent revokes the child.`,
 		RunE:        func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args) },
 	}
 	o.add(cmd.Flags())
+	o.addChange(cmd)
 	cmd.Flags().StringVar(&o.holder, "holder", "", "on behalf of the `agent` that holds the parent")
 	return cmd
 }
@@ -46,9 +48,14 @@ func (o *tokenChildOptions) run(ctx context.Context, args []string) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.IssueChildToken(ctx, connect.NewRequest(&apiv1.IssueChildTokenRequest{Secret: secret, Spec: spec, Holder: o.holder}))
+	answer, err := c.token.IssueChildToken(ctx, connect.NewRequest(&apiv1.IssueChildTokenRequest{
+		Secret: secret, Spec: spec, Holder: o.holder, ValidateOnly: o.check, IdempotencyKey: o.key,
+	}))
 	if err != nil {
 		return err
+	}
+	if o.check {
+		return o.would("the child would be issued")
 	}
 	return o.printSecret(answer.Msg.GetSecret(), answer.Msg.GetToken())
 }

@@ -13,7 +13,7 @@ import (
 type tokenConsumeOptions struct {
 	*app
 	tokenUseFlags
-	key string
+	change
 }
 
 func (a *app) newTokenConsumeCommand() *cobra.Command {
@@ -29,7 +29,7 @@ read from FILE, or from standard input. Exit code 4 says that it was refused, wh
 		RunE:        func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args) },
 	}
 	o.add(cmd.Flags())
-	cmd.Flags().StringVar(&o.key, "key", "", "idempotency `key`: with the same one a retry within 24 hours counts once")
+	o.addChange(cmd)
 	return cmd
 }
 
@@ -45,9 +45,14 @@ func (o *tokenConsumeOptions) run(ctx context.Context, args []string) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{Secret: secret, Use: &o.use, IdempotencyKey: o.key}))
+	answer, err := c.token.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{
+		Secret: secret, Use: &o.use, ValidateOnly: o.check, IdempotencyKey: o.key,
+	}))
 	if err != nil {
 		return err
+	}
+	if o.check {
+		return o.would("a use would be taken")
 	}
 	use := answer.Msg
 	if o.json() {

@@ -13,7 +13,7 @@ import (
 type tokenIssueOptions struct {
 	*app
 	tokenSpecFlags
-	checkOnly bool
+	change
 }
 
 func (a *app) newTokenIssueCommand() *cobra.Command {
@@ -33,7 +33,7 @@ It is bound to its operations and to the agent that may use it, and to whatever 
 	flags := cmd.Flags()
 	flags.StringVar(&o.spec.Type, "type", "", "`type`; required: "+strings.Join(tokenTypes, ", "))
 	o.add(flags)
-	flags.BoolVar(&o.checkOnly, "check", false, "only say whether it would be issued")
+	o.addChange(cmd)
 	a.completeWords(cmd, "type", tokenTypes...)
 	return cmd
 }
@@ -56,13 +56,12 @@ func (o *tokenIssueOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: spec, ValidateOnly: o.checkOnly}))
+	answer, err := c.token.IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: spec, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
 	}
-	if o.checkOnly {
-		o.note("the token would be issued\n")
-		return nil
+	if o.check {
+		return o.would("the token would be issued")
 	}
 	return o.printSecret(answer.Msg.GetSecret(), answer.Msg.GetToken())
 }

@@ -18,7 +18,8 @@ var tokenArguments = withoutSecrets(arguments(1, 1, "the accessor or id of a tok
 type tokenRenewOptions struct {
 	*app
 	request apiv1.RenewTokenRequest
-	ttl     time.Duration
+	change
+	ttl time.Duration
 }
 
 func (a *app) newTokenRenewCommand() *cobra.Command {
@@ -37,6 +38,7 @@ func (a *app) newTokenRenewCommand() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&o.ttl, "ttl", 0, "new life, a `time` from now (default: what suits the type, as far as it goes)")
 	cmd.Flags().StringVar(&o.request.Reason, "reason", "", "why, in `words`")
+	o.addChange(cmd)
 	return cmd
 }
 
@@ -47,6 +49,7 @@ func (o *tokenRenewOptions) run(ctx context.Context) error {
 	if o.ttl > 0 {
 		o.request.Ttl = durationpb.New(o.ttl)
 	}
+	o.request.ValidateOnly, o.request.IdempotencyKey = o.check, o.key
 	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
 	c := o.connect()
@@ -54,6 +57,9 @@ func (o *tokenRenewOptions) run(ctx context.Context) error {
 	answer, err := c.token.RenewToken(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
+	}
+	if o.check {
+		return o.would("the token would be renewed")
 	}
 	t := answer.Msg.GetToken()
 	if o.json() {

@@ -13,6 +13,7 @@ import (
 type tokenRevokeOptions struct {
 	*app
 	request apiv1.RevokeTokenRequest
+	change
 }
 
 func (a *app) newTokenRevokeCommand() *cobra.Command {
@@ -31,10 +32,12 @@ the id; the secret is not needed.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.request.Reason, "reason", "", "why, in `words`")
+	o.addChange(cmd)
 	return cmd
 }
 
 func (o *tokenRevokeOptions) run(ctx context.Context) error {
+	o.request.ValidateOnly, o.request.IdempotencyKey = o.check, o.key
 	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
 	c := o.connect()
@@ -43,12 +46,19 @@ func (o *tokenRevokeOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.check {
+		return o.would("the token would be revoked")
+	}
 	t, n := answer.Msg.GetToken(), answer.Msg.GetRevoked()
 	if o.json() {
 		return printJSON(o.Out, struct {
 			Token   wire  `json:"token"`
 			Revoked int64 `json:"revoked"`
 		}{wire{t}, n})
+	}
+	if n == 0 {
+		o.say("token %s had ended before: %s\n", term.Safe(t.GetAccessor()), term.Safe(joinNonEmpty(", ", t.GetState(), t.GetReason())))
+		return nil
 	}
 	o.say("revoked token %s: %s ended\n", term.Safe(t.GetAccessor()), count(n, "token", "tokens"))
 	return nil

@@ -22,6 +22,7 @@ type Agent struct {
 	UIDs        []uint32 // of processes that call by the unix socket
 	CommonNames []string // of client certificates without a SPIFFE ID
 	SPIFFE      []string // IDs in client certificates
+	OIDC        []string // "corp:alice": an oidc block, and what its name_claim says
 	Source      Range
 }
 
@@ -43,7 +44,7 @@ type OIDC struct {
 func (o *OIDC) Equal(other *OIDC) bool { return len(diffOIDCSettings(o, other)) == 0 }
 
 var (
-	agentAttributes = []string{"trust", "groups", "uid", "uids", "common_name", "common_names", "spiffe", "spiffe_ids"}
+	agentAttributes = []string{"trust", "groups", "uid", "uids", "common_name", "common_names", "spiffe", "spiffe_ids", "oidc", "oidc_subjects"}
 	oidcAttributes  = []string{"issuer", "audience", "algorithms", "trust", "name_claim", "groups_claim", "leeway", "ca"}
 	trusts          = []string{"exterior", "system"}
 	// Neither none nor those in which who verifies could also sign.
@@ -68,14 +69,15 @@ func readAgent(r *reporter, b *block, dir string) Agent {
 		Name: b.labels[0], Trust: s.choice("trust", "exterior", trusts), Groups: s.texts("groups", checkAgentGroup),
 		CommonNames: s.oneOrMore("common_name", "common_names", checkCommonName),
 		SPIFFE:      s.oneOrMore("spiffe", "spiffe_ids", checkSPIFFE),
+		OIDC:        s.oneOrMore("oidc", "oidc_subjects", checkSubject),
 		Source:      publicRange(b.header),
 	}
 	a.UIDs = s.uids()
 	slices.Sort(a.Groups)
 	a.Groups = slices.Compact(a.Groups)
-	if len(a.UIDs)+len(a.CommonNames)+len(a.SPIFFE) == 0 {
+	if len(a.proofs()) == 0 {
 		if _, set := b.body.attributes["uid"]; !set {
-			r.errorf(b.header, "Missing attribute", "An agent block maps at least one of \"uid\", \"common_name\" and \"spiffe\". An agent with a key is enrolled with: sop agent enroll %s", b.labels[0])
+			r.errorf(b.header, "Missing attribute", "An agent block maps at least one of \"uid\", \"common_name\", \"spiffe\" and \"oidc\". An agent with a key is enrolled with: sop agent enroll %s", b.labels[0])
 		}
 	}
 	return a
@@ -126,6 +128,13 @@ func checkAgentGroup(name string) error {
 func checkCommonName(name string) error {
 	if name == "" || len(name) > 256 {
 		return errors.New("a common name has from 1 to 256 bytes")
+	}
+	return nil
+}
+
+func checkSubject(text string) error {
+	if issuer, subject, found := strings.Cut(text, ":"); !found || issuer == "" || subject == "" || len(text) > 256 {
+		return fmt.Errorf("%q names nobody: write the name of an oidc block, a colon, and what its name_claim says of the caller", text)
 	}
 	return nil
 }

@@ -76,6 +76,20 @@ func (l *loader) checkProofs(config *Config) {
 		}
 		issuers[o.Issuer] = o
 	}
+	l.checkSubjects(config)
+}
+
+// checkSubjects refuses subjects of an issuer that is not configured.
+func (l *loader) checkSubjects(config *Config) {
+	for i := range config.Agents {
+		a := &config.Agents[i]
+		for _, subject := range a.OIDC {
+			name, _, _ := strings.Cut(subject, ":")
+			if !slices.ContainsFunc(config.OIDC, func(o OIDC) bool { return o.Name == name }) {
+				l.report(problem(hclRange(a.Source), "Unknown issuer", "There is no oidc block %q, which the agent %q names in %q.", name, a.Name, subject))
+			}
+		}
+	}
 }
 
 // hclRange is the range that publicRange made public.
@@ -93,6 +107,9 @@ func (a *Agent) proofs() []string {
 	}
 	for _, n := range a.CommonNames {
 		out = append(out, fmt.Sprintf("common name %q", n))
+	}
+	for _, s := range a.OIDC {
+		out = append(out, fmt.Sprintf("the OIDC subject %q", s))
 	}
 	return append(out, a.SPIFFE...)
 }
@@ -182,6 +199,7 @@ func diffAgent(old, next *Agent) reasons {
 	why.changed("uid", !slices.Equal(old.UIDs, next.UIDs))
 	why.changed("common_name", !slices.Equal(old.CommonNames, next.CommonNames))
 	why.changed("spiffe", !slices.Equal(old.SPIFFE, next.SPIFFE))
+	why.changed("oidc", !slices.Equal(old.OIDC, next.OIDC))
 	return why
 }
 

@@ -53,7 +53,7 @@ func (n *Nexus) AuthorizeOn(ctx context.Context, permission string, resource pol
 	switch {
 	case !ok:
 		return n.denied(ctx, q, Caller{}, sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
-			WithRemedy("call through the host's unix socket"))
+			WithRemedy("call through the host's unix socket, or send `Authorization: Bearer` with an enrolled key (sop agent enroll) or a token of a configured OIDC issuer, or show a client certificate of the configured client_ca"))
 	case permission == "":
 		return n.denied(ctx, q, c, sdk.Errorf(codes.PermissionDenied, "NO_PERMISSION_STATED", "the method states no permission and is closed"))
 	}

@@ -157,7 +157,7 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 		Plugins:          goplugin.PluginSet{g.spec.Kind: connPlugin{}},
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		TLSConfig:        g.tls,
-		StartTimeout:     g.spec.StartTimeout,
+		StartTimeout:     g.spec.StartTimeout + killWait, // ours ends first, and says why
 		SkipHostEnv:      true,
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: s.runDir},
 		Logger:           hclog.NewNullLogger(), // it repeats what the runner says

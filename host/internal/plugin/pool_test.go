@@ -468,6 +468,22 @@ func TestStreamIsBoundedAndReleased(t *testing.T) {
 	p.await("streams released", func() bool { return p.status("a").InFlight == 0 })
 }
 
+// Who calls a plugin that is being restarted is told when to try again; one that
+// has failed for good is not tried again.
+func TestUnavailableSaysWhenToRetry(t *testing.T) {
+	cause := &sdk.Error{Reason: ReasonExitedEarly, Message: "exit status 2", Remedy: "look"}
+	e := unavailable("detector.a", StateBackoff, cause, time.Now().Add(time.Minute))
+	if !e.Retryable || e.RetryAfter <= 50*time.Second || e.RetryAfter > time.Minute || e.Remedy != "look" {
+		t.Errorf("%+v", e)
+	}
+	if e := unavailable("detector.a", StateStarting, nil, time.Time{}); !e.Retryable || e.RetryAfter != 0 {
+		t.Errorf("%+v", e)
+	}
+	if e := unavailable("detector.a", StateFailed, cause, time.Now().Add(time.Minute)); e.Retryable || e.RetryAfter != 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestCrashLoopOpensTheBreaker(t *testing.T) {
 	p := newPool(t)
 	p.start(newSpec(t, "a", "exit"))

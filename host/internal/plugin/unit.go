@@ -315,24 +315,25 @@ func (u *unit) acquire(ctx context.Context) (*generation, error) {
 			return g, nil
 		}
 		u.mu.Lock()
-		state, changed, lastErr, g := u.state, u.changed, u.lastErr, u.current.Load()
+		state, changed, lastErr, retryAt, g := u.state, u.changed, u.lastErr, u.retryAt, u.current.Load()
 		u.mu.Unlock()
 		if g != nil && !isClosed(g.runner.exited) {
 			continue // installed since
 		}
 		if state == StateFailed || state == StateStopped {
-			return nil, unavailable(u.id, state, lastErr)
+			return nil, unavailable(u.id, state, lastErr, retryAt)
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, unavailable(u.id, state, lastErr)
+			return nil, unavailable(u.id, state, lastErr, retryAt)
 		}
 	}
 }
 
-// unavailable says that a plugin is not in service, and why.
-func unavailable(id string, state State, cause *sdk.Error) *sdk.Error {
+// unavailable says that a plugin is not in service, why, and when the next
+// attempt is made to start it, if that is known.
+func unavailable(id string, state State, cause *sdk.Error, retryAt time.Time) *sdk.Error {
 	e := &sdk.Error{
 		Code: codes.Unavailable, Reason: ReasonUnavailable, Retryable: state != StateFailed,
 		Message: "plugin " + id + " is not in service (" + string(state) + ")",
@@ -344,6 +345,9 @@ func unavailable(id string, state State, cause *sdk.Error) *sdk.Error {
 		if cause.Remedy != "" {
 			e.Remedy = cause.Remedy
 		}
+	}
+	if wait := time.Until(retryAt); e.Retryable && wait > 0 {
+		return e.RetryIn(wait)
 	}
 	return e
 }

@@ -130,7 +130,7 @@ func (g *gate) prepare(cfg *config.Config) (*opening, config.Diagnostics) {
 	if o.listener = g.listener; o.listener == nil || g.cfg.API.Listen != a.Listen {
 		o.listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", a.Listen)
 		if err != nil {
-			problem(a.ListenSource, "The API cannot be served there", fmt.Errorf("%w; choose another address, or stop what listens on it", err))
+			problem(a.ListenSource, "The API cannot be served there", fmt.Errorf("%w; %s", err, g.wayOut(a.Listen)))
 		}
 	}
 	return o, diags
@@ -144,6 +144,20 @@ func (g *gate) issuer(cfg *config.OIDC) (*api.Issuer, error) {
 		}
 	}
 	return api.NewIssuer(*cfg)
+}
+
+// wayOut says what to do where an address cannot be listened on. The host itself
+// stands in the way where only the name before the port is another: it does not
+// give an address up before it has the next.
+func (g *gate) wayOut(listen string) string {
+	if g.listener != nil {
+		_, taken, errTaken := net.SplitHostPort(g.listener.Addr().String())
+		_, port, err := net.SplitHostPort(listen)
+		if errTaken == nil && err == nil && port == taken {
+			return fmt.Sprintf("the host itself listens on %s until it has the next address: change to another port first and then back, or start the host anew", g.listener.Addr())
+		}
+	}
+	return "choose another address, or stop what listens on it"
 }
 
 // discard gives up what was prepared.

@@ -3,14 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/base64"
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"github.com/sop-host/sop/host/internal/agent"
-	"github.com/sop-host/sop/sdk"
 )
 
 // Agents is the [agent.Store] in a database.
@@ -66,41 +62,6 @@ func (s *Agents) Touch(ctx context.Context, used map[string]time.Time) error {
 		}
 		return nil
 	})
-}
-
-// agentStateAt is the state of an agent at a time; it takes the time.
-const agentStateAt = `CASE WHEN state = 'active' AND expires_at <= ? THEN 'expired' ELSE state END`
-
-// List implements [agent.Store]. A page token is the last name of the page
-// before.
-func (s *Agents) List(ctx context.Context, f agent.Filter) (agent.Page, error) {
-	if f.Limit <= 0 || f.Limit > agent.MaxPage {
-		f.Limit = agent.MaxPage
-	}
-	last, err := base64.RawURLEncoding.DecodeString(f.Token)
-	if err != nil {
-		return agent.Page{}, sdk.Errorf(codes.InvalidArgument, "PAGE_TOKEN", "page token is not one that was given out: %w", err).
-			WithRemedy("list again from the first page")
-	}
-	q := query{dialect: s.db.dialect}
-	q.add("name > ?", string(last))
-	if f.Trust != "" {
-		q.add(" AND trust = ?", string(f.Trust))
-	}
-	if f.Group != "" {
-		q.add(" AND EXISTS (SELECT 1 FROM json_each(CASE groups WHEN '' THEN '[]' ELSE groups END) WHERE value = ?)", f.Group)
-	}
-	if len(f.States) > 0 {
-		q.add(" AND "+agentStateAt+" ", f.At.UnixNano())
-		in(&q, "", f.States)
-	}
-	q.add(" ORDER BY name LIMIT ?", int64(f.Limit)+1)
-	agents, err := agentReader{s.db.read}.agents(ctx, q.text.String(), q.args...)
-	if err != nil || len(agents) <= f.Limit {
-		return agent.Page{Agents: agents}, s.db.translate(err)
-	}
-	agents = agents[:f.Limit]
-	return agent.Page{Agents: agents, Next: base64.RawURLEncoding.EncodeToString([]byte(agents[f.Limit-1].Name))}, nil
 }
 
 // agentReader reads agents, inside of a transaction or not.

@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/sop-host/sop/host/internal/agent"
 	"github.com/sop-host/sop/host/internal/filter"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/store"
@@ -147,6 +148,73 @@ func TestFilterIsTheSameInSQL(t *testing.T) {
 		}
 		if !slices.Equal(got, want) || total != int64(len(want)) {
 			t.Fatalf("%s: %v of %d, want %v", input, got, total, want)
+		}
+	}))
+	t.Run("Agents", rapid.MakeCheck(func(t *rapid.T) {
+		round++
+		own := fmt.Sprintf("round %d", round)
+		now := time.Unix(2, 0).UTC()
+		at := func() time.Time { return time.Unix(int64(rapid.IntRange(0, 4).Draw(t, "at")), 0).UTC() }
+		var all []*agent.Agent
+		for i := range rapid.IntRange(0, 10).Draw(t, "agents") {
+			a := &agent.Agent{
+				Name: fmt.Sprintf("%s.%d", own, i), Trust: rapid.SampledFrom(agent.Trusts()).Draw(t, "trust"), Groups: []string{own, text(t, "g")},
+				State: rapid.SampledFrom([]agent.State{agent.StateActive, agent.StateRevoked}).Draw(t, "state"), Reason: text(t, "r"),
+				CreatedAt: at(), CreatedBy: text(t, "by"), ChangedAt: at(),
+			}
+			if rapid.Bool().Draw(t, "ends") {
+				a.ExpiresAt = at()
+			}
+			if rapid.Bool().Draw(t, "used") {
+				a.LastUsed = at()
+			}
+			all = append(all, a)
+		}
+		err := db.Agents().Update(context.Background(), func(tx agent.Tx) error {
+			for _, a := range all {
+				if err := tx.Put(context.Background(), a, agent.Change{Name: a.Name, At: now}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := agent.Filter{Group: own, At: now, Limit: rapid.IntRange(1, 4).Draw(t, "limit"), Order: orderOf(t, agent.ListFields)}
+		input := expression(t, agent.ListFields, 3)
+		if f.Where, err = filter.Parse(input, agent.ListFields); err != nil {
+			t.Fatalf("%s: %v", input, err)
+		}
+		var want, got []string
+		for _, a := range all {
+			a.State = a.At(now)
+		}
+		slices.SortFunc(all, func(x, y *agent.Agent) int {
+			if order := filter.Compare(f.Order, x.Field, y.Field); order != 0 {
+				return order
+			}
+			return strings.Compare(x.Name, y.Name)
+		})
+		for _, a := range all {
+			if f.Where.Match(a.Field) {
+				want = append(want, a.Name)
+			}
+		}
+		for {
+			page, err := db.Agents().List(context.Background(), f)
+			if err != nil {
+				t.Fatalf("%s: %v", input, err)
+			}
+			for _, a := range page.Agents {
+				got = append(got, a.Name)
+			}
+			if f.Token = page.Next; f.Token == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%s: %v, want %v", input, got, want)
 		}
 	}))
 	t.Run("Tokens", rapid.MakeCheck(func(t *rapid.T) {

@@ -1079,7 +1079,14 @@ func (x *ExportRecordsResponse) GetText() string {
 }
 
 type ListSinksRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000; 0 means 100.
+	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Such as `state != ok`; see docs/api.md.
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Such as `lag desc`.
+	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1114,9 +1121,42 @@ func (*ListSinksRequest) Descriptor() ([]byte, []int) {
 	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{16}
 }
 
+func (x *ListSinksRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListSinksRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListSinksRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListSinksRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
+}
+
 type ListSinksResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sinks         []*AuditSink           `protobuf:"bytes,1,rep,name=sinks,proto3" json:"sinks,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name, unless asked otherwise.
+	Sinks []*AuditSink `protobuf:"bytes,1,rep,name=sinks,proto3" json:"sinks,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many there are on all pages.
+	Total         int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1156,6 +1196,20 @@ func (x *ListSinksResponse) GetSinks() []*AuditSink {
 		return x.Sinks
 	}
 	return nil
+}
+
+func (x *ListSinksResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListSinksResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
 }
 
 // AuditSink is one place that checkpoints or records are sent to.
@@ -1299,7 +1353,14 @@ func (x *AuditSink) GetRemedy() string {
 }
 
 type ListArchivesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000; 0 means 100.
+	PageSize  int32  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Such as `until >= 2026-03-01 AND from < 2026-04-01`; see docs/api.md.
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Such as `first desc`.
+	OrderBy       string `protobuf:"bytes,4,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1334,9 +1395,42 @@ func (*ListArchivesRequest) Descriptor() ([]byte, []int) {
 	return file_sop_api_v1_audit_proto_rawDescGZIP(), []int{19}
 }
 
+func (x *ListArchivesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListArchivesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListArchivesRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListArchivesRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
+}
+
 type ListArchivesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Archives      []*AuditArchive        `protobuf:"bytes,1,rep,name=archives,proto3" json:"archives,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first, unless asked otherwise.
+	Archives []*AuditArchive `protobuf:"bytes,1,rep,name=archives,proto3" json:"archives,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many there are on all pages.
+	Total         int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1376,6 +1470,20 @@ func (x *ListArchivesResponse) GetArchives() []*AuditArchive {
 		return x.Archives
 	}
 	return nil
+}
+
+func (x *ListArchivesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListArchivesResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
 }
 
 // AuditArchive is a segment of the log in a file.
@@ -1706,10 +1814,17 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\x14ExportRecordsRequest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\tR\x06format\"+\n" +
 	"\x15ExportRecordsResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text\"\x12\n" +
-	"\x10ListSinksRequest\"@\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\x81\x01\n" +
+	"\x10ListSinksRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x19\n" +
+	"\border_by\x18\x04 \x01(\tR\aorderBy\"~\n" +
 	"\x11ListSinksResponse\x12+\n" +
-	"\x05sinks\x18\x01 \x03(\v2\x15.sop.api.v1.AuditSinkR\x05sinks\"\xdf\x02\n" +
+	"\x05sinks\x18\x01 \x03(\v2\x15.sop.api.v1.AuditSinkR\x05sinks\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"\xdf\x02\n" +
 	"\tAuditSink\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
@@ -1723,10 +1838,17 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"\rfailing_since\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x12\x14\n" +
 	"\x05error\x18\v \x01(\tR\x05error\x12\x16\n" +
-	"\x06remedy\x18\f \x01(\tR\x06remedy\"\x15\n" +
-	"\x13ListArchivesRequest\"L\n" +
+	"\x06remedy\x18\f \x01(\tR\x06remedy\"\x84\x01\n" +
+	"\x13ListArchivesRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x19\n" +
+	"\border_by\x18\x04 \x01(\tR\aorderBy\"\x8a\x01\n" +
 	"\x14ListArchivesResponse\x124\n" +
-	"\barchives\x18\x01 \x03(\v2\x18.sop.api.v1.AuditArchiveR\barchives\"\xc1\x02\n" +
+	"\barchives\x18\x01 \x03(\v2\x18.sop.api.v1.AuditArchiveR\barchives\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"\xc1\x02\n" +
 	"\fAuditArchive\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x03R\x05first\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\x03R\x04last\x12\x12\n" +

@@ -156,6 +156,94 @@ func (x *ListWorkspacesResponse) GetTotal() int64 {
 }
 
 // WorkspaceStatus is how one workspace stands.
+type GetWorkspaceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWorkspaceRequest) Reset() {
+	*x = GetWorkspaceRequest{}
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWorkspaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWorkspaceRequest) ProtoMessage() {}
+
+func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWorkspaceRequest.ProtoReflect.Descriptor instead.
+func (*GetWorkspaceRequest) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetWorkspaceRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetWorkspaceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workspace     *WorkspaceStatus       `protobuf:"bytes,1,opt,name=workspace,proto3" json:"workspace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWorkspaceResponse) Reset() {
+	*x = GetWorkspaceResponse{}
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWorkspaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWorkspaceResponse) ProtoMessage() {}
+
+func (x *GetWorkspaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWorkspaceResponse.ProtoReflect.Descriptor instead.
+func (*GetWorkspaceResponse) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetWorkspaceResponse) GetWorkspace() *WorkspaceStatus {
+	if x != nil {
+		return x.Workspace
+	}
+	return nil
+}
+
 type WorkspaceStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -170,7 +258,7 @@ type WorkspaceStatus struct {
 
 func (x *WorkspaceStatus) Reset() {
 	*x = WorkspaceStatus{}
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[2]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -182,7 +270,7 @@ func (x *WorkspaceStatus) String() string {
 func (*WorkspaceStatus) ProtoMessage() {}
 
 func (x *WorkspaceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[2]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -195,7 +283,7 @@ func (x *WorkspaceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkspaceStatus.ProtoReflect.Descriptor instead.
 func (*WorkspaceStatus) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{2}
+	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WorkspaceStatus) GetName() string {
@@ -247,7 +335,7 @@ type ScanWorkspaceRequest struct {
 
 func (x *ScanWorkspaceRequest) Reset() {
 	*x = ScanWorkspaceRequest{}
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[3]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +347,7 @@ func (x *ScanWorkspaceRequest) String() string {
 func (*ScanWorkspaceRequest) ProtoMessage() {}
 
 func (x *ScanWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[3]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +360,7 @@ func (x *ScanWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*ScanWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{3}
+	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ScanWorkspaceRequest) GetWorkspace() string {
@@ -305,7 +393,7 @@ type ScanWorkspaceResponse struct {
 
 func (x *ScanWorkspaceResponse) Reset() {
 	*x = ScanWorkspaceResponse{}
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[4]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -317,7 +405,7 @@ func (x *ScanWorkspaceResponse) String() string {
 func (*ScanWorkspaceResponse) ProtoMessage() {}
 
 func (x *ScanWorkspaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[4]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -330,7 +418,7 @@ func (x *ScanWorkspaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanWorkspaceResponse.ProtoReflect.Descriptor instead.
 func (*ScanWorkspaceResponse) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{4}
+	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ScanWorkspaceResponse) GetScan() *ScanReport {
@@ -366,7 +454,7 @@ type ScanReport struct {
 
 func (x *ScanReport) Reset() {
 	*x = ScanReport{}
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[5]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +466,7 @@ func (x *ScanReport) String() string {
 func (*ScanReport) ProtoMessage() {}
 
 func (x *ScanReport) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[5]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +479,7 @@ func (x *ScanReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanReport.ProtoReflect.Descriptor instead.
 func (*ScanReport) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{5}
+	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ScanReport) GetId() string {
@@ -501,7 +589,7 @@ type ScanDiagnostic struct {
 
 func (x *ScanDiagnostic) Reset() {
 	*x = ScanDiagnostic{}
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[6]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +601,7 @@ func (x *ScanDiagnostic) String() string {
 func (*ScanDiagnostic) ProtoMessage() {}
 
 func (x *ScanDiagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_workspace_proto_msgTypes[6]
+	mi := &file_sop_api_v1_workspace_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +614,7 @@ func (x *ScanDiagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanDiagnostic.ProtoReflect.Descriptor instead.
 func (*ScanDiagnostic) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{6}
+	return file_sop_api_v1_workspace_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ScanDiagnostic) GetDetector() string {
@@ -588,7 +676,11 @@ const file_sop_api_v1_workspace_proto_rawDesc = "" +
 	"workspaces\x18\x01 \x03(\v2\x1b.sop.api.v1.WorkspaceStatusR\n" +
 	"workspaces\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\x03R\x05total\"\xaf\x01\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\")\n" +
+	"\x13GetWorkspaceRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"Q\n" +
+	"\x14GetWorkspaceResponse\x129\n" +
+	"\tworkspace\x18\x01 \x01(\v2\x1b.sop.api.v1.WorkspaceStatusR\tworkspace\"\xaf\x01\n" +
 	"\x0fWorkspaceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
@@ -627,9 +719,10 @@ const file_sop_api_v1_workspace_proto_rawDesc = "" +
 	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12\x16\n" +
-	"\x06remedy\x18\x06 \x01(\tR\x06remedy2\xe5\x01\n" +
+	"\x06remedy\x18\x06 \x01(\tR\x06remedy2\xcc\x02\n" +
 	"\tWorkspace\x12k\n" +
-	"\x0eListWorkspaces\x12!.sop.api.v1.ListWorkspacesRequest\x1a\".sop.api.v1.ListWorkspacesResponse\"\x12\xa2\xbb\x18\x0eworkspace.read\x12k\n" +
+	"\x0eListWorkspaces\x12!.sop.api.v1.ListWorkspacesRequest\x1a\".sop.api.v1.ListWorkspacesResponse\"\x12\xa2\xbb\x18\x0eworkspace.read\x12e\n" +
+	"\fGetWorkspace\x12\x1f.sop.api.v1.GetWorkspaceRequest\x1a .sop.api.v1.GetWorkspaceResponse\"\x12\xa2\xbb\x18\x0eworkspace.read\x12k\n" +
 	"\rScanWorkspace\x12 .sop.api.v1.ScanWorkspaceRequest\x1a!.sop.api.v1.ScanWorkspaceResponse\"\x15\xa2\xbb\x18\x0eworkspace.scan\x90\x02\x02B0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
 
 var (
@@ -644,38 +737,43 @@ func file_sop_api_v1_workspace_proto_rawDescGZIP() []byte {
 	return file_sop_api_v1_workspace_proto_rawDescData
 }
 
-var file_sop_api_v1_workspace_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_sop_api_v1_workspace_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_sop_api_v1_workspace_proto_goTypes = []any{
 	(*ListWorkspacesRequest)(nil),  // 0: sop.api.v1.ListWorkspacesRequest
 	(*ListWorkspacesResponse)(nil), // 1: sop.api.v1.ListWorkspacesResponse
-	(*WorkspaceStatus)(nil),        // 2: sop.api.v1.WorkspaceStatus
-	(*ScanWorkspaceRequest)(nil),   // 3: sop.api.v1.ScanWorkspaceRequest
-	(*ScanWorkspaceResponse)(nil),  // 4: sop.api.v1.ScanWorkspaceResponse
-	(*ScanReport)(nil),             // 5: sop.api.v1.ScanReport
-	(*ScanDiagnostic)(nil),         // 6: sop.api.v1.ScanDiagnostic
-	nil,                            // 7: sop.api.v1.ScanReport.SkippedEntry
-	(*GapCounts)(nil),              // 8: sop.api.v1.GapCounts
-	(*timestamppb.Timestamp)(nil),  // 9: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 10: google.protobuf.Duration
+	(*GetWorkspaceRequest)(nil),    // 2: sop.api.v1.GetWorkspaceRequest
+	(*GetWorkspaceResponse)(nil),   // 3: sop.api.v1.GetWorkspaceResponse
+	(*WorkspaceStatus)(nil),        // 4: sop.api.v1.WorkspaceStatus
+	(*ScanWorkspaceRequest)(nil),   // 5: sop.api.v1.ScanWorkspaceRequest
+	(*ScanWorkspaceResponse)(nil),  // 6: sop.api.v1.ScanWorkspaceResponse
+	(*ScanReport)(nil),             // 7: sop.api.v1.ScanReport
+	(*ScanDiagnostic)(nil),         // 8: sop.api.v1.ScanDiagnostic
+	nil,                            // 9: sop.api.v1.ScanReport.SkippedEntry
+	(*GapCounts)(nil),              // 10: sop.api.v1.GapCounts
+	(*timestamppb.Timestamp)(nil),  // 11: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 12: google.protobuf.Duration
 }
 var file_sop_api_v1_workspace_proto_depIdxs = []int32{
-	2,  // 0: sop.api.v1.ListWorkspacesResponse.workspaces:type_name -> sop.api.v1.WorkspaceStatus
-	5,  // 1: sop.api.v1.WorkspaceStatus.last_scan:type_name -> sop.api.v1.ScanReport
-	8,  // 2: sop.api.v1.WorkspaceStatus.gaps:type_name -> sop.api.v1.GapCounts
-	5,  // 3: sop.api.v1.ScanWorkspaceResponse.scan:type_name -> sop.api.v1.ScanReport
-	9,  // 4: sop.api.v1.ScanReport.started_at:type_name -> google.protobuf.Timestamp
-	10, // 5: sop.api.v1.ScanReport.took:type_name -> google.protobuf.Duration
-	6,  // 6: sop.api.v1.ScanReport.diagnostics:type_name -> sop.api.v1.ScanDiagnostic
-	7,  // 7: sop.api.v1.ScanReport.skipped:type_name -> sop.api.v1.ScanReport.SkippedEntry
-	0,  // 8: sop.api.v1.Workspace.ListWorkspaces:input_type -> sop.api.v1.ListWorkspacesRequest
-	3,  // 9: sop.api.v1.Workspace.ScanWorkspace:input_type -> sop.api.v1.ScanWorkspaceRequest
-	1,  // 10: sop.api.v1.Workspace.ListWorkspaces:output_type -> sop.api.v1.ListWorkspacesResponse
-	4,  // 11: sop.api.v1.Workspace.ScanWorkspace:output_type -> sop.api.v1.ScanWorkspaceResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	4,  // 0: sop.api.v1.ListWorkspacesResponse.workspaces:type_name -> sop.api.v1.WorkspaceStatus
+	4,  // 1: sop.api.v1.GetWorkspaceResponse.workspace:type_name -> sop.api.v1.WorkspaceStatus
+	7,  // 2: sop.api.v1.WorkspaceStatus.last_scan:type_name -> sop.api.v1.ScanReport
+	10, // 3: sop.api.v1.WorkspaceStatus.gaps:type_name -> sop.api.v1.GapCounts
+	7,  // 4: sop.api.v1.ScanWorkspaceResponse.scan:type_name -> sop.api.v1.ScanReport
+	11, // 5: sop.api.v1.ScanReport.started_at:type_name -> google.protobuf.Timestamp
+	12, // 6: sop.api.v1.ScanReport.took:type_name -> google.protobuf.Duration
+	8,  // 7: sop.api.v1.ScanReport.diagnostics:type_name -> sop.api.v1.ScanDiagnostic
+	9,  // 8: sop.api.v1.ScanReport.skipped:type_name -> sop.api.v1.ScanReport.SkippedEntry
+	0,  // 9: sop.api.v1.Workspace.ListWorkspaces:input_type -> sop.api.v1.ListWorkspacesRequest
+	2,  // 10: sop.api.v1.Workspace.GetWorkspace:input_type -> sop.api.v1.GetWorkspaceRequest
+	5,  // 11: sop.api.v1.Workspace.ScanWorkspace:input_type -> sop.api.v1.ScanWorkspaceRequest
+	1,  // 12: sop.api.v1.Workspace.ListWorkspaces:output_type -> sop.api.v1.ListWorkspacesResponse
+	3,  // 13: sop.api.v1.Workspace.GetWorkspace:output_type -> sop.api.v1.GetWorkspaceResponse
+	6,  // 14: sop.api.v1.Workspace.ScanWorkspace:output_type -> sop.api.v1.ScanWorkspaceResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_sop_api_v1_workspace_proto_init() }
@@ -691,7 +789,7 @@ func file_sop_api_v1_workspace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_api_v1_workspace_proto_rawDesc), len(file_sop_api_v1_workspace_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

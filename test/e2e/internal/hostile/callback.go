@@ -54,6 +54,10 @@ func callBack(s stream, start *pluginv1.ScanStart, what string) error {
 		err = report(*previous.Load())
 	case "issue":
 		_, err = host.IssueToken(ctx, &apiv1.IssueTokenRequest{Spec: &apiv1.TokenSpec{Type: "operation", Operations: []string{"*"}}})
+	case "validate", "consume":
+		err = present(ctx, host, start, what == "consume")
+	case "show", "list", "renew", "revoke":
+		err = manage(ctx, host, what)
 	case "delegate":
 		err = delegate(ctx, host, secret, report)
 	case "flood":
@@ -61,6 +65,51 @@ func callBack(s stream, start *pluginv1.ScanStart, what string) error {
 	}
 	previous.Store(&secret)
 	return say(s, what, map[string]int{reason(err): 1})
+}
+
+// present has the token of the scan judged for one of its operations, and used
+// if told to; and it must be refused for what it does not cover.
+func present(ctx context.Context, host *sdk.Host, start *pluginv1.ScanStart, consume bool) error {
+	ask := func(use *apiv1.TokenUse) (remaining int64, err error) {
+		if consume {
+			answer, err := host.ConsumeToken(ctx, &apiv1.ConsumeTokenRequest{Secret: start.GetToken(), Use: use})
+			return answer.GetRemaining(), err
+		}
+		answer, err := host.ValidateToken(ctx, &apiv1.ValidateTokenRequest{Secret: start.GetToken(), Use: use})
+		return answer.GetToken().GetRemaining(), err
+	}
+	use := &apiv1.TokenUse{Protocol: "sop", Operation: "scaffold.read", Workspace: start.GetWorkspace()}
+	before, err := ask(use)
+	if err != nil {
+		return err
+	}
+	if _, err := ask(&apiv1.TokenUse{Protocol: "sop", Operation: "token.issue", Workspace: start.GetWorkspace()}); reason(err) != "PermissionDenied/TOKEN_DENIED" {
+		return fmt.Errorf("for what it does not cover: %w", err)
+	}
+	if _, err := ask(&apiv1.TokenUse{Protocol: "sop", Operation: "scaffold.read", Workspace: "elsewhere"}); reason(err) != "PermissionDenied/TOKEN_DENIED" {
+		return fmt.Errorf("for another workspace: %w", err)
+	}
+	after, err := ask(use)
+	if err == nil && (before-after != 0) != consume {
+		err = fmt.Errorf("%d uses were left, and then %d", before, after)
+	}
+	return err
+}
+
+// manage asks for what looks after tokens, which is not for who holds one.
+func manage(ctx context.Context, host *sdk.Host, what string) (err error) {
+	const id = "4kFz0aYt2QmB91xw"
+	switch what {
+	case "show":
+		_, err = host.GetToken(ctx, &apiv1.GetTokenRequest{Id: id})
+	case "list":
+		_, err = host.ListTokens(ctx, &apiv1.ListTokensRequest{})
+	case "renew":
+		_, err = host.RenewToken(ctx, &apiv1.RenewTokenRequest{Id: id})
+	case "revoke":
+		_, err = host.RevokeToken(ctx, &apiv1.RevokeTokenRequest{Id: id})
+	}
+	return err
 }
 
 // delegate hands a part of the token on and works with that.

@@ -30,6 +30,14 @@ agent "two" {
 agent "nothing" {
 }
 
+agent "three" {
+  oidc_subjects = ["corp:", "a:alice", "gone:alice"]
+}
+
+agent "four" {
+  oidc = "a:alice"
+}
+
 agent {
   uid = 7
 }

@@ -100,6 +100,7 @@ agent "ci" {
   uids        = [1002]
   common_name = "ci.example.org"
   spiffe      = "spiffe://example.org/ci"
+  oidc        = "corp:ci@example.org"
 }
 
 agent "deployer" {

@@ -36,6 +36,8 @@ const (
 	// WorkspaceListWorkspacesProcedure is the fully-qualified name of the Workspace's ListWorkspaces
 	// RPC.
 	WorkspaceListWorkspacesProcedure = "/sop.api.v1.Workspace/ListWorkspaces"
+	// WorkspaceGetWorkspaceProcedure is the fully-qualified name of the Workspace's GetWorkspace RPC.
+	WorkspaceGetWorkspaceProcedure = "/sop.api.v1.Workspace/GetWorkspace"
 	// WorkspaceScanWorkspaceProcedure is the fully-qualified name of the Workspace's ScanWorkspace RPC.
 	WorkspaceScanWorkspaceProcedure = "/sop.api.v1.Workspace/ScanWorkspace"
 )
@@ -43,6 +45,7 @@ const (
 // WorkspaceClient is a client for the sop.api.v1.Workspace service.
 type WorkspaceClient interface {
 	ListWorkspaces(context.Context, *connect.Request[v1.ListWorkspacesRequest]) (*connect.Response[v1.ListWorkspacesResponse], error)
+	GetWorkspace(context.Context, *connect.Request[v1.GetWorkspaceRequest]) (*connect.Response[v1.GetWorkspaceResponse], error)
 	// ScanWorkspace scans now and returns when the scan has ended. A scan that is
 	// already under way is joined.
 	ScanWorkspace(context.Context, *connect.Request[v1.ScanWorkspaceRequest]) (*connect.Response[v1.ScanWorkspaceResponse], error)
@@ -65,6 +68,12 @@ func NewWorkspaceClient(httpClient connect.HTTPClient, baseURL string, opts ...c
 			connect.WithSchema(workspaceMethods.ByName("ListWorkspaces")),
 			connect.WithClientOptions(opts...),
 		),
+		getWorkspace: connect.NewClient[v1.GetWorkspaceRequest, v1.GetWorkspaceResponse](
+			httpClient,
+			baseURL+WorkspaceGetWorkspaceProcedure,
+			connect.WithSchema(workspaceMethods.ByName("GetWorkspace")),
+			connect.WithClientOptions(opts...),
+		),
 		scanWorkspace: connect.NewClient[v1.ScanWorkspaceRequest, v1.ScanWorkspaceResponse](
 			httpClient,
 			baseURL+WorkspaceScanWorkspaceProcedure,
@@ -78,12 +87,18 @@ func NewWorkspaceClient(httpClient connect.HTTPClient, baseURL string, opts ...c
 // workspaceClient implements WorkspaceClient.
 type workspaceClient struct {
 	listWorkspaces *connect.Client[v1.ListWorkspacesRequest, v1.ListWorkspacesResponse]
+	getWorkspace   *connect.Client[v1.GetWorkspaceRequest, v1.GetWorkspaceResponse]
 	scanWorkspace  *connect.Client[v1.ScanWorkspaceRequest, v1.ScanWorkspaceResponse]
 }
 
 // ListWorkspaces calls sop.api.v1.Workspace.ListWorkspaces.
 func (c *workspaceClient) ListWorkspaces(ctx context.Context, req *connect.Request[v1.ListWorkspacesRequest]) (*connect.Response[v1.ListWorkspacesResponse], error) {
 	return c.listWorkspaces.CallUnary(ctx, req)
+}
+
+// GetWorkspace calls sop.api.v1.Workspace.GetWorkspace.
+func (c *workspaceClient) GetWorkspace(ctx context.Context, req *connect.Request[v1.GetWorkspaceRequest]) (*connect.Response[v1.GetWorkspaceResponse], error) {
+	return c.getWorkspace.CallUnary(ctx, req)
 }
 
 // ScanWorkspace calls sop.api.v1.Workspace.ScanWorkspace.
@@ -94,6 +109,7 @@ func (c *workspaceClient) ScanWorkspace(ctx context.Context, req *connect.Reques
 // WorkspaceHandler is an implementation of the sop.api.v1.Workspace service.
 type WorkspaceHandler interface {
 	ListWorkspaces(context.Context, *connect.Request[v1.ListWorkspacesRequest]) (*connect.Response[v1.ListWorkspacesResponse], error)
+	GetWorkspace(context.Context, *connect.Request[v1.GetWorkspaceRequest]) (*connect.Response[v1.GetWorkspaceResponse], error)
 	// ScanWorkspace scans now and returns when the scan has ended. A scan that is
 	// already under way is joined.
 	ScanWorkspace(context.Context, *connect.Request[v1.ScanWorkspaceRequest]) (*connect.Response[v1.ScanWorkspaceResponse], error)
@@ -112,6 +128,12 @@ func NewWorkspaceHandler(svc WorkspaceHandler, opts ...connect.HandlerOption) (s
 		connect.WithSchema(workspaceMethods.ByName("ListWorkspaces")),
 		connect.WithHandlerOptions(opts...),
 	)
+	workspaceGetWorkspaceHandler := connect.NewUnaryHandler(
+		WorkspaceGetWorkspaceProcedure,
+		svc.GetWorkspace,
+		connect.WithSchema(workspaceMethods.ByName("GetWorkspace")),
+		connect.WithHandlerOptions(opts...),
+	)
 	workspaceScanWorkspaceHandler := connect.NewUnaryHandler(
 		WorkspaceScanWorkspaceProcedure,
 		svc.ScanWorkspace,
@@ -123,6 +145,8 @@ func NewWorkspaceHandler(svc WorkspaceHandler, opts ...connect.HandlerOption) (s
 		switch r.URL.Path {
 		case WorkspaceListWorkspacesProcedure:
 			workspaceListWorkspacesHandler.ServeHTTP(w, r)
+		case WorkspaceGetWorkspaceProcedure:
+			workspaceGetWorkspaceHandler.ServeHTTP(w, r)
 		case WorkspaceScanWorkspaceProcedure:
 			workspaceScanWorkspaceHandler.ServeHTTP(w, r)
 		default:
@@ -136,6 +160,10 @@ type UnimplementedWorkspaceHandler struct{}
 
 func (UnimplementedWorkspaceHandler) ListWorkspaces(context.Context, *connect.Request[v1.ListWorkspacesRequest]) (*connect.Response[v1.ListWorkspacesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sop.api.v1.Workspace.ListWorkspaces is not implemented"))
+}
+
+func (UnimplementedWorkspaceHandler) GetWorkspace(context.Context, *connect.Request[v1.GetWorkspaceRequest]) (*connect.Response[v1.GetWorkspaceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sop.api.v1.Workspace.GetWorkspace is not implemented"))
 }
 
 func (UnimplementedWorkspaceHandler) ScanWorkspace(context.Context, *connect.Request[v1.ScanWorkspaceRequest]) (*connect.Response[v1.ScanWorkspaceResponse], error) {
