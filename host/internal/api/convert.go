@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -86,6 +87,10 @@ func pluginStatus(s plugin.Status) *apiv1.PluginStatus {
 		Command: s.Command, Hash: s.Hash, Containment: string(s.Containment),
 		Calls: s.Calls, Failures: s.Failures, InFlight: s.InFlight, DroppedLogLines: s.DroppedLogLines,
 		Cgroup: s.Cgroup, CgroupRefused: s.CgroupRefused,
+	}
+	if s.PID != 0 {
+		out.Sandbox = cmp.Or(s.Sandbox.Level, "none")
+		out.SandboxProfile, out.LandlockAbi = s.Sandbox.Profile, int32(s.Sandbox.LandlockABI)
 	}
 	if s.Cgroup != "" {
 		out.Limits = &apiv1.PluginLimits{Memory: s.Limits.Memory, Pids: int64(s.Limits.PIDs), Cpus: s.Limits.CPUs}

@@ -33,7 +33,7 @@ var table = []rule{
 	{"host/internal/agent", []string{"host/internal/event", "host/internal/secret", "sdk", "host/internal/filter"}, "features never import each other"},
 	{"host/internal/secret", nil, "a leaf: the form of secrets, for the features that give some out"},
 	{"host/internal/audit", []string{"sdk", "host/internal/filter"}, "one record, of whatever it is about: it knows no feature, and of sdk only the errors"},
-	{"host/internal/plugin", []string{"host/internal/sandbox/cgroup", "proto/sop/plugin", "sdk", "host/internal/trace"}, "the plugin host knows no feature, and places what it starts in cgroups"},
+	{"host/internal/plugin", []string{"host/internal/sandbox/cgroup", "host/internal/sandbox/launch", "proto/sop/plugin", "sdk", "host/internal/trace"}, "the plugin host knows no feature, places what it starts in cgroups and has it isolated"},
 	{"host/internal/sandbox/cgroup", nil, "a leaf: what the kernel offers, whoever starts processes"},
 	{"host/internal/sandbox/launch", nil, "what runs between host and command is small and knows neither"},
 	{"host/internal/sandbox", []string{"host/internal/sandbox"}, "isolation knows nothing of what it isolates"},

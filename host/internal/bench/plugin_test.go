@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/sandbox"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk/protocol"
 )
@@ -22,7 +23,9 @@ func quiet() hclog.Logger { return hclog.NewNullLogger() }
 
 func newPool(t *testing.T, onEvent func(plugin.Event)) *plugin.Pool {
 	t.Helper()
-	pool, err := plugin.New(plugin.Options{RunDir: filepath.Join(t.TempDir(), "run"), OnEvent: onEvent})
+	pool, err := plugin.New(plugin.Options{RunDir: filepath.Join(t.TempDir(), "run"), OnEvent: onEvent, SandboxLauncher: func() (string, error) {
+		return filepath.Abs("../../../bin/sop-sandbox") // from make build
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,9 +160,17 @@ func TestBenchColdStart(t *testing.T) {
 	})
 	spec := newSpec(t)
 	client := protocol.Kind.NewClient(pool.Conn("protocol.bench"))
-	startOurs := func(i int) time.Duration {
+	boxes := map[sandbox.Level]*plugin.SandboxSpec{sandbox.LevelNone: nil}
+	for _, level := range []sandbox.Level{sandbox.LevelLandlock, sandbox.LevelStrict} {
+		plan, err := sandbox.PluginPlan(sandbox.Profile{Name: "bench", Level: level}, []string{t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		boxes[level] = &plugin.SandboxSpec{Profile: "bench", Plan: *plan}
+	}
+	startAt := func(i int, level sandbox.Level) time.Duration {
 		next := spec.Clone()
-		next.Args = []string{strconv.Itoa(i)}
+		next.Args, next.Sandbox = []string{strconv.Itoa(i)}, boxes[level]
 		begin := time.Now()
 		change, err := pool.Prepare(t.Context(), []*plugin.Spec{next})
 		if err != nil {
@@ -181,15 +192,20 @@ func TestBenchColdStart(t *testing.T) {
 		process.Kill()
 		return took
 	}
-	var floor, autoMTLS, ours []time.Duration
-	first := startOurs(-1)
+	var floor, autoMTLS, ours, landlock, strict []time.Duration
+	first := startAt(-1, sandbox.LevelNone)
 	for i := range rounds {
 		floor, autoMTLS = append(floor, bare(false)), append(autoMTLS, bare(true))
-		ours = append(ours, startOurs(i))
-		<-retired // of the one before
+		for level, costs := range map[sandbox.Level]*[]time.Duration{sandbox.LevelNone: &ours, sandbox.LevelLandlock: &landlock, sandbox.LevelStrict: &strict} {
+			*costs = append(*costs, startAt(i, level))
+			<-retired // of the one before
+		}
 	}
 	f, a, o := median(floor), median(autoMTLS), median(ours)
 	say(t, "cold start with mutual authentication", float64(o)/float64(f), "≤ 2×", "%v against %v without TLS", o, f)
+	l, b := median(landlock), median(strict)
+	say(t, "  with a sandbox_profile of level landlock", float64(l)/float64(f), "≤ 2×", "%v, %v more", l, l-o)
+	say(t, "  with a sandbox_profile of level strict", float64(b)/float64(f), "-", "%v, %v more", b, b-o)
 	say(t, "  go-plugin's own AutoMTLS", float64(a)/float64(f), "-", "%v", a)
 	say(t, "  first start, with its checksum", float64(first)/float64(f), "-", "%v, program of %d MiB", first, programSize(t)>>20)
 }

@@ -83,7 +83,7 @@ func testStatus() *apiv1.Status {
 		Plugins: []*apiv1.PluginStatus{
 			{
 				Id: "detector.docs", Kind: "detector", Name: "docs", Version: "1.0.0", State: "ready", Since: before(3 * time.Hour), Generation: 1, Pid: 52, Calls: 9, MeanCall: durationpb.New(1500 * time.Microsecond), Summary: "finds missing documentation",
-				Containment: "pid-namespace", Cgroup: "v2", Limits: &apiv1.PluginLimits{Memory: 1 << 30, Pids: 512, Cpus: 1.5},
+				Containment: "pid-namespace", Sandbox: "strict", SandboxProfile: "plugin", LandlockAbi: 7, Cgroup: "v2", Limits: &apiv1.PluginLimits{Memory: 1 << 30, Pids: 512, Cpus: 1.5},
 				Usage: &apiv1.PluginUsage{
 					Memory: 20 << 20, MemoryPeak: 50<<20 + 512<<10, Pids: 9, PidsPeak: 512, PidsRefused: 3, OomKills: 1,
 					Cpu: durationpb.New(12340 * time.Millisecond),

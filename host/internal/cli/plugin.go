@@ -41,6 +41,7 @@ func (a *app) pluginFields(p *apiv1.PluginStatus) [][2]string {
 		{"command", p.GetCommand()},
 		{"hash", p.GetHash()},
 		{"containment", p.GetContainment()},
+		{"sandbox", sandboxText(p)},
 		{"cgroup", cgroupText(p)},
 		{"limits", limitsText(p.GetLimits())},
 		{"uses", usageText(p.GetUsage())},
@@ -63,6 +64,13 @@ func (a *app) pluginFields(p *apiv1.PluginStatus) [][2]string {
 		fields = append(fields, [2]string{"next attempt", "in " + age(p.GetRetryAt().AsTime().Sub(a.now()))})
 	}
 	return fields
+}
+
+func sandboxText(p *apiv1.PluginStatus) string {
+	if p.GetSandboxProfile() == "" {
+		return p.GetSandbox()
+	}
+	return fmt.Sprintf("%s, profile %s, landlock %d", p.GetSandbox(), p.GetSandboxProfile(), p.GetLandlockAbi())
 }
 
 func pidOf(p *apiv1.PluginStatus) string {

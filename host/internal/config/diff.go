@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -210,6 +211,11 @@ func diffSettings(old, next *Plugin) reasons {
 	why.changed("restart.backoff_max", old.Restart.BackoffMax != next.Restart.BackoffMax)
 	why.changed("restart.breaker_failures", old.Restart.BreakerFailures != next.Restart.BreakerFailures)
 	why.changed("restart.breaker_window", old.Restart.BreakerWindow != next.Restart.BreakerWindow)
+	why.changed("sandbox_profile", old.SandboxProfile != next.SandboxProfile)
+	if old.SandboxProfile != "" && old.SandboxProfile == next.SandboxProfile {
+		why.changed("sandbox", !reflect.DeepEqual(old.view.profile, next.view.profile))
+		why.changed("workspaces it sees", !slices.Equal(old.view.workspaces, next.view.workspaces))
+	}
 	why.changed("limits.memory", old.Limits.Memory != next.Limits.Memory)
 	why.changed("limits.pids", old.Limits.PIDs != next.Limits.PIDs)
 	why.changed("limits.cpus", old.Limits.CPUs != next.Limits.CPUs)

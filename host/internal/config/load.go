@@ -180,6 +180,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	l.readIdentities(config, identities, s)
 	config.Telemetry = l.readTelemetries(telemetries, s)
 	config.SandboxProfiles = l.readSandboxProfiles(profiles, s)
+	l.checkPluginProfiles(config, profiles)
 }
 
 func (l *loader) topLevelAttributes(b *hclsyntax.Body) {

@@ -24,8 +24,12 @@ type Plugin struct {
 	StopGrace    time.Duration // from the request to stop to the kill
 	Restart      Restart
 	Limits       Limits
-	Source       Range // the plugin block
+	// SandboxProfile names the profile under which it runs; empty for none. There
+	// is one, or the default is meant.
+	SandboxProfile string
+	Source         Range // the plugin block
 
+	view    pluginView
 	block   *block
 	config  *block            // nil when there is no config block
 	sources map[string][]byte // shared by the whole Config
@@ -55,7 +59,7 @@ var (
 	pluginKinds      = []string{"backup", "detector", "protocol", "sandbox"}
 	pluginAttributes = []string{
 		"command", "args", "env", "env_pass", "enabled",
-		"start_timeout", "call_timeout", "stop_grace",
+		"start_timeout", "call_timeout", "stop_grace", "sandbox_profile",
 	}
 	pluginBlocks      = []string{"restart", "limits", "config"}
 	limitsAttributes  = []string{"memory", "pids", "cpus"}
@@ -99,8 +103,11 @@ func readPlugin(r *reporter, b *block, dir string) Plugin {
 		CallTimeout:  s.duration("call_timeout", 5*time.Minute, callBounds),
 		StopGrace:    s.duration("stop_grace", 5*time.Second, graceBounds),
 		Source:       publicRange(b.header),
-		block:        b,
-		config:       r.single(b, "config"),
+
+		SandboxProfile: s.text("sandbox_profile", "", checkArgument),
+
+		block:  b,
+		config: r.single(b, "config"),
 	}
 	p.Restart = readRestart(s.within(r.single(b, "restart")))
 	p.Limits = readLimits(s.within(r.single(b, "limits")))

@@ -101,6 +101,53 @@ func readSandboxLimits(s section) SandboxLimits {
 	}
 }
 
+// DefaultSandboxProfile is there without a block; a block of its name replaces
+// it.
+const DefaultSandboxProfile = "default"
+
+// A pluginView is what a plugin with a profile is isolated by. Zero without one.
+type pluginView struct {
+	profile    SandboxProfile // without Name and Source
+	workspaces []string
+}
+
+// viewUnder returns what isolates a plugin that names a profile.
+func (c *Config) viewUnder(name string) pluginView {
+	var v pluginView
+	if p := c.SandboxProfile(name); p != nil {
+		v.profile = *p
+		v.profile.Name, v.profile.Source = "", Range{}
+	}
+	for i := range c.Workspaces {
+		v.workspaces = append(v.workspaces, c.Workspaces[i].Path)
+	}
+	return v
+}
+
+// checkPluginProfiles refuses plugins that name a profile that is not written
+// down anywhere, wrongly or well.
+func (l *loader) checkPluginProfiles(c *Config, blocks []*hclsyntax.Block) {
+	names := []string{DefaultSandboxProfile}
+	for _, b := range blocks {
+		names = append(names, b.Labels...)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	for i := range c.Plugins {
+		p := &c.Plugins[i]
+		if p.SandboxProfile == "" {
+			continue
+		}
+		if slices.Contains(names, p.SandboxProfile) {
+			p.view = c.viewUnder(p.SandboxProfile)
+			continue
+		}
+		l.errorf(p.block.body.attributes["sandbox_profile"].expr.Range(), "Unknown sandbox profile",
+			"There is no sandbox_profile %q.%s Add the block, or name one of %s.",
+			p.SandboxProfile, l.didYouMean(p.SandboxProfile, names), strings.Join(names, ", "))
+	}
+}
+
 // checkReadOnly refuses paths that can mean something else elsewhere.
 func checkReadOnly(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {

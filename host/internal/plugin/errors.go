@@ -23,6 +23,7 @@ const (
 	ReasonCrashed        = "PLUGIN_CRASHED"
 	ReasonOutOfMemory    = "PLUGIN_OUT_OF_MEMORY"
 	ReasonLimits         = "PLUGIN_LIMITS_REFUSED"
+	ReasonSandbox        = "PLUGIN_SANDBOX_REFUSED"
 	ReasonCrashLoop      = "PLUGIN_CRASH_LOOP"
 	ReasonUnavailable    = "PLUGIN_UNAVAILABLE"
 	ReasonUnknown        = "PLUGIN_UNKNOWN"
@@ -35,7 +36,7 @@ const (
 // again is pointless.
 func permanent(err *sdk.Error) bool {
 	switch err.Reason {
-	case ReasonNotLocked, ReasonChecksum, ReasonNotExecutable, ReasonWrongKind, ReasonContract, ReasonConfig, ReasonLimits:
+	case ReasonNotLocked, ReasonChecksum, ReasonNotExecutable, ReasonWrongKind, ReasonContract, ReasonConfig, ReasonLimits, ReasonSandbox:
 		return true
 	}
 	return false

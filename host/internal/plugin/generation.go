@@ -84,6 +84,7 @@ type starter struct {
 	realDir  string // the same directory by its true path
 	version  string // of the host
 	serve    Callbacks
+	box      func() (string, error) // finds sop-sandbox
 }
 
 // start brings a generation up to ready, or leaves nothing behind. phase is
@@ -148,6 +149,7 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 	}
 	sink := newLogSink(g.logger)
 	g.runner = newRunner(s.launcher, g.spec, bin, sink, confined)
+	g.runner.sandboxLauncher = s.box
 	g.tls = &tls.Config{
 		Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert,
 		MinVersion: tls.VersionTLS13, ServerName: "localhost",

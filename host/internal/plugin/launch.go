@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
+	"github.com/sop-host/sop/host/internal/sandbox/launch"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -40,6 +41,7 @@ type launcher struct {
 type launchRequest struct {
 	bin   *binary
 	group *cgroup.Group // to be started in; nil for none
+	box   *boxed        // to be isolated by; nil for none
 	argv  []string
 	env   []string
 	dir   string
@@ -90,7 +92,7 @@ func (l *launcher) run(levels []containmentLevel) {
 			var reply launchReply
 			for len(levels) > 0 {
 				reply.containment = levels[0].containment
-				reply.process, reply.err = launch(req, levels[0].attr)
+				reply.process, reply.err = fork(req, levels[0].attr)
 				if len(levels) == 1 || !refused(reply.err) {
 					break
 				}
@@ -147,8 +149,8 @@ func refused(err error) bool {
 	return false
 }
 
-// launch starts one process from the calling thread.
-func launch(req launchRequest, attr func() *syscall.SysProcAttr) (*os.Process, error) {
+// fork starts one process from the calling thread.
+func fork(req launchRequest, attr func() *syscall.SysProcAttr) (*os.Process, error) {
 	// What the host itself inherited may lack close-on-exec; what Go opens has it.
 	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
 		return nil, fmt.Errorf("mark descriptors close-on-exec: %w", err)
@@ -163,16 +165,20 @@ func launch(req launchRequest, attr func() *syscall.SysProcAttr) (*os.Process, e
 		path = fmt.Sprintf("/proc/self/fd/%d", req.bin.file.Fd())
 	}
 	defer runtime.KeepAlive(req.bin.file)
-	sys := attr()
-	fork := func() (*os.Process, error) {
-		return os.StartProcess(path, req.argv, &os.ProcAttr{
-			Dir: req.dir, Env: req.env, Files: []*os.File{null, req.out, req.err}, Sys: sys,
-		})
+	proc := &os.ProcAttr{Dir: req.dir, Env: req.env, Files: []*os.File{null, req.out, req.err}, Sys: attr()}
+	argv := req.argv
+	if box := req.box; box != nil { // the stage becomes the program
+		path, argv, proc.Env = box.launcher, launch.PluginArgs, launch.PluginEnv
+		proc.Files = append(proc.Files, launch.PluginFiles(null, box.plan, req.bin.file, box.words)...)
+		if proc.Sys.Cloneflags&syscall.CLONE_NEWUSER != 0 {
+			proc.Sys.AmbientCaps = box.caps
+		}
 	}
+	start := func() (*os.Process, error) { return os.StartProcess(path, argv, proc) }
 	if req.group == nil {
-		return fork()
+		return start()
 	}
-	return req.group.Start(sys, fork)
+	return req.group.Start(proc.Sys, start)
 }
 
 // awaitExit blocks until the process has exited and leaves it unreaped, so that

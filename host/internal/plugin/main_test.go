@@ -35,7 +35,12 @@ func TestMain(m *testing.M) {
 		actAsHost(runDir)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if programs != "" {
+			_ = os.RemoveAll(programs) // in the system's temporary directory
+		}
+		os.Exit(code)
+	}))
 }
 
 // behave acts as a plugin, good or bad.

@@ -38,6 +38,9 @@ type Options struct {
 	OnEvent func(Event)
 	// Callbacks serves the plugins' requests; nil: they have no way back.
 	Callbacks Callbacks
+	// SandboxLauncher finds the program that isolates, sop-sandbox, or says why it
+	// cannot be used; nil: plugins that ask for a sandbox are refused.
+	SandboxLauncher func() (string, error)
 	// HealthInterval and HealthTimeout default to 5 s each. Three failures in a
 	// row end a generation: a busy machine must not look like a hung plugin.
 	HealthInterval, HealthTimeout time.Duration
@@ -90,6 +93,9 @@ func New(opt Options) (*Pool, error) {
 	if opt.Logger == nil {
 		opt.Logger = hclog.NewNullLogger()
 	}
+	if opt.SandboxLauncher == nil {
+		opt.SandboxLauncher = func() (string, error) { return "", errNoLauncher }
+	}
 	realDir, err := filepath.EvalSymlinks(opt.RunDir)
 	if err != nil {
 		return nil, fmt.Errorf("resolve plugin directory: %w", err)
@@ -118,7 +124,7 @@ func New(opt Options) (*Pool, error) {
 	return &Pool{
 		starter: starter{
 			verifier: &verifier{}, launcher: newLauncher(containmentLevels()), cgroups: cgroups, logger: opt.Logger,
-			runDir: runDir, realDir: realDir, version: opt.HostVersion, serve: opt.Callbacks,
+			runDir: runDir, realDir: realDir, version: opt.HostVersion, serve: opt.Callbacks, box: opt.SandboxLauncher,
 		},
 		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir,
 		healthInterval: orDefault(opt.HealthInterval, 5*time.Second),
@@ -127,6 +133,8 @@ func New(opt Options) (*Pool, error) {
 		units: make(map[string]*unit), numbers: make(map[string]int),
 	}, nil
 }
+
+var errNoLauncher = errors.New("there is no launcher")
 
 func orDefault(d, def time.Duration) time.Duration {
 	if d > 0 {

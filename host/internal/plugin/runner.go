@@ -32,6 +32,9 @@ type runner struct {
 	spec     *Spec
 	bin      *binary
 	sink     *logSink
+	// sandboxLauncher finds sop-sandbox; called for a plugin with a sandbox only.
+	sandboxLauncher func() (string, error)
+	boxed           *boxed // set by Start; nil without a sandbox
 
 	mu          sync.Mutex // guards what follows
 	env         []string
@@ -39,7 +42,8 @@ type runner struct {
 	process     *os.Process // nil until started
 	containment Containment
 	confined    confinement
-	outOfMemory bool // the kernel killed it for want of memory; set before exited is closed
+	sandbox     Sandbox // once the plugin has been executed
+	outOfMemory bool    // the kernel killed it for want of memory; set before exited is closed
 	startedAt   time.Time
 	aborted     bool // is not to be started any more
 	isReaped    bool
@@ -119,10 +123,11 @@ func (r *runner) Start(context.Context) error {
 	}
 	r.startedAt = time.Now()
 	process, containment, err := r.launchLocked(stdoutW, stderrW)
-	if closeErr := errors.Join(stdoutW.Close(), stderrW.Close()); err == nil && closeErr != nil {
+	if closeErr := errors.Join(stdoutW.Close(), stderrW.Close(), r.boxed.started()); err == nil && closeErr != nil {
 		err = closeErr
 	}
 	if err != nil {
+		r.boxed.close()
 		return errors.Join(r.launchFailure(err), stdoutR.Close(), stderrR.Close())
 	}
 	r.process, r.containment, r.stdoutR, r.stderrR = process, containment, stdoutR, stderrR
@@ -139,6 +144,11 @@ func (r *runner) launchLocked(stdout, stderr *os.File) (*os.Process, Containment
 		bin: r.bin, group: r.confined.group, argv: append([]string{r.spec.Command}, r.spec.Args...),
 		env: r.env, dir: r.dir, out: stdout, err: stderr,
 	}
+	var err error
+	if r.boxed, err = r.box(req.argv); err != nil {
+		return nil, "", err
+	}
+	req.box = r.boxed
 	process, containment, err := r.launcher.start(req)
 	var place *cgroup.PlaceError
 	if !errors.As(err, &place) {
@@ -154,7 +164,7 @@ func (r *runner) launchLocked(stdout, stderr *os.File) (*os.Process, Containment
 }
 
 // launchFailure says why the kernel would not run the program.
-func (r *runner) launchFailure(err error) error {
+func (r *runner) launchFailure(err error) *sdk.Error {
 	var known *sdk.Error
 	if errors.As(err, &known) {
 		return known
@@ -177,10 +187,11 @@ func (r *runner) launchFailure(err error) error {
 func (r *runner) readStdout() {
 	in := bufio.NewReaderSize(r.stdoutR, handshakeLimit)
 	line, err := readHandshake(in)
-	if failure := r.checkHandshake(line, err); failure != nil {
-		if failure.Reason == ReasonExitedEarly {
-			waitClosed(r.exited, exitNotice) // its output has ended: so will it, before go-plugin has it killed
-		}
+	failure := r.checkHandshake(line, err)
+	if failure != nil && failure.Reason == ReasonExitedEarly {
+		waitClosed(r.exited, exitNotice) // its output has ended: so will it, before go-plugin has it killed
+	}
+	if failure = r.enterSandbox(failure); failure != nil {
 		r.failed <- failure
 		_ = r.handshakeW.CloseWithError(failure) // never fails
 	} else {
@@ -266,6 +277,7 @@ func (r *runner) finishOutput() {
 	r.output.Wait()
 	_ = r.stdoutR.Close() // read to its end
 	_ = r.stderrR.Close() // read to its end
+	r.boxed.close()
 }
 
 // signal signals the process and its group, unless it has been reaped.

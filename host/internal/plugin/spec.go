@@ -38,6 +38,8 @@ type Spec struct {
 	// Limits that must be in force, or the plugin is not started. Where none is
 	// given for processes, [DefaultPIDs] is in force if it can be.
 	Limits Limits
+	// Sandbox that must be in force, or the plugin is not started; nil for none.
+	Sandbox *SandboxSpec
 }
 
 // ID is kind and name: "detector.docs".

@@ -25,6 +25,8 @@ type Status struct {
 	Generation, PID int
 	// Containment in force for the process in service.
 	Containment Containment
+	// Sandbox in force for the process in service.
+	Sandbox Sandbox
 	// Cgroup is the version of the process's cgroup, "v2" or "v1"; empty when it
 	// has none. CgroupRefused says why, or which default limit is not in force.
 	Cgroup, CgroupRefused string
@@ -67,6 +69,7 @@ func (u *unit) status() Status {
 		return s
 	}
 	s.PID, s.Containment, s.InFlight = g.runner.pid(), g.runner.containmentLevel(), g.inFlight()
+	s.Sandbox = g.runner.sandboxed()
 	s.DroppedLogLines = g.runner.sink.droppedLines()
 	c := g.runner.confinedBy()
 	s.Cgroup, s.CgroupRefused, s.Limits, s.Usage = string(c.version), c.refused, c.limits, c.usage()

@@ -200,7 +200,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	}
 
 	h.pool, err = plugin.New(plugin.Options{
-		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent,
+		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent, SandboxLauncher: sandboxLauncher,
 		Callbacks: func(l net.Listener, id string) error { return h.server.ServePlugin(l, id) },
 	})
 	if err != nil {

@@ -31,7 +31,7 @@ func Lock(ctx context.Context, configPath, pluginsDir, version string, check boo
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(run)) }()
-	pool, err := plugin.New(plugin.Options{RunDir: filepath.Join(run, "run"), Logger: hclog.NewNullLogger(), HostVersion: version})
+	pool, err := plugin.New(plugin.Options{RunDir: filepath.Join(run, "run"), Logger: hclog.NewNullLogger(), HostVersion: version, SandboxLauncher: sandboxLauncher})
 	if err != nil {
 		return nil, err
 	}

@@ -94,21 +94,29 @@ func runSandbox(ctx context.Context, request SandboxRequest) (out *SandboxOutcom
 	return out, err
 }
 
-// sandboxRunner finds the launcher beside this program.
 func sandboxRunner() (*sandbox.Runner, error) {
+	launcher, err := sandboxLauncher()
+	if err != nil {
+		return nil, err
+	}
+	return &sandbox.Runner{Launcher: launcher}, nil
+}
+
+// sandboxLauncher finds the launcher beside this program.
+func sandboxLauncher() (string, error) {
 	program, err := os.Executable()
 	if err == nil {
 		program, err = filepath.EvalSymlinks(program)
 	}
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	launcher := filepath.Join(filepath.Dir(program), sandbox.LauncherName)
 	if err := sandbox.CheckLauncher(launcher); err != nil {
-		return nil, sdk.Errorf(codes.FailedPrecondition, "SANDBOX_LAUNCHER", "the launcher cannot be used: %w", err).
+		return "", sdk.Errorf(codes.FailedPrecondition, "SANDBOX_LAUNCHER", "the launcher cannot be used: %w", err).
 			WithRemedy("install %s beside %s, in a directory that only root or this user can write to", sandbox.LauncherName, program)
 	}
-	return &sandbox.Runner{Launcher: launcher}, nil
+	return launcher, nil
 }
 
 func sandboxProfile(request SandboxRequest) (sandbox.Profile, error) {

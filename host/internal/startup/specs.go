@@ -11,6 +11,7 @@ import (
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
+	"github.com/sop-host/sop/host/internal/sandbox"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 )
 
@@ -71,6 +72,10 @@ func newSpec(cfg *config.Config, lock *plugin.Lock, p *config.Plugin) (*plugin.S
 			return nil, diags
 		}
 	}
+	box, diags := pluginSandbox(cfg, p)
+	if diags.HasErrors() {
+		return nil, diags
+	}
 	return &plugin.Spec{
 		Kind: p.Kind, Name: p.Name, Command: p.Command, Args: p.Args, Env: pluginEnv(p), Hash: entry.Hash,
 		Config: block, StateDir: dataDir(cfg.Host.DataDir).pluginState(p.ID()),
@@ -79,8 +84,34 @@ func newSpec(cfg *config.Config, lock *plugin.Lock, p *config.Plugin) (*plugin.S
 			BackoffMin: p.Restart.BackoffMin, BackoffMax: p.Restart.BackoffMax,
 			BreakerFailures: p.Restart.BreakerFailures, BreakerWindow: p.Restart.BreakerWindow,
 		},
-		Limits: plugin.Limits(p.Limits),
+		Limits: plugin.Limits(p.Limits), Sandbox: box,
 	}, nil
+}
+
+// pluginSandbox says how p is isolated; nil for not at all.
+func pluginSandbox(cfg *config.Config, p *config.Plugin) (*plugin.SandboxSpec, config.Diagnostics) {
+	if p.SandboxProfile == "" {
+		return nil, nil
+	}
+	profile := sandbox.DefaultProfile
+	if own := cfg.SandboxProfile(p.SandboxProfile); own != nil {
+		profile = configured(own)
+	}
+	var workspaces []string
+	for i := range cfg.Workspaces {
+		workspaces = append(workspaces, cfg.Workspaces[i].Path)
+	}
+	plan, err := sandbox.PluginPlan(profile, workspaces)
+	if err != nil {
+		return nil, config.Diagnostics{{
+			Severity: config.SeverityError, Summary: fmt.Sprintf("Plugin %s cannot run under sandbox_profile %q", p.ID(), profile.Name),
+			Detail: err.Error(), Range: p.Source,
+		}}
+	}
+	if plan == nil {
+		return nil, nil
+	}
+	return &plugin.SandboxSpec{Profile: profile.Name, Plan: *plan}, nil
 }
 
 // pluginEnv is what the plugin's configuration lets it see: values passed

@@ -157,7 +157,8 @@ const (
 	lastCap = 63
 )
 
-// dropPowers leaves no capability in any set and no way to one.
+// dropPowers leaves no capability in any set, but what the plan keeps, and no
+// way to one.
 func dropPowers(plan *Plan) error {
 	if !plan.namespaced() && os.Geteuid() != 0 {
 		return noNewPrivs() // there are none, and none can be had
@@ -174,17 +175,20 @@ func dropPowers(plan *Plan) error {
 	if err := prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL); err != nil {
 		return fmt.Errorf("ambient set: %w", err)
 	}
+	kept, err := plan.keptPowers()
+	if err != nil {
+		return fmt.Errorf("ambient set: %w", err)
+	}
 	if err := prctl(unix.PR_SET_SECUREBITS, secureBits); err != nil {
 		return fmt.Errorf("securebits: %w", err)
 	}
-	if !plan.namespaced() && plan.Root {
+	if !plan.namespaced() && plan.Root && plan.program == 0 {
 		if err := becomeSandboxUser(plan); err != nil {
 			return err
 		}
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	if err := unix.Capset(&header, &none[0]); err != nil {
+	if err := unix.Capset(&header, &kept[0]); err != nil {
 		return fmt.Errorf("capset: %w", err)
 	}
 	return noNewPrivs()

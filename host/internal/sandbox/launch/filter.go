@@ -109,13 +109,18 @@ func installFilter(code []unix.SockFilter) (listener int, err error) {
 	if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINVAL) {
 		return listener, err
 	}
+	return -1, installSilently(code)
+}
+
+// installSilently puts the filter on such that denied calls fail, unrecorded.
+func installSilently(code []unix.SockFilter) error {
 	for i := range code {
 		if code[i] == ret(retDeny) {
 			code[i] = ret(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM))
 		}
 	}
-	_, err = setFilter(code, 0)
-	return -1, err
+	_, err := setFilter(code, 0)
+	return err
 }
 
 func setFilter(code []unix.SockFilter, flags uintptr) (listener int, err error) {

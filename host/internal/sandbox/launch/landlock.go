@@ -90,6 +90,11 @@ func restrictFiles(plan *Plan) error {
 			return err
 		}
 	}
+	if plan.program > 0 {
+		if err := allowAt(int(ruleset), plan.program, landlockRead&landlockFile&files); err != nil {
+			return err
+		}
+	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0, 0); errno != 0 {
 		return errno
 	}
@@ -138,6 +143,11 @@ func allowBeneath(ruleset int, rule landlockRule, handled uint64) error {
 	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
 		access &= landlockFile
 	}
+	return allowAt(ruleset, fd, access)
+}
+
+// allowAt allows the access at, and beneath, what is open as fd.
+func allowAt(ruleset, fd int, access uint64) error {
 	// Packed, as the kernel wants it: 8 bytes of access, 4 of descriptor.
 	attr := struct {
 		access uint64

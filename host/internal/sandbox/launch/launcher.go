@@ -71,7 +71,7 @@ func orElse(err error, text string) error {
 }
 
 func startInit(c Control, plan *Plan, trees []int) (pid, pidfd int, err error) {
-	sealed, err := sealedPlan(plan)
+	sealed, err := SealedPlan(plan)
 	if err != nil {
 		return 0, -1, err
 	}

@@ -17,6 +17,9 @@ const (
 	readyFD   = 5 // exec: readable when the root has been built
 	notifyFD  = 6 // exec: a socket for the listener of denied calls
 	treesFD   = 5 // init: the first of the detached mounts
+
+	programFD = 5 // plugin: the verified program
+	reportFD  = 6 // plugin: a pipe for Messages
 )
 
 // Main runs the stage that args name and returns the exit code of the process.
@@ -36,6 +39,8 @@ func Main(args []string) int {
 		return runInit(Control{controlFD})
 	case "exec":
 		return runExec()
+	case "plugin":
+		return runPlugin()
 	}
 	fmt.Fprintln(os.Stderr, "sop-sandbox is started by sop; see sop sandbox run --help")
 	return 2
@@ -45,8 +50,8 @@ func Main(args []string) int {
 // name.
 const selfPath = "/proc/self/exe"
 
-// sealedPlan returns a descriptor from which a stage reads the plan.
-func sealedPlan(plan *Plan) (*os.File, error) {
+// SealedPlan returns a descriptor from which a stage reads the plan.
+func SealedPlan(plan *Plan) (*os.File, error) {
 	data, err := json.Marshal(plan)
 	if err != nil {
 		return nil, err
@@ -63,7 +68,7 @@ func sealedPlan(plan *Plan) (*os.File, error) {
 	return file, nil
 }
 
-// readPlan reads what sealedPlan has written, and leaves it open for the next
+// readPlan reads what SealedPlan has written, and leaves it open for the next
 // stage.
 func readPlan() (*Plan, error) {
 	var stat unix.Stat_t

@@ -23,7 +23,7 @@ func launchPlain(c Control, plan *Plan) error {
 	if err := prctl(unix.PR_SET_CHILD_SUBREAPER, 1); err != nil {
 		return at("subreaper", err)
 	}
-	sealed, err := sealedPlan(plan)
+	sealed, err := SealedPlan(plan)
 	if err != nil {
 		return at("plan", err)
 	}

@@ -45,6 +45,13 @@ type Plan struct {
 	// MemoryCounted says that a cgroup bounds memory, so that calls whose
 	// memory nothing else counts may be allowed.
 	MemoryCounted bool `json:"memory_counted"`
+
+	// Script says that a plugin's program is a script, which its interpreter
+	// opens by name.
+	Script bool `json:"script,omitempty"`
+
+	program int  // what a plugin's program is open as; 0 for none
+	readAll bool // the plugin keeps the capability to read what file modes deny
 }
 
 // A Tree is a directory of the host.

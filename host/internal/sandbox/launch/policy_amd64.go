@@ -16,6 +16,10 @@ var checkedHere = []check{
 
 const archCPUID = 0x1012 // ARCH_SET_CPUID
 
+// ownershipHere are older forms of calls that change whose a file is and who
+// may do what with it.
+var ownershipHere = []uintptr{unix.SYS_CHMOD, unix.SYS_CHOWN, unix.SYS_LCHOWN, unix.SYS_UTIME, unix.SYS_UTIMES, unix.SYS_FUTIMESAT}
+
 // allowedHere are older forms of calls that are allowed.
 var allowedHere = []uintptr{
 	unix.SYS_OPEN, unix.SYS_CREAT, unix.SYS_STAT, unix.SYS_LSTAT, unix.SYS_NEWFSTATAT, unix.SYS_ACCESS, unix.SYS_READLINK, unix.SYS_GETDENTS,

@@ -10,5 +10,8 @@ const (
 // checkedHere are checks of this architecture only.
 var checkedHere []check
 
+// ownershipHere are calls of this architecture only.
+var ownershipHere []uintptr
+
 // allowedHere are calls of this architecture only.
 var allowedHere = []uintptr{unix.SYS_NEWFSTATAT, unix.SYS_RENAMEAT}

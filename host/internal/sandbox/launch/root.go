@@ -71,6 +71,10 @@ func openTrees(plan *Plan) (err error) {
 			return at("workspace", err)
 		}
 	}
+	return openMounts(plan)
+}
+
+func openMounts(plan *Plan) (err error) {
 	for i := range plan.Mounts {
 		m := &plan.Mounts[i]
 		if m.FD != 0 {

@@ -385,6 +385,13 @@ type PluginStatus struct {
 	CgroupRefused string        `protobuf:"bytes,22,opt,name=cgroup_refused,json=cgroupRefused,proto3" json:"cgroup_refused,omitempty"`
 	Limits        *PluginLimits `protobuf:"bytes,23,opt,name=limits,proto3" json:"limits,omitempty"`
 	Usage         *PluginUsage  `protobuf:"bytes,24,opt,name=usage,proto3" json:"usage,omitempty"`
+	// The level of isolation in force for the process, "strict", "ns-noproc" or
+	// "landlock"; "none" without a profile, empty when no process serves.
+	Sandbox string `protobuf:"bytes,25,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// The profile that it comes from; empty for none.
+	SandboxProfile string `protobuf:"bytes,26,opt,name=sandbox_profile,json=sandboxProfile,proto3" json:"sandbox_profile,omitempty"`
+	// The version of landlock in force; zero for none.
+	LandlockAbi   int32 `protobuf:"varint,27,opt,name=landlock_abi,json=landlockAbi,proto3" json:"landlock_abi,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -585,6 +592,27 @@ func (x *PluginStatus) GetUsage() *PluginUsage {
 		return x.Usage
 	}
 	return nil
+}
+
+func (x *PluginStatus) GetSandbox() string {
+	if x != nil {
+		return x.Sandbox
+	}
+	return ""
+}
+
+func (x *PluginStatus) GetSandboxProfile() string {
+	if x != nil {
+		return x.SandboxProfile
+	}
+	return ""
+}
+
+func (x *PluginStatus) GetLandlockAbi() int32 {
+	if x != nil {
+		return x.LandlockAbi
+	}
+	return 0
 }
 
 // PluginLimits bound a plugin and all that it starts; zero means no limit.
@@ -841,7 +869,7 @@ const file_sop_api_v1_plugin_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\x12#\n" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"I\n" +
 	"\x15RestartPluginResponse\x120\n" +
-	"\x06plugin\x18\x01 \x01(\v2\x18.sop.api.v1.PluginStatusR\x06plugin\"\xa2\x06\n" +
+	"\x06plugin\x18\x01 \x01(\v2\x18.sop.api.v1.PluginStatusR\x06plugin\"\x88\a\n" +
 	"\fPluginStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -870,7 +898,10 @@ const file_sop_api_v1_plugin_proto_rawDesc = "" +
 	"\x06cgroup\x18\x15 \x01(\tR\x06cgroup\x12%\n" +
 	"\x0ecgroup_refused\x18\x16 \x01(\tR\rcgroupRefused\x120\n" +
 	"\x06limits\x18\x17 \x01(\v2\x18.sop.api.v1.PluginLimitsR\x06limits\x12-\n" +
-	"\x05usage\x18\x18 \x01(\v2\x17.sop.api.v1.PluginUsageR\x05usage\"N\n" +
+	"\x05usage\x18\x18 \x01(\v2\x17.sop.api.v1.PluginUsageR\x05usage\x12\x18\n" +
+	"\asandbox\x18\x19 \x01(\tR\asandbox\x12'\n" +
+	"\x0fsandbox_profile\x18\x1a \x01(\tR\x0esandboxProfile\x12!\n" +
+	"\flandlock_abi\x18\x1b \x01(\x05R\vlandlockAbi\"N\n" +
 	"\fPluginLimits\x12\x16\n" +
 	"\x06memory\x18\x01 \x01(\x03R\x06memory\x12\x12\n" +
 	"\x04pids\x18\x02 \x01(\x03R\x04pids\x12\x12\n" +

@@ -55,6 +55,8 @@ func (server) Scan(s stream) error {
 	}
 	if what, calls := strings.CutPrefix(strings.TrimSpace(string(mode)), "call:"); calls {
 		err = callBack(s, start, what)
+	} else if strings.TrimSpace(string(mode)) == "escape" {
+		err = escape(s, start.GetRoot())
 	} else {
 		err = misbehave(s, strings.TrimSpace(string(mode)))
 	}

@@ -13,3 +13,8 @@ sandbox_profile "a" {
 sandbox_profile "a" {}
 
 sandbox_profile {}
+
+plugin "detector" "boxed" {
+  command         = "./detector"
+  sandbox_profile = "defualt"
+}

@@ -14,3 +14,13 @@ sandbox_profile "builder" {
     inodes     = 10000
   }
 }
+
+plugin "detector" "boxed" {
+  command         = "./detector"
+  sandbox_profile = "builder"
+}
+
+plugin "detector" "standard" {
+  command         = "./detector"
+  sandbox_profile = "default"
+}
