@@ -69,7 +69,9 @@ func (r *Record) clean() {
 	} {
 		*f.text = safe(*f.text, f.limit)
 	}
-	if !slices.Contains(Outcomes(), r.Outcome) {
+	switch r.Outcome {
+	case Success, Failure, Denied:
+	default:
 		r.Outcome = Failure
 	}
 	r.Attributes = cleanAttributes(r.Attributes)

@@ -233,14 +233,24 @@ func TestBenchTokenAudit(t *testing.T) {
 	with, without := newVault(t, nil), newVault(t, func(s token.Store) token.Store { return silent{s} })
 	recorded, unrecorded := with.consume(with.secrets(1000)), without.consume(without.secrets(1000))
 	for _, callers := range []int{1, crowd} {
-		var ratios []float64
+		var ratios, costs []float64
 		for range rounds {
-			a := measure(t, callers, spell, unrecorded).rate
-			b := measure(t, callers, spell, recorded).rate
-			ratios = append(ratios, a/b)
+			a, costA := measureCost(t, callers, unrecorded)
+			b, costB := measureCost(t, callers, recorded)
+			ratios, costs = append(ratios, a/b), append(costs, costB/costA)
 		}
 		say(t, fmt.Sprintf("consume with its record / without, %d callers", callers), middle(ratios), "≤ 1.10×", "%s", spread(ratios))
+		say(t, "  CPU time of the same", middle(costs), "-", "%s", spread(costs))
 	}
+}
+
+// measureCost returns how many operations a second there were, and what one took
+// of CPU time, in nanoseconds.
+func measureCost(t *testing.T, callers int, fn func(ctx context.Context, i int) error) (rate, cost float64) {
+	t.Helper()
+	cpu := ownCPU()
+	rate = measure(t, callers, spell, fn).rate
+	return rate, float64(ownCPU()-cpu) / (rate * spell.Seconds())
 }
 
 // TestBenchTokenAPI compares uses through the whole path with uses in process.
@@ -249,7 +259,7 @@ func TestBenchTokenAPI(t *testing.T) {
 	v := newVault(t, nil)
 	secrets := v.secrets(1000)
 	client := v.serve()
-	var ratios, tails, rates []float64
+	var ratios, tails, rates, costs []float64
 	call := func(ctx context.Context, i int) error {
 		_, err := client.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{
 			Secret: secrets[i%len(secrets)], Use: &apiv1.TokenUse{Operation: "op", Requester: "agent"},
@@ -259,12 +269,15 @@ func TestBenchTokenAPI(t *testing.T) {
 	measure(t, crowd, spell, call) // connects
 	for range rounds {
 		floor := measure(t, crowd, spell, v.consume(secrets))
+		cpu := ownCPU()
 		whole := measure(t, crowd, spell, call)
+		costs = append(costs, float64(ownCPU()-cpu)/(whole.rate*spell.Seconds())/1e3)
 		ratios, rates = append(ratios, whole.rate/floor.rate), append(rates, whole.rate)
 		tails = append(tails, float64(whole.p99)/float64(whole.p50))
 	}
 	say(t, "consume through the API / in process", middle(ratios), "≥ 0.5×", "%.0f/s at %d callers on %d cores, which the callers share (%s)",
 		middle(rates), crowd, runtime.NumCPU(), spread(ratios))
+	t.Logf("bench  %-44s %.1f µs of CPU, caller and host", "consume through the API", middle(costs))
 	say(t, "consume through the API, p99 / p50", middle(tails), "≤ 5×", "%s", spread(tails))
 }
 

@@ -12,7 +12,7 @@ import (
 type Decision struct {
 	Allow bool
 	// Policies decided: all that forbid it or, when none does, all that permit
-	// it; in the order of the set.
+	// it; in the order of the set. It is not to be written to.
 	Policies []*Policy
 	// Errors are policies that could not be evaluated, or what is wrong with
 	// the request.
@@ -56,6 +56,20 @@ func (d *Decision) Names() string {
 // one that a forbidding policy cannot be evaluated for: nobody could say that it
 // would not have forbidden it.
 func (s *Set) Decide(req *Request) Decision {
+	key, lasting := s.key(req)
+	if lasting {
+		if d, known := s.memory.recall(key); known {
+			return d
+		}
+	}
+	d := s.decide(req)
+	if lasting {
+		s.memory.keep(key, &d)
+	}
+	return d
+}
+
+func (s *Set) decide(req *Request) Decision {
 	converted, a, err := s.model.convert(req)
 	if err != nil {
 		return Decision{Errors: []Fault{{Message: err.Error()}}}

@@ -20,6 +20,7 @@ type Set struct {
 	byID     map[types.PolicyID]*Policy
 	model    *model
 	actions  map[string]*index
+	memory   memory
 }
 
 // Load returns the policies of a directory, or the default ones and a warning

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -123,19 +122,14 @@ func TestTamperedStore(t *testing.T) {
 }
 
 func drawTampering(t *rapid.T, i, n int) (statements []string, first int) {
-	column := rapid.SampledFrom([]string{"at", "actor", "action", "resource", "outcome", "reason", "request_id", "trace_id", "token", "attributes", "prev_hash", "hash"})
-	switch rapid.SampledFrom([]string{"edit", "delete", "swap", "cut", "cut with head"}).Draw(t, "tampering") {
-	case "edit":
-		value := "'other'"
-		if c := column.Draw(t, "column"); c == "at" {
-			return []string{fmt.Sprintf("UPDATE audit_records SET at = at + 1 WHERE seq = %d", i)}, i
-		} else if strings.HasSuffix(c, "hash") {
-			value = "zeroblob(32)"
-			i = max(i, 2) // the first has a zero hash before it
-			return []string{fmt.Sprintf("UPDATE audit_records SET %s = %s WHERE seq = %d", c, value, i)}, i
-		} else {
-			return []string{fmt.Sprintf("UPDATE audit_records SET %s = %s WHERE seq = %d", c, value, i)}, i
-		}
+	switch rapid.SampledFrom([]string{"edit", "form", "delete", "swap", "cut", "cut with head"}).Draw(t, "tampering") {
+	case "edit": // one byte, wherever it stands
+		at := fmt.Sprintf("(1 + %d %% length(record))", rapid.IntRange(0, 1000).Draw(t, "byte"))
+		return []string{fmt.Sprintf(`UPDATE audit_records SET record = CAST(substr(record, 1, %[1]s - 1) ||
+			CASE hex(substr(record, %[1]s, 1)) WHEN 'FE' THEN x'FD' ELSE x'FE' END || substr(record, %[1]s + 1) AS BLOB) WHERE seq = %[2]d`, at, i)}, i
+	case "form":
+		value := rapid.SampledFrom([]string{"x''", "'text'", "7", "zeroblob(150)", "zeroblob(9000)", "substr(record, 1, 40)", "CAST(record || x'00' AS BLOB)", "record || 'x'"}).Draw(t, "value")
+		return []string{fmt.Sprintf("UPDATE audit_records SET record = %s WHERE seq = %d", value, i)}, i
 	case "delete":
 		return []string{fmt.Sprintf("DELETE FROM audit_records WHERE seq = %d", i)}, i
 	case "swap":
@@ -158,8 +152,16 @@ func drawTampering(t *rapid.T, i, n int) (statements []string, first int) {
 // is whole with it.
 func TestForgedEnd(t *testing.T) {
 	path, verifier := signedLog(t, 7)
-	tamper(t, path, `INSERT INTO audit_records SELECT 8, at, actor, action, resource, outcome, reason, request_id, trace_id, token, attributes, hash, hash
-		FROM audit_records WHERE seq = 7`)
+	written, err := store.OpenReadOnly(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := written.Audit().Head(t.Context())
+	if err := errors.Join(err, written.Close()); err != nil {
+		t.Fatal(err)
+	}
+	forged := audit.AppendSealed(t.Context(), &head, &audit.Record{Actor: "me"}, nil)
+	tamper(t, path, fmt.Sprintf("INSERT INTO audit_records VALUES (8, x'%x')", forged))
 	db, err := store.OpenReadOnly(t.Context(), path)
 	db = closeLater(t, db, err)
 	report, err := audit.VerifyStore(t.Context(), db.Audit(), verifier)

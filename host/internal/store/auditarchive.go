@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -69,16 +70,15 @@ func rememberArchive(ctx context.Context, tx *sql.Tx, s *audit.Segment) error {
 	if err != nil {
 		return fmt.Errorf("remember archive: %w", err)
 	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM audit_spans WHERE last_seq <= $1", int64(s.Last)); err != nil {
+		return fmt.Errorf("remove spans of archived records: %w", err)
+	}
 	return nil
 }
 
 // removedCursor stands among the cursors while records that were archived are
 // being removed, and says up to which they are gone. Without it all are.
 const removedCursor = "archived records removed"
-
-// notArchived leaves out records that are in an archive already and still here.
-const notArchived = ` NOT (seq > coalesce((SELECT seq FROM audit_cursors WHERE name = '` + removedCursor + `'), 9223372036854775807)
-	AND seq <= (SELECT max(last_seq) FROM audit_archives))`
 
 // removeAtATime is how many records Remove removes: writers wait for about
 // 7 µs for each.
@@ -126,15 +126,28 @@ func (s *Audit) removed(ctx context.Context, q querier) (int64, error) {
 	return max(all[0], 0), nil
 }
 
+// unarchived returns the first record that is not in an archive, while records
+// that are in one have still to be removed; else a number below all.
+func (s *Audit) unarchived(ctx context.Context) (int64, error) {
+	removed, err := s.removed(ctx, s.db.read)
+	if err != nil || removed < 0 {
+		return math.MinInt64, err
+	}
+	all, err := archived(ctx, s.db.read)
+	if err != nil || len(all) == 0 {
+		return math.MinInt64, err
+	}
+	return int64(all[len(all)-1].Last) + 1, nil
+}
+
 // Before implements [audit.Store].
 func (s *Audit) Before(ctx context.Context, t time.Time) (uint64, error) {
-	var first sql.NullInt64
-	err := s.db.read.QueryRowContext(ctx, "SELECT min(seq) FROM audit_records WHERE at >= $1", t.UnixNano()).Scan(&first)
+	page, err := s.List(ctx, audit.Filter{Since: t, Oldest: true, Limit: 1})
 	if err != nil {
-		return 0, s.db.translate(err)
+		return 0, err
 	}
-	if first.Valid {
-		return uint64(max(first.Int64, 1)) - 1, nil
+	if len(page.Records) > 0 {
+		return page.Records[0].Seq - 1, nil
 	}
 	head, err := s.Head(ctx)
 	return head.Size, err

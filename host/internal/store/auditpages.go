@@ -213,9 +213,8 @@ func (p *pager) digest(ctx context.Context, leaves []uint32, yield func([]audit.
 	})
 	for range workers {
 		wg.Go(func() {
-			var d audit.Digester
 			for b := range todo {
-				b.digests <- p.rows(b.pages, &d)
+				b.digests <- p.rows(b.pages)
 			}
 		})
 	}
@@ -260,9 +259,8 @@ func (p *pager) feed(ctx context.Context, leaves []uint32, todo, order chan<- *b
 }
 
 // rows hashes the rows of leaf pages; nil says that a page is not one.
-func (p *pager) rows(pages [][]byte, d *audit.Digester) []audit.Digest {
+func (p *pager) rows(pages [][]byte) []audit.Digest {
 	out := make([]audit.Digest, 0, len(pages)*16)
-	var row audit.Row
 	for _, page := range pages {
 		if page[0] != leafPage {
 			return nil
@@ -274,7 +272,7 @@ func (p *pager) rows(pages [][]byte, d *audit.Digester) []audit.Digest {
 			if !ok {
 				return nil
 			}
-			digest, ok := readCell(page[at:p.usable], p.usable, &row, d)
+			digest, ok := readCell(page[at:p.usable], p.usable)
 			if !ok {
 				return nil
 			}
@@ -285,15 +283,14 @@ func (p *pager) rows(pages [][]byte, d *audit.Digester) []audit.Digest {
 }
 
 // readCell hashes the row in a cell of a leaf. A row that is continued on other
-// pages, or has a column of another type than expected, is unread.
-func readCell(cell []byte, usable int, row *audit.Row, d *audit.Digester) (audit.Digest, bool) {
+// pages, or is not a number and a blob, is unread.
+func readCell(cell []byte, usable int) (audit.Digest, bool) {
 	size, n := varint(cell)
 	key, m := varint(cell[n:])
 	if n == 0 || m == 0 {
 		return audit.Digest{}, false
 	}
 	payload := cell[n+m:]
-	row.Seq = int64(key)
 	unread := audit.Digest{Seq: key, Unread: true}
 	if size > uint64(usable-35) {
 		return unread, true
@@ -301,76 +298,26 @@ func readCell(cell []byte, usable int, row *audit.Row, d *audit.Digester) (audit
 	if size > uint64(len(payload)) {
 		return audit.Digest{}, false
 	}
-	if !readRow(payload[:size], row) {
+	stored, ok := storedRecord(payload[:size])
+	if !ok {
 		return unread, true
 	}
-	return d.Digest(row), true
+	return audit.DigestStored(int64(key), stored), true
 }
 
-// readRow takes a row apart: a header of types, then the values.
-func readRow(payload []byte, row *audit.Row) bool {
-	size, n := varint(payload)
-	if n == 0 || size < uint64(n) || size > uint64(len(payload)) {
-		return false
+// storedRecord takes a row apart: a header with its own size and a type for each
+// column, then the values. The key of the row is not among them: its type is 0.
+func storedRecord(payload []byte) ([]byte, bool) {
+	header, n := varint(payload)
+	if n == 0 || header > uint64(len(payload)) || header < uint64(n)+2 || payload[n] != 0 {
+		return nil, false
 	}
-	types, values := payload[n:size], payload[size:]
-	next := func() (kind uint64, value []byte, ok bool) {
-		kind, n := varint(types)
-		length, known := valueSize(kind)
-		if n == 0 || !known || length > uint64(len(values)) {
-			return 0, nil, false
-		}
-		value, values, types = values[:length], values[length:], types[n:]
-		return kind, value, true
+	kind, m := varint(payload[n+1 : header])
+	value := payload[header:]
+	if m == 0 || uint64(n+1+m) != header || kind < 12 || kind%2 == 1 || (kind-12)/2 != uint64(len(value)) {
+		return nil, false
 	}
-	if kind, _, ok := next(); !ok || kind != 0 { // the key of the row is not among its values
-		return false
-	}
-	kind, at, ok := next()
-	if row.Time = integer(kind, at); !ok || kind == 0 || kind == 7 || kind > 9 {
-		return false
-	}
-	for i := range row.Text {
-		if kind, row.Text[i], ok = next(); !ok || kind < 13 || kind%2 == 0 {
-			return false
-		}
-	}
-	if kind, row.Attributes, ok = next(); !ok || kind < 13 || kind%2 == 0 {
-		return false
-	}
-	for _, to := range []*[]byte{&row.Prev, &row.Hash} {
-		if kind, *to, ok = next(); !ok || kind < 12 || kind%2 == 1 {
-			return false
-		}
-	}
-	return len(types) == 0
-}
-
-// valueSize returns the length of a value of a type.
-func valueSize(kind uint64) (uint64, bool) {
-	if kind >= 12 {
-		return (kind - 12) / 2, true
-	}
-	sizes := [...]uint64{0, 1, 2, 3, 4, 6, 8, 8, 0, 0}
-	if kind >= uint64(len(sizes)) {
-		return 0, false
-	}
-	return sizes[kind], true //nolint:gosec // checked above
-}
-
-// integer reads a value of an integer type; 8 and 9 stand for 0 and 1.
-func integer(kind uint64, value []byte) int64 {
-	if kind == 9 {
-		return 1
-	}
-	if len(value) == 0 {
-		return 0
-	}
-	v := int64(int8(value[0]))
-	for _, b := range value[1:] {
-		v = v<<8 | int64(b)
-	}
-	return v
+	return value, true
 }
 
 // varint reads an integer of one to nine bytes; n is 0 where there is none.

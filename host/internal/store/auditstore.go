@@ -3,10 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"strconv"
 
 	"google.golang.org/grpc/codes"
@@ -25,11 +25,23 @@ func (db *DB) Audit() *Audit { return &Audit{db} }
 
 // pendingAudit is what a group has appended to the log and not yet written.
 type pendingAudit struct {
-	loaded  bool
-	from    uint64 // size of the log before the group
-	head    audit.Head
-	records []audit.Record
+	loaded bool
+	from   uint64 // size of the log before the group
+	head   audit.Head
+	sealed []sealed
+	bytes  []byte // stored forms, one behind the other
+	span   *span  // once they are written
 }
+
+// sealed is what the store itself looks at in a record.
+type sealed struct {
+	end      int // of its stored form
+	at       int64
+	resource uint32
+}
+
+// keptBytes bounds the memory that one group leaves to the next.
+const keptBytes = 1 << 20
 
 // mark remembers where the log stands, for reset.
 func (p *pendingAudit) mark() pendingAudit { return *p }
@@ -48,11 +60,12 @@ func (db *DB) appendAudit(ctx context.Context, tx *sql.Tx, records ...audit.Reco
 			return err
 		}
 	}
+	r := &db.writer.record // callers keep what they gave
 	for i := range records {
-		r := records[i]
-		audit.Seal(ctx, &pending.head, &r)
-		pending.records = append(pending.records, r)
-		if e, ok := recordEvent(&r); ok {
+		*r = records[i]
+		pending.bytes = audit.AppendSealed(ctx, &pending.head, r, pending.bytes)
+		pending.sealed = append(pending.sealed, sealed{len(pending.bytes), r.Time.UnixNano(), resourceHash(r.Resource)})
+		if e, ok := recordEvent(r); ok {
 			if err := db.appendEvents(ctx, tx, e); err != nil {
 				return err
 			}
@@ -73,21 +86,46 @@ func (db *DB) loadHead(ctx context.Context, tx *sql.Tx, pending *pendingAudit) e
 		pending.head = head
 	}
 	pending.loaded, pending.from = true, pending.head.Size
+	pending.sealed, pending.bytes = db.writer.sealed[:0], db.writer.bytes[:0]
 	return nil
 }
 
-const auditColumns = `seq, at, actor, action, resource, outcome, reason, request_id, trace_id, token, attributes, prev_hash, hash`
+const auditColumns = "seq, record"
 
-var putAudit = bulk{"audit_records (" + auditColumns + ")", 13, ""}
+var putAudit = bulk{"audit_records (" + auditColumns + ")", 2, ""}
 
 // flushAudit writes what the group has appended.
 func (db *DB) flushAudit(tx *sql.Tx, pending *pendingAudit) error {
-	if len(pending.records) == 0 {
+	if len(pending.sealed) == 0 {
 		return nil
 	}
 	ctx := context.Background()
-	if err := insert(ctx, db, tx, putAudit, pending.records, auditValues); err != nil {
+	span := db.writer.span
+	db.writer.span = nil
+	if span == nil {
+		var err error
+		if span, err = loadSpan(ctx, tx, int64(pending.from)); err != nil {
+			return err
+		}
+	}
+	seq, begin := int64(pending.from), 0
+	err := insert(ctx, db, tx, putAudit, pending.sealed, func(args []any, r sealed) []any {
+		seq++
+		stored := pending.bytes[begin:r.end]
+		begin = r.end
+		return append(args, seq, stored)
+	})
+	if err != nil {
 		return fmt.Errorf("store audit records: %w", err)
+	}
+	for i, r := range pending.sealed {
+		if err := span.note(ctx, tx, int64(pending.from)+int64(i)+1, r.at, r.resource); err != nil {
+			return err
+		}
+	}
+	pending.span = span
+	if cap(pending.bytes) <= keptBytes {
+		db.writer.sealed, db.writer.bytes = pending.sealed, pending.bytes
 	}
 	return saveHead(ctx, tx, pending)
 }
@@ -113,44 +151,6 @@ func saveHead(ctx context.Context, tx *sql.Tx, pending *pendingAudit) error {
 		return fmt.Errorf("store audit head: %w", err)
 	}
 	return nil
-}
-
-func auditValues(args []any, r audit.Record) []any {
-	attributes := ""
-	if len(r.Attributes) > 0 {
-		text, err := json.Marshal(r.Attributes)
-		if err == nil { // strings always have a form
-			attributes = string(text)
-		}
-	}
-	return append(
-		args, int64(r.Seq), r.Time.UnixNano(), r.Actor, r.Action, r.Resource, string(r.Outcome), r.Reason,
-		r.RequestID, r.TraceID, r.Token, attributes, r.PrevHash[:], r.Hash[:],
-	)
-}
-
-func scanAudit(scan func(...any) error) (*audit.Record, error) {
-	r := new(audit.Record)
-	var seq, at int64
-	var attributes string
-	var prev, hash []byte
-	err := scan(&seq, &at, &r.Actor, &r.Action, &r.Resource, &r.Outcome, &r.Reason,
-		&r.RequestID, &r.TraceID, &r.Token, &attributes, &prev, &hash)
-	if err != nil {
-		return nil, err
-	}
-	r.Seq, r.Time = uint64(seq), fromNano(at)
-	copy(r.PrevHash[:], prev)
-	copy(r.Hash[:], hash)
-	if len(prev) != len(r.PrevHash) || len(hash) != len(r.Hash) {
-		r.Hash = audit.Hash{} // does not verify
-	}
-	if attributes != "" {
-		if err := json.Unmarshal([]byte(attributes), &r.Attributes); err != nil {
-			r.Attributes = map[string]string{"damaged": attributes} // does not verify
-		}
-	}
-	return r, nil
 }
 
 func auditHead(ctx context.Context, q querier) (audit.Head, error) {
@@ -188,11 +188,15 @@ func (s *Audit) Records(ctx context.Context, from uint64) iter.Seq2[*audit.Recor
 	return func(yield func(*audit.Record, error) bool) {
 		next := int64(max(from, 1))
 		if from <= 1 {
-			next = -1 << 63 // what was put before the first, too
+			next = math.MinInt64 // what was put before the first, too
 		}
 		for {
-			page, err := collect(ctx, s.db.read, scanAudit,
-				"SELECT "+auditColumns+" FROM audit_records WHERE seq >= $1 AND"+notArchived+" ORDER BY seq LIMIT $2", next, auditPage)
+			low, err := s.unarchived(ctx)
+			if err != nil {
+				yield(nil, s.db.translate(err))
+				return
+			}
+			page, err := auditRows(ctx, s.db.read, stretch{max(next, low), math.MaxInt64}, false, auditPage)
 			if err != nil {
 				yield(nil, s.db.translate(err))
 				return
@@ -210,44 +214,33 @@ func (s *Audit) Records(ctx context.Context, from uint64) iter.Seq2[*audit.Recor
 	}
 }
 
-var auditFields = plainColumns(audit.ListFields, columns{"time": {text: "at"}})
-
 // List implements [audit.Store].
 func (s *Audit) List(ctx context.Context, f audit.Filter) (audit.Page, error) {
 	if f.Limit <= 0 || f.Limit > audit.MaxPage {
 		f.Limit = audit.MaxPage
 	}
-	q := query{dialect: s.db.dialect}
-	q.add("seq > ? AND"+notArchived+" AND ", int64(f.After))
-	q.where(f.Where, auditFields)
-	for _, c := range []struct{ column, value string }{{"actor", f.Actor}, {"resource", f.Resource}, {"outcome", string(f.Outcome)}} {
-		if c.value != "" {
-			q.add(" AND "+c.column+" = ?", c.value)
-		}
+	low, err := s.unarchived(ctx)
+	if err != nil {
+		return audit.Page{}, s.db.translate(err)
 	}
-	if f.Action != "" {
-		q.add(" AND substr(action, 1, length(?)) = ?", f.Action, f.Action)
-	}
-	if !f.Since.IsZero() {
-		q.add(" AND at >= ?", f.Since.UnixNano())
-	}
-	if !f.Until.IsZero() {
-		q.add(" AND at < ?", f.Until.UnixNano())
-	}
-	beyond, order := " AND seq < ?", "DESC"
-	if f.Oldest {
-		beyond, order = " AND seq > ?", "ASC"
-	}
+	within := stretch{max(int64(f.After)+1, low), math.MaxInt64}
 	if f.Token != "" {
 		seq, err := strconv.ParseInt(f.Token, 36, 64)
 		if err != nil {
 			return audit.Page{}, sdk.Errorf(codes.InvalidArgument, "PAGE_TOKEN", "page token is not one that was given out: %w", err).
 				WithRemedy("list again from the first page")
 		}
-		q.add(beyond, seq)
+		if f.Oldest {
+			within.from = max(within.from, seq+1)
+		} else {
+			within.to = seq - 1
+		}
 	}
-	q.add(" ORDER BY seq "+order+" LIMIT ?", int64(f.Limit)+1)
-	records, err := collect(ctx, s.db.read, scanAudit, "SELECT "+auditColumns+" FROM audit_records WHERE "+q.text.String(), q.args...)
+	in, err := s.db.searched(ctx, within, &f)
+	if err != nil {
+		return audit.Page{}, s.db.translate(err)
+	}
+	records, err := s.db.find(ctx, in, &f, f.Limit+1)
 	if err != nil || len(records) <= f.Limit {
 		return audit.Page{Records: records}, s.db.translate(err)
 	}
@@ -281,8 +274,8 @@ func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 		return nil, err
 	}
 	var found int
-	err = db.read.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE name IN ('audit_head', 'audit_archives')").Scan(&found)
-	if err == nil && found < 2 {
+	err = db.read.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE name IN ('audit_head', 'audit_archives', 'audit_spans')").Scan(&found)
+	if err == nil && found < 3 {
 		err = sdk.Errorf(codes.FailedPrecondition, "STORE_OLDER", "database %s has no audit log as this sop writes it", db.path).
 			WithRemedy("start the host once with this sop")
 	}

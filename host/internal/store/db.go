@@ -151,7 +151,7 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
-	provider, err := goose.NewProvider(db.dialect.goose, db.write, sub, goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(db.dialect.goose, db.write, sub, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(goMigrations()...))
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}

@@ -37,7 +37,13 @@ type writer struct {
 	group    *group      // under way; whoever has the turn may use it
 	crowd    int         // callers of the last group
 	head     *audit.Head // after the last group; nil: look it up
+	span     *span       // of the last records; nil: look it up
 	revision int64       // of the last event; negative: look it up
+
+	// What appending to the audit log works in, by whoever has the turn.
+	record audit.Record
+	sealed []sealed
+	bytes  []byte
 }
 
 // turn is one caller's work.
@@ -276,6 +282,9 @@ func (w *writer) commit() error {
 	if g.audit.loaded {
 		w.head = &g.audit.head
 	}
+	if g.audit.span != nil {
+		w.span = g.audit.span
+	}
 	if g.events.loaded {
 		w.revision = g.events.last
 	}
@@ -285,7 +294,7 @@ func (w *writer) commit() error {
 // answer tells everybody in the group what came of it.
 func (w *writer) answer(err error) {
 	g := w.group
-	if err == nil && len(g.audit.records) > 0 {
+	if err == nil && len(g.audit.sealed) > 0 {
 		w.db.audited.Tell()
 	}
 	if err == nil && len(g.events.events) > 0 {
