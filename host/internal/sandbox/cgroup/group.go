@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -150,7 +151,7 @@ func (g *Group) removeDir(dir string) error {
 		return err
 	}
 	nested, readErr := subdirectories(dir)
-	if readErr != nil || len(nested) == 0 {
+	if readErr != nil {
 		return errors.Join(err, readErr)
 	}
 	for _, sub := range nested {
@@ -158,7 +159,23 @@ func (g *Group) removeDir(dir string) error {
 			return err
 		}
 	}
-	return g.sys.rmdir(dir)
+	return g.removeLeft(dir)
+}
+
+// removeLeft removes a cgroup that the last process may just have left: the
+// kernel lists a process no more from its exit on, and counts it until it has
+// been switched out.
+func (g *Group) removeLeft(dir string) error {
+	for wait := firstLook; ; wait *= 2 {
+		err := g.sys.rmdir(dir)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil
+		case !errors.Is(err, unix.EBUSY), wait > lastLook:
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 func subdirectories(dir string) ([]string, error) {
