@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -129,12 +130,20 @@ func (g *Group) startV2(attr *syscall.SysProcAttr, fork func() (*os.Process, err
 	return fork()
 }
 
+// removeWait is how long a cgroup may stay busy after its last process was
+// killed: the kernel lists a process no more from its exit on, and counts it
+// until it has been switched out.
+const removeWait = 100 * time.Millisecond
+
 // Remove removes the group, in which no process may be left. What it no longer
-// finds counts as removed.
+// finds counts as removed. It returns within a moment, and takes no context: it
+// is called where one has ended.
 func (g *Group) Remove() error {
+	ctx, cancel := context.WithTimeout(context.Background(), removeWait)
+	defer cancel()
 	var failed []error
 	for _, d := range g.dirs {
-		if err := g.removeDir(d.path); err != nil {
+		if err := g.removeDir(ctx, d.path); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -142,40 +151,27 @@ func (g *Group) Remove() error {
 }
 
 // removeDir removes a cgroup and those that its processes made beneath it.
-func (g *Group) removeDir(dir string) error {
-	err := g.sys.rmdir(dir)
-	if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		return err
-	}
-	nested, readErr := subdirectories(dir)
-	if readErr != nil {
-		return errors.Join(err, readErr)
-	}
-	for _, sub := range nested {
-		if err := g.removeDir(sub); err != nil {
-			return err
-		}
-	}
-	return g.removeLeft(dir)
-}
-
-// removeLeft removes a cgroup that the last process may just have left: the
-// kernel lists a process no more from its exit on, and counts it until it has
-// been switched out.
-func (g *Group) removeLeft(dir string) error {
-	for wait := firstLook; ; wait *= 2 {
+func (g *Group) removeDir(ctx context.Context, dir string) error {
+	var busy error
+	err := until(ctx, func() (bool, error) {
 		err := g.sys.rmdir(dir)
 		switch {
-		case errors.Is(err, os.ErrNotExist):
-			return nil
-		case !errors.Is(err, unix.EBUSY), wait > lastLook:
-			return err
+		case err == nil, errors.Is(err, os.ErrNotExist):
+			return true, nil
+		case !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY):
+			return false, err
 		}
-		time.Sleep(wait)
+		busy = err
+		nested, err := subdirectories(dir)
+		for _, sub := range nested {
+			err = errors.Join(err, g.removeDir(ctx, sub))
+		}
+		return false, err
+	})
+	if busy != nil && ctx.Err() != nil {
+		return busy
 	}
+	return err
 }
 
 func subdirectories(dir string) ([]string, error) {

@@ -24,9 +24,23 @@ const (
 // Kill ends every process in the group and returns when there is none, or when
 // ctx is done. The group must not be used again: see [Tree.New].
 func (g *Group) Kill(ctx context.Context) error {
+	left := 0
+	err := until(ctx, func() (done bool, err error) {
+		left, err = g.killOnce()
+		return left == 0, err
+	})
+	if err != nil && left > 0 {
+		return fmt.Errorf("cgroup %s has %d processes after SIGKILL: %w", g.name, left, err)
+	}
+	return err
+}
+
+// until looks again and again, less and less often, until there is nothing left
+// to wait for, an error, or ctx is done. The kernel tells of none of what is
+// waited for here.
+func until(ctx context.Context, look func() (done bool, err error)) error {
 	for wait := firstLook; ; wait = min(2*wait, lastLook) {
-		left, err := g.killOnce()
-		if err != nil || left == 0 {
+		if done, err := look(); err != nil || done {
 			return err
 		}
 		timer := time.NewTimer(wait)
@@ -34,7 +48,7 @@ func (g *Group) Kill(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("cgroup %s has %d processes after SIGKILL: %w", g.name, left, context.Cause(ctx))
+			return context.Cause(ctx)
 		}
 	}
 }
