@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/sop-host/sop/sdk"
 	"github.com/sop-host/sop/sdk/backup"
 	"github.com/sop-host/sop/sdk/plugintest"
@@ -22,7 +24,7 @@ func opener(config map[string]any) plugintest.OpenBackup {
 		if err != nil {
 			return nil, err
 		}
-		b := &files{}
+		b := &files{logger: hclog.NewNullLogger()}
 		return b, b.configure(context.Background(), sdk.NewConfig(text, stateDir))
 	}
 }

@@ -4,6 +4,10 @@
 package main
 
 import (
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/sop-host/sop/sdk"
 	"github.com/sop-host/sop/sdk/backup"
 )
@@ -11,7 +15,8 @@ import (
 const version = "1.0.0"
 
 func main() {
-	b := &files{}
+	logger := hclog.New(&hclog.LoggerOptions{Name: "files", Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
+	b := &files{logger: logger}
 	sdk.Serve(backup.Kind, sdk.Plugin[backup.Backup]{
 		Name:      "files",
 		Version:   version,
@@ -19,5 +24,6 @@ func main() {
 		Schema:    schema,
 		Configure: b.configure,
 		Impl:      b,
+		Logger:    logger,
 	})
 }

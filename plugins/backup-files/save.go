@@ -66,7 +66,9 @@ func (b *files) Save(ctx context.Context, req *pluginv1.SaveRequest, tell backup
 	}
 	if m.Seq%pruneEvery == 0 {
 		// The snapshot is safe whatever comes of this, and the next time comes.
-		_, _ = s.prune(ctx, false, unix.LOCK_EX|unix.LOCK_NB)
+		if _, err := s.prune(ctx, false, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			s.logger.Warn("nothing was pruned after this snapshot", "error", err)
+		}
 	}
 	return m.proto(false), nil
 }

@@ -24,7 +24,7 @@ const actorHost = "host"
 
 // openAudit opens the log and records that the host starts; a host that cannot
 // record does not start. The store is open, and closes after the log.
-func (h *host) openAudit(undo *closers, first *loaded) error {
+func (h *host) openAudit(ctx context.Context, undo *closers, first *loaded) error {
 	key, err := audit.LoadKey(h.dir.join("state"))
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func (h *host) openAudit(undo *closers, first *loaded) error {
 	if err != nil {
 		return err
 	}
-	err = h.audit.Append(context.Background(), audit.Record{
+	err = h.audit.Append(ctx, audit.Record{
 		Actor: actorHost, Action: "host.start", Resource: "host", Outcome: audit.Success, Reason: "started",
 		Attributes: map[string]string{"version": h.opt.Version, "pid": strconv.Itoa(os.Getpid()), "config": first.config.Path, "audit_key": key.Public},
 	})
@@ -50,14 +50,15 @@ func (h *host) openAudit(undo *closers, first *loaded) error {
 		return err
 	}
 	h.facts = audit.NewQueue(h.audit.Append, func(err error) { logger.Error("facts could not be recorded", "error", err) })
-	ctx, cancel := context.WithCancel(context.Background())
+	resident := context.WithoutCancel(ctx) // it is closed after all that records in it
+	ctx, cancel := context.WithCancel(resident)
 	var working sync.WaitGroup
 	working.Go(func() { h.audit.Run(ctx) })
 	working.Go(func() { h.audit.Retain(ctx, h.reloaded.Wait, h.retention) })
 	h.ship.Apply(shipSpecs(&first.config.Audit))
 	undo.add(func() error {
 		h.facts.Close()
-		err := h.audit.Append(context.Background(), audit.Record{
+		err := h.audit.Append(resident, audit.Record{
 			Actor: actorHost, Action: "host.stop", Resource: "host", Outcome: audit.Success, Reason: "stopped gracefully",
 		})
 		cancel() // signs what has come

@@ -9,8 +9,8 @@ import (
 
 // apiOptions are how the API is served: with the answers that are kept, page
 // tokens that outlive the process, and the limits of the configuration in force.
-func (h *host) apiOptions() ([]api.Option, error) {
-	keeper, err := answer.NewKeeper(context.Background(), h.store.Answers(), h.secrets("api answers"), nil)
+func (h *host) apiOptions(ctx context.Context) ([]api.Option, error) {
+	keeper, err := answer.NewKeeper(ctx, h.store.Answers(), h.secrets("api answers"), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -50,12 +50,12 @@ type keptIssuer struct {
 }
 
 // openGate makes the gate of a configuration.
-func (h *host) openGate(undo *closers, server *api.Server, cfg *config.Config) error {
+func (h *host) openGate(ctx context.Context, undo *closers, server *api.Server, cfg *config.Config) error {
 	h.gate = &gate{
 		server: server, dir: h.dir, logger: h.logger.Named("api"), changed: h.changed.Tell, fact: h.facts.Record,
 		failed: make(map[string]error), watch: func() {},
 	}
-	first, diags := h.gate.prepare(cfg)
+	first, diags := h.gate.prepare(ctx, cfg)
 	if diags.HasErrors() {
 		return diags
 	}
@@ -91,7 +91,7 @@ type opening struct {
 
 // prepare gets ready what cfg changes. Either it has errors, or the caller
 // commits or discards.
-func (g *gate) prepare(cfg *config.Config) (*opening, config.Diagnostics) {
+func (g *gate) prepare(ctx context.Context, cfg *config.Config) (*opening, config.Diagnostics) {
 	o := &opening{gate: g, cfg: cfg, group: -1}
 	var diags config.Diagnostics
 	problem := func(at config.Range, summary string, err error) {
@@ -128,7 +128,7 @@ func (g *gate) prepare(cfg *config.Config) (*opening, config.Diagnostics) {
 		return nil, diags // before the address is taken
 	}
 	if o.listener = g.listener; o.listener == nil || g.cfg.API.Listen != a.Listen {
-		o.listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", a.Listen)
+		o.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", a.Listen)
 		if err != nil {
 			problem(a.ListenSource, "The API cannot be served there", fmt.Errorf("%w; %s", err, g.wayOut(a.Listen)))
 		}

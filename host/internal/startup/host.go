@@ -106,7 +106,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err := h.open(ctx, &undo, first); err != nil {
 		return err
 	}
-	serve, err := h.serveAPI(&undo, first)
+	serve, err := h.serveAPI(ctx, &undo, first)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	db.OnGroup(h.metrics.Committed)
 	undo.add(db.Close)
 	undo.add(h.startTraces(ctx, first.config))
-	if err := h.openAudit(undo, first); err != nil {
+	if err := h.openAudit(ctx, undo, first); err != nil {
 		return err
 	}
 	h.gaps = gap.NewService(db.Gaps(), h.publisher())
@@ -227,15 +227,15 @@ func (h *host) onPluginEvent(e plugin.Event) {
 
 // serveAPI begins to serve, so that the host can be asked how its start goes.
 // The channel yields what serving ended with.
-func (h *host) serveAPI(undo *closers, first *loaded) (<-chan error, error) {
-	scans, endScans := context.WithCancel(context.Background()) // scans outlive the request that began them
+func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-chan error, error) {
+	scans, endScans := context.WithCancel(context.WithoutCancel(ctx)) // scans outlive the request that began them, and are ended in turn
 	h.workspaces = &workspaces{
 		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: h.publisher(), gaps: h.gaps, tokens: &meteredTokens{h.tokens, h.metrics}, onScan: h.opt.OnScan,
 		detectors: func() []gap.Detector { return detectorsOf(h.pool) },
 		changed:   h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
 		dataDir: string(h.dir), tracer: h.tracer.Load,
 	}
-	opts, err := h.apiOptions()
+	opts, err := h.apiOptions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +247,7 @@ func (h *host) serveAPI(undo *closers, first *loaded) (<-chan error, error) {
 		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(),
 		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	}, opts...)
-	if err := h.openGate(undo, h.server, first.config); err != nil {
+	if err := h.openGate(ctx, undo, h.server, first.config); err != nil {
 		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))
 	}
 	h.server.Observe(api.Observers{Meter: h.metrics, Metrics: h.metrics.Handler(h.measure), Tracer: h.tracer.Load, Health: h})

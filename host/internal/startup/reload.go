@@ -60,7 +60,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	if err != nil {
 		return nil, append(diags, preparationFailed(next, err)...)
 	}
-	access, ds := h.gate.prepare(next.config)
+	access, ds := h.gate.prepare(ctx, next.config)
 	if ds.HasErrors() {
 		prepared.Discard()
 		return nil, append(diags, ds...)
