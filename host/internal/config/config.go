@@ -30,6 +30,7 @@ type Config struct {
 	Telemetry  Telemetry `json:",omitzero"`
 
 	SandboxProfiles []SandboxProfile // sorted by Name
+	Components      []Component      `json:",omitempty"` // sorted by Name
 
 	sources map[string][]byte // for Problem
 }

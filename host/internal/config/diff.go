@@ -29,6 +29,7 @@ const (
 	ObjectPolicy    Object = "policy" // compared by whoever loads them: Diff does not read them
 	ObjectWorkspace Object = "workspace"
 	ObjectPlugin    Object = "plugin"
+	ObjectComponent Object = "component"
 	ObjectTelemetry Object = "telemetry"
 )
 
@@ -81,6 +82,7 @@ func Diff(old, next *Config, identity func(*Plugin) string) []Change {
 	for _, id := range keysOfBoth(from, to) {
 		changes = append(changes, diffPlugin(id, from[id], to[id], identity))
 	}
+	changes = append(changes, diffComponents(old, next)...)
 	return append(changes, diffIdentities(old, next)...)
 }
 

@@ -36,6 +36,14 @@ plugin "sandbox" "off" {
   command = "off"
   enabled = false
 }
+component "arp" {
+  command    = "arp"
+  env        = { KEY = "k" }
+  depends_on = []
+  stop {
+    grace = "9s"
+  }
+}
 `
 
 func TestDiff(t *testing.T) {
@@ -57,11 +65,15 @@ func TestDiff(t *testing.T) {
 		"workspace scan": {edit("path = \"w\"", "path = \"w\"\n  scan {\n    interval = \"1h\"\n    on_start = false\n    exclude = [\"x\"]\n    timeout = \"1h\"\n    max_file_size = 1\n  }"), []string{
 			"update workspace main: scan.on_start changed, scan.interval changed, scan.timeout changed, scan.exclude changed, scan.max_file_size changed",
 		}},
-		"workspace gone": {edit(`"main"`, `"other"`), []string{"stop workspace main: removed", "start workspace other: added"}},
-		"command":        {edit(`"a"`+"\n  args", `"b"`+"\n  args"), []string{"restart plugin detector.a: command changed"}},
-		"args":           {edit(`["x"]`, `["x", "y"]`), []string{"restart plugin detector.a: args changed"}},
-		"secret":         {edit("hunter2", "hunter3"), []string{`restart plugin detector.a: env.TOKEN changed, config.rule["r"].level changed`}},
-		"env":            {edit(`OLD = "1"`, `NEW = "1"`), []string{"restart plugin detector.a: env.NEW added, env.OLD removed"}},
+		"component env":        {edit(`KEY = "k"`, `KEY = "other"`), []string{"restart component arp: env.KEY changed"}},
+		"component around":     {edit(`grace = "9s"`, `grace = "8s"`, "depends_on = []", `depends_on = ["plugin.detector.a"]`), []string{"update component arp: depends_on changed, stop changed"}},
+		"component off":        {edit(`command    = "arp"`, `command    = "arp"`+"\n  enabled = false"), []string{"stop component arp: disabled"}},
+		"component by another": {edit(`component "arp"`, `component "scp"`), []string{"stop component arp: removed", "start component scp: added"}},
+		"workspace gone":       {edit(`"main"`, `"other"`), []string{"stop workspace main: removed", "start workspace other: added"}},
+		"command":              {edit(`"a"`+"\n  args", `"b"`+"\n  args"), []string{"restart plugin detector.a: command changed"}},
+		"args":                 {edit(`["x"]`, `["x", "y"]`), []string{"restart plugin detector.a: args changed"}},
+		"secret":               {edit("hunter2", "hunter3"), []string{`restart plugin detector.a: env.TOKEN changed, config.rule["r"].level changed`}},
+		"env":                  {edit(`OLD = "1"`, `NEW = "1"`), []string{"restart plugin detector.a: env.NEW added, env.OLD removed"}},
 		"timing": {edit("args ", "start_timeout = \"1s\"\n  call_timeout = \"1s\"\n  stop_grace = \"1s\"\n  env_pass = [\"HOME\"]\n  restart {\n    backoff_min = \"1s\"\n    backoff_max = \"2s\"\n    breaker_failures = 1\n    breaker_window = \"1s\"\n  }\n  args "), []string{
 			"restart plugin detector.a: env_pass changed, start_timeout changed, call_timeout changed, stop_grace changed, restart.backoff_min changed, restart.backoff_max changed, restart.breaker_failures changed, restart.breaker_window changed",
 		}},
@@ -104,10 +116,10 @@ func TestDiff(t *testing.T) {
 		checkChanges(t, Diff(base, next, hash), []string{"restart plugin detector.a: binary changed"})
 	})
 	t.Run("from nothing", func(t *testing.T) {
-		checkChanges(t, Diff(nil, base, nil), []string{"start workspace main: added", "start plugin detector.a: added"})
+		checkChanges(t, Diff(nil, base, nil), []string{"start workspace main: added", "start plugin detector.a: added", "start component arp: added"})
 	})
 	t.Run("to nothing", func(t *testing.T) {
-		checkChanges(t, Diff(base, nil, nil), []string{"stop workspace main: removed", "stop plugin detector.a: removed"})
+		checkChanges(t, Diff(base, nil, nil), []string{"stop workspace main: removed", "stop plugin detector.a: removed", "stop component arp: removed"})
 	})
 	t.Run("nothing at all", func(t *testing.T) { checkChanges(t, Diff(nil, nil, nil), nil) })
 }

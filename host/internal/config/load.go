@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"agent", "api", "audit", "host", "locals", "oidc", "plugin", "policy", "sandbox_profile", "telemetry", "tokens", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "audit", "component", "host", "locals", "oidc", "plugin", "policy", "sandbox_profile", "telemetry", "tokens", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -131,7 +131,7 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 // readBlocks sorts the top-level blocks by type and reads them, the
 // definitions that others refer to first.
 func (l *loader) readBlocks(config *Config, s *scope) {
-	var audits, hosts, policies, workspaces, plugins, profiles, telemetries, tokens, unknown []*hclsyntax.Block
+	var audits, components, hosts, policies, workspaces, plugins, profiles, telemetries, tokens, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
 	identities := make(map[string][]*hclsyntax.Block)
 	for _, f := range l.fragments {
@@ -140,6 +140,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 			switch b.Type {
 			case "audit":
 				audits = append(audits, b)
+			case "component":
+				components = append(components, b)
 			case "host":
 				hosts = append(hosts, b)
 			case "policy":
@@ -181,6 +183,9 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	config.Telemetry = l.readTelemetries(telemetries, s)
 	config.SandboxProfiles = l.readSandboxProfiles(profiles, s)
 	l.checkPluginProfiles(config, profiles)
+	config.Components = l.readComponents(components, s)
+	l.checkComponents(config, components, plugins)
+	l.checkComponentProfiles(config, profiles)
 }
 
 func (l *loader) topLevelAttributes(b *hclsyntax.Body) {

@@ -111,13 +111,13 @@ func readPlugin(r *reporter, b *block, dir string) Plugin {
 	}
 	p.Restart = readRestart(s.within(r.single(b, "restart")))
 	p.Limits = readLimits(s.within(r.single(b, "limits")))
-	checkEnvPass(s, &p)
+	checkEnvPass(s, p.Env, p.EnvPass)
 	return p
 }
 
-func readRestart(s section) Restart {
+func readRestart(s section, further ...string) Restart {
 	if s.kind != "" {
-		s.allow(s.block, restartAttributes, nil)
+		s.allow(s.block, append(slices.Clone(restartAttributes), further...), nil)
 	}
 	restart := Restart{
 		BackoffMin:      s.duration("backoff_min", 100*time.Millisecond, backoffBounds),
@@ -149,19 +149,19 @@ func readLimits(s section) Limits {
 
 // checkEnvPass refuses names that are passed through twice, or both passed
 // through and set, and puts the rest in order.
-func checkEnvPass(s section, p *Plugin) {
+func checkEnvPass(s section, env map[string]string, pass []string) {
 	attr := s.body.attributes["env_pass"]
 	count := make(map[string]int)
-	for _, name := range p.EnvPass {
+	for _, name := range pass {
 		count[name]++
-		_, set := p.Env[name]
+		_, set := env[name]
 		if count[name] > 1 {
 			s.errorf(occurrence(attr, name, count[name]), "Duplicate name", "%s is in env_pass more than once.", name)
 		} else if set {
 			s.errorf(occurrence(attr, name, 1), "Duplicate name", "%s is both in env and in env_pass; only one can give its value.", name)
 		}
 	}
-	slices.Sort(p.EnvPass)
+	slices.Sort(pass)
 }
 
 // occurrence returns the range of the nth element of a list that is text.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
@@ -127,25 +128,28 @@ func (c *Config) viewUnder(name string) pluginView {
 // checkPluginProfiles refuses plugins that name a profile that is not written
 // down anywhere, wrongly or well.
 func (l *loader) checkPluginProfiles(c *Config, blocks []*hclsyntax.Block) {
+	for i := range c.Plugins {
+		if p := &c.Plugins[i]; p.SandboxProfile != "" {
+			p.view = l.profileView(c, p.SandboxProfile, p.block.body.attributes["sandbox_profile"].expr.Range(), blocks)
+		}
+	}
+}
+
+// profileView returns what isolates who names a profile, and reports a name that
+// there is not.
+func (l *loader) profileView(c *Config, name string, at hcl.Range, blocks []*hclsyntax.Block) pluginView {
 	names := []string{DefaultSandboxProfile}
 	for _, b := range blocks {
 		names = append(names, b.Labels...)
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
-	for i := range c.Plugins {
-		p := &c.Plugins[i]
-		if p.SandboxProfile == "" {
-			continue
-		}
-		if slices.Contains(names, p.SandboxProfile) {
-			p.view = c.viewUnder(p.SandboxProfile)
-			continue
-		}
-		l.errorf(p.block.body.attributes["sandbox_profile"].expr.Range(), "Unknown sandbox profile",
-			"There is no sandbox_profile %q.%s Add the block, or name one of %s.",
-			p.SandboxProfile, l.didYouMean(p.SandboxProfile, names), strings.Join(names, ", "))
+	if slices.Contains(names, name) {
+		return c.viewUnder(name)
 	}
+	l.errorf(at, "Unknown sandbox profile", "There is no sandbox_profile %q.%s Add the block, or name one of %s.",
+		name, l.didYouMean(name, names), strings.Join(names, ", "))
+	return pluginView{}
 }
 
 // checkReadOnly refuses paths that can mean something else elsewhere.

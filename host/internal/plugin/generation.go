@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/sop-host/sop/host/internal/process"
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
@@ -77,7 +78,7 @@ type generation struct {
 // starter makes generations.
 type starter struct {
 	verifier *verifier
-	launcher *launcher
+	launcher *process.Launcher
 	cgroups  *cgroup.Tree
 	logger   hclog.Logger
 	runDir   string // sockets and working directories; short enough for a socket address

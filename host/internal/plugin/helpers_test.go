@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 func itoa(i int) string { return strconv.Itoa(i) }
@@ -49,23 +48,5 @@ func copyFile(t *testing.T, path string) {
 	}
 	if err := out.Close(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestRestartPolicy(t *testing.T) {
-	r := restarts{policy: RestartPolicy{BackoffMin: time.Second, BackoffMax: 3 * time.Second, BreakerFailures: 6, BreakerWindow: time.Minute}}
-	now := time.Unix(0, 0)
-	bounds := []struct{ min, max int64 }{{0, 0}, {500, 1000}, {1000, 2000}, {1500, 3000}, {1500, 3000}} // milliseconds
-	for i, b := range bounds {
-		wait, open := r.fail(now)
-		if open || wait.Milliseconds() < b.min || wait.Milliseconds() > b.max {
-			t.Errorf("failure %d: wait %v, open %v", i+1, wait, open)
-		}
-	}
-	if _, open := r.fail(now); !open {
-		t.Error("the breaker did not open at the sixth failure")
-	}
-	if wait, open := r.fail(now.Add(2 * time.Minute)); open || wait != 0 {
-		t.Errorf("after a stable period: wait %v, open %v", wait, open)
 	}
 }

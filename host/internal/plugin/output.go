@@ -10,9 +10,10 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/sop-host/sop/host/internal/process"
 )
 
 const (
@@ -43,23 +44,8 @@ func newLogSink(logger hclog.Logger) *logSink {
 	return &logSink{logger: logger, now: time.Now, budget: logLinesBurst}
 }
 
-// consume reads r to its end. It never fails: a plugin's output is not the
-// host's problem.
-func (s *logSink) consume(r io.Reader) {
-	in := bufio.NewReaderSize(r, maxLogLine)
-	for {
-		line, err := in.ReadSlice('\n')
-		if len(line) > 0 {
-			s.line(line)
-		}
-		for errors.Is(err, bufio.ErrBufferFull) { // the rest of a long line
-			_, err = in.ReadSlice('\n')
-		}
-		if err != nil {
-			return
-		}
-	}
-}
+// consume reads r to its end.
+func (s *logSink) consume(r io.Reader) { process.Lines(r, maxLogLine, s.line) }
 
 // writer returns an io.Writer that takes lines in pieces.
 func (s *logSink) writer() io.Writer { return &lineWriter{sink: s} }
@@ -104,14 +90,7 @@ func (s *logSink) line(raw []byte) {
 }
 
 // printable replaces what is no UTF-8 and what a terminal would act on.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || r < ' ' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return utf8.RuneError
-		}
-		return r
-	}, text)
-}
+func printable(text string) string { return process.Printable(text) }
 
 // admit takes one line from the budget. It returns how many were dropped before it.
 func (s *logSink) admit(raw []byte) (ok bool, dropped int64) {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/process"
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	"github.com/sop-host/sop/sdk"
 )
@@ -123,7 +124,7 @@ func New(opt Options) (*Pool, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Pool{
 		starter: starter{
-			verifier: &verifier{}, launcher: newLauncher(containmentLevels()), cgroups: cgroups, logger: opt.Logger,
+			verifier: &verifier{}, launcher: process.NewLauncher(true), cgroups: cgroups, logger: opt.Logger,
 			runDir: runDir, realDir: realDir, version: opt.HostVersion, serve: opt.Callbacks, box: opt.SandboxLauncher,
 		},
 		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir,
@@ -451,6 +452,6 @@ func (p *Pool) Close() error {
 		})
 	}
 	p.background.Wait()
-	p.starter.launcher.stop()
+	p.starter.launcher.Stop()
 	return errors.Join(p.starter.cgroups.Close(), clearDir(fmt.Sprintf("/proc/self/fd/%d", p.runDir.Fd())), p.runDir.Close())
 }

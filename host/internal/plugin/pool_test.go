@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/process"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
 	"github.com/sop-host/sop/sdk/protocol"
@@ -339,8 +340,8 @@ func TestHostile(t *testing.T) {
 func TestStraysWithoutNamespaces(t *testing.T) {
 	for _, killed := range []bool{false, true} {
 		p := newPool(t)
-		p.starter.launcher.stop()
-		p.starter.launcher = newLauncher(containmentLevels()[1:])
+		p.starter.launcher.Stop()
+		p.starter.launcher = process.NewLauncher(false)
 		p.start(newSpec(t, "a", "daemon"))
 		pid := p.status("a").PID
 		if c := p.status("a").Containment; c != ProcessGroup {

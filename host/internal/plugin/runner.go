@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/process"
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	"github.com/sop-host/sop/sdk"
 )
@@ -28,7 +29,7 @@ const pipeGrace = 200 * time.Millisecond
 // process's pipes: go-plugin is given the handshake line, once it has been
 // checked, and nothing else.
 type runner struct {
-	launcher *launcher
+	launcher *process.Launcher
 	spec     *Spec
 	bin      *binary
 	sink     *logSink
@@ -61,7 +62,7 @@ type runner struct {
 	stderrR *os.File
 }
 
-func newRunner(l *launcher, spec *Spec, bin *binary, sink *logSink, c confinement) *runner {
+func newRunner(l *process.Launcher, spec *Spec, bin *binary, sink *logSink, c confinement) *runner {
 	r := &runner{
 		launcher: l, spec: spec, bin: bin, sink: sink, confined: c,
 		failed: make(chan *sdk.Error, 1), exited: make(chan struct{}), reaped: make(chan struct{}),
@@ -140,7 +141,7 @@ func (r *runner) Start(context.Context) error {
 // launchLocked starts the process in its cgroup. Where it cannot be placed there
 // and no limit was asked for, it is started without. r.mu is held.
 func (r *runner) launchLocked(stdout, stderr *os.File) (*os.Process, Containment, error) {
-	req := launchRequest{
+	req := &launchRequest{
 		bin: r.bin, group: r.confined.group, argv: append([]string{r.spec.Command}, r.spec.Args...),
 		env: r.env, dir: r.dir, out: stdout, err: stderr,
 	}
@@ -149,7 +150,7 @@ func (r *runner) launchLocked(stdout, stderr *os.File) (*os.Process, Containment
 		return nil, "", err
 	}
 	req.box = r.boxed
-	process, containment, err := r.launcher.start(req)
+	process, containment, err := start(r.launcher, req)
 	var place *cgroup.PlaceError
 	if !errors.As(err, &place) {
 		return process, containment, err
@@ -160,7 +161,7 @@ func (r *runner) launchLocked(stdout, stderr *os.File) (*os.Process, Containment
 	removed := r.confined.remove()
 	r.confined = confinement{refused: errors.Join(err, removed).Error()}
 	req.group = nil
-	return r.launcher.start(req)
+	return start(r.launcher, req)
 }
 
 // launchFailure says why the kernel would not run the program.
@@ -238,7 +239,7 @@ func (r *runner) checkHandshake(line string, err error) *sdk.Error {
 func (r *runner) watch() {
 	defer close(r.reaped)
 	pid := r.pid()
-	killed, err := awaitExit(pid)
+	killed, err := process.AwaitExit(pid)
 	if err != nil {
 		r.sink.logger.Error("wait for plugin", "pid", pid, "error", err)
 	}
@@ -249,7 +250,7 @@ func (r *runner) watch() {
 		r.mu.Unlock()
 	}
 	close(r.exited)
-	if err := signalGroup(pid, syscall.SIGKILL); err != nil {
+	if err := process.SignalGroup(pid, syscall.SIGKILL); err != nil {
 		r.sink.logger.Warn("end the plugin's process group", "pid", pid, "error", err)
 	}
 	if err := confined.kill(); err != nil {
@@ -287,7 +288,7 @@ func (r *runner) signal(sig syscall.Signal) error {
 	if r.isReaped || r.process == nil {
 		return nil
 	}
-	return signalGroup(r.process.Pid, sig)
+	return process.SignalGroup(r.process.Pid, sig)
 }
 
 // Wait implements runner.Runner.

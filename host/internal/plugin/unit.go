@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/process"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -44,7 +45,7 @@ type unit struct {
 	lastErrAt time.Time
 	restarts  int
 	epoch     int // counts installs and removals: an attempt from before one is void
-	policy    restarts
+	policy    process.Restarts
 	retryAt   time.Time          // zero: no attempt is due
 	cancel    context.CancelFunc // ends the attempt under way; nil when there is none
 	changed   chan struct{}      // closed and replaced when state changes
@@ -66,7 +67,7 @@ type description struct {
 func newUnit(p *Pool, spec *Spec) *unit {
 	u := &unit{
 		pool: p, id: spec.ID(), state: StateStarting, since: p.now(),
-		policy:  restarts{policy: spec.Restart},
+		policy:  process.Restarts{Policy: spec.Restart},
 		changed: make(chan struct{}), kick: make(chan struct{}, 1),
 		quit: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -153,7 +154,7 @@ func (u *unit) failLocked(err *sdk.Error) {
 		u.setLocked(StateFailed)
 		return
 	}
-	wait, open := u.policy.fail(now)
+	wait, open := u.policy.Fail(now)
 	if open {
 		e := *err
 		e.Metadata = map[string]string{"last_reason": err.Reason}
@@ -232,7 +233,7 @@ func (u *unit) install(g *generation, spec *Spec) *generation {
 	u.voidLocked()
 	old := u.current.Load()
 	u.spec.Store(spec)
-	u.policy = restarts{policy: spec.Restart}
+	u.policy = process.Restarts{Policy: spec.Restart}
 	u.lastErr = nil
 	u.serveLocked(g)
 	u.wake()
@@ -269,7 +270,7 @@ func (u *unit) retryNow() bool {
 	if u.state != StateFailed && u.state != StateBackoff {
 		return false
 	}
-	u.policy.reset()
+	u.policy.Reset()
 	u.retryAt = u.pool.now()
 	u.setLocked(StateStarting)
 	u.wake()
