@@ -29,6 +29,7 @@ import (
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
 	"github.com/sop-host/sop/host/internal/store"
+	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/host/internal/token"
 	"github.com/sop-host/sop/host/internal/trace"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
@@ -53,6 +54,7 @@ type host struct {
 	reloaded   event.Notice
 	gaps       *gap.Service
 	tokens     *token.Service
+	tasks      *task.Service
 	agents     *agent.Service
 	gate       *gate
 	secrets    func(purpose string) []byte // keys derived from the host's
@@ -195,7 +197,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	if err := h.openTokens(ctx, undo); err != nil {
 		return err
 	}
-	if err := h.openAgents(ctx, undo); err != nil {
+	if err := errors.Join(h.openAgents(ctx, undo), h.openTasks(ctx, undo)); err != nil {
 		return err
 	}
 

@@ -12,8 +12,8 @@ import (
 	"github.com/sop-host/sop/host/internal/gap"
 )
 
-// gapTally is what one transaction did to gaps, for the audit log. What a scan
-// or the clock did is one record with counts, for there may be tens of
+// gapTally is what one transaction did to gaps, for the audit log. What a scan,
+// a task or the clock did is one record with counts, for there may be tens of
 // thousands, and the gaps' own history names each: the record has the hash of
 // these entries, so that none can be changed later. What somebody decided is one
 // record each.
@@ -22,7 +22,7 @@ type gapTally struct {
 	sums    []*gapSum
 }
 
-// gapSum counts what one scan, or the clock, did to one workspace.
+// gapSum counts what one scan, one task, or the clock, did to one workspace.
 type gapSum struct {
 	by, workspace                               string
 	opened, reopened, resolved, suppressed, etc int
@@ -42,7 +42,7 @@ func (t *gapTally) add(gaps []*gap.Gap, changes []gap.Change) {
 		if g := byID[c.GapID]; g != nil {
 			workspace = g.Workspace
 		}
-		if c.By == "clock" || strings.HasPrefix(c.By, "scan ") {
+		if c.By == "clock" || strings.HasPrefix(c.By, "scan ") || strings.HasPrefix(c.By, "task ") {
 			t.sum(c.By, workspace).count(c)
 			continue
 		}
@@ -119,8 +119,11 @@ func (t *gapTally) records() []audit.Record {
 	out := t.decided
 	for _, s := range t.sums {
 		action := "gap.scan"
-		if s.by == "clock" {
+		switch {
+		case s.by == "clock":
 			action = "gap.lapse"
+		case strings.HasPrefix(s.by, "task "):
+			action = "gap.follow"
 		}
 		attributes := make(map[string]string)
 		for name, n := range map[string]int{"opened": s.opened, "reopened": s.reopened, "resolved": s.resolved, "suppressed": s.suppressed, "other": s.etc} {
