@@ -76,6 +76,8 @@ func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
 		Logger:      logger,
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
 			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(math.MaxInt32),
+				grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow),
+				grpc.NumStreamWorkers(callWorkers),
 				grpc.ChainUnaryInterceptor(trace.Unary), grpc.ChainStreamInterceptor(trace.Stream))...)
 		},
 	})
@@ -83,6 +85,18 @@ func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
 
 // maxMessage bounds a message that a plugin accepts, in bytes.
 const maxMessage = 64 << 20
+
+// Bytes that the host sends before the plugin has read them, by call and in all.
+// They are fixed: gRPC would otherwise measure the bandwidth of a local socket,
+// by a ping with every call.
+const (
+	streamWindow = 1 << 20
+	connWindow   = 4 << 20
+)
+
+// callWorkers are kept for calls, so that one does not begin on a stack that has
+// yet to grow. Calls beyond that many at once get goroutines of their own.
+const callWorkers = 8
 
 // adapter joins any kind to go-plugin on the plugin's side.
 type adapter[T, C any] struct {

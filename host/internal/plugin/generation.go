@@ -35,6 +35,8 @@ const (
 	maxReply       = 16 << 20 // bytes of one message from a plugin
 	maxRequest     = 64 << 20 // bytes of one message to a plugin
 	maxHeaders     = 64 << 10
+	streamWindow   = 1 << 20 // bytes of one call that a plugin sends before they are read
+	connWindow     = 4 << 20 // bytes of all its calls; both fixed: see sdk.Serve
 	healthInterval = 10 * time.Millisecond
 	killWait       = 2 * time.Second // for the kernel to end a process after SIGKILL
 )
@@ -169,6 +171,8 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply), grpc.MaxCallSendMsgSize(maxRequest)),
 			grpc.WithMaxHeaderListSize(maxHeaders),
+			grpc.WithStaticStreamWindowSize(streamWindow),
+			grpc.WithStaticConnWindowSize(connWindow),
 		},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (gorunner.Runner, error) {
 			g.runner.prepare(environment(g.spec, cmd.Env, cert.Certificate[0]), dir)
