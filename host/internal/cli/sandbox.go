@@ -112,12 +112,15 @@ func (a *app) sandboxProfiles() error {
 	if a.json() {
 		return printJSON(a.Out, map[string]any{"profiles": profiles})
 	}
-	t := a.table(8, "NAME", "LEVEL", "WALL", "MEMORY", "PIDS", "DISK", "OUTPUT", "ALSO READS")
+	t := a.table(8, "NAME", "LEVEL", "WALL", "MEMORY", "PIDS", "DISK", "OUTPUT", "CACHES", "ALSO READS")
 	for _, p := range profiles {
-		l := p.Limits
+		l, caches := p.Limits, make([]string, len(p.Caches))
+		for i, c := range p.Caches {
+			caches[i] = c.Name
+		}
 		t.Row(term.Text(p.Name), term.Text(string(p.Level)), term.Text(l.Wall.String()), term.Text(mebibytes(l.MemoryBytes)),
 			term.Text(strconv.FormatInt(l.Pids, 10)), term.Text(mebibytes(l.DiskBytes)), term.Text(mebibytes(l.OutputBytes)),
-			term.Text(orDash(strings.Join(p.ReadOnly, " "))))
+			term.Text(orDash(strings.Join(caches, " "))), term.Text(orDash(strings.Join(p.ReadOnly, " "))))
 	}
 	_, err = t.WriteTo(a.Out)
 	return err

@@ -17,7 +17,8 @@ type SandboxProfile struct {
 	Name     string
 	Level    string // the least isolation that will do
 	Limits   SandboxLimits
-	ReadOnly []string // absolute paths that are shown as well
+	ReadOnly []string       // absolute paths that are shown as well
+	Caches   []SandboxCache `json:",omitempty"` // in the order of the file
 	Source   Range
 }
 
@@ -30,7 +31,7 @@ type SandboxLimits struct {
 
 var (
 	sandboxAttributes      = []string{"level", "read_only"}
-	sandboxBlocks          = []string{"limits"}
+	sandboxBlocks          = []string{"limits", "cache"}
 	sandboxLevels          = []string{"strict", "ns-noproc", "landlock", "none"}
 	sandboxLimitAttributes = []string{"wall", "cpu", "memory", "output", "disk", "pids", "open_files", "inodes"}
 
@@ -87,7 +88,7 @@ func readSandboxProfile(r *reporter, b *block, dir string) SandboxProfile {
 	return SandboxProfile{
 		Name: b.labels[0], Level: s.choice("level", "strict", sandboxLevels),
 		ReadOnly: s.texts("read_only", checkReadOnly),
-		Limits:   readSandboxLimits(s.within(limits)), Source: publicRange(b.header),
+		Limits:   readSandboxLimits(s.within(limits)), Caches: s.readCaches(b), Source: publicRange(b.header),
 	}
 }
 

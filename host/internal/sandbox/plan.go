@@ -59,6 +59,9 @@ func newPlan(spec *Spec, workspace string, own places, counted bool) (*launch.Pl
 	if err := addReadOnly(p, spec.Profile.ReadOnly); err != nil {
 		return nil, err
 	}
+	if err := addCaches(p, spec.Profile.Caches); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -148,7 +151,7 @@ func addSystem(p *launch.Plan) error {
 }
 
 // closedTrees are never put into a sandbox, whatever a profile says.
-var closedTrees = []string{"/", "/proc", "/sys", "/dev", "/run", "/etc", "/boot", "/root", launch.WorkspaceDir, launch.TempDir, launch.HomeDir}
+var closedTrees = []string{"/", "/proc", "/sys", "/dev", "/run", "/etc", "/boot", "/root", launch.WorkspaceDir, launch.TempDir, launch.HomeDir, launch.CacheDir}
 
 func addReadOnly(p *launch.Plan, trees []string) error {
 	for _, tree := range trees {
@@ -162,7 +165,7 @@ func addReadOnly(p *launch.Plan, trees []string) error {
 
 // launchOwn says whether a path lies where the sandbox has something of its own.
 func launchOwn(path string) bool {
-	for _, own := range []string{"/proc/", "/sys/", "/dev/", launch.WorkspaceDir + "/", launch.TempDir + "/", launch.HomeDir + "/"} {
+	for _, own := range []string{"/proc/", "/sys/", "/dev/", launch.WorkspaceDir + "/", launch.TempDir + "/", launch.HomeDir + "/", launch.CacheDir + "/"} {
 		if strings.HasPrefix(path, own) {
 			return true
 		}

@@ -33,6 +33,7 @@ type Profile struct {
 	Level    Level    `json:"level"`
 	Limits   Limits   `json:"limits"`
 	ReadOnly []string `json:"read_only,omitempty"` // further trees of the host, at their own place
+	Caches   []Cache  `json:"caches,omitempty"`    // of runs; plugins have none
 }
 
 // Limits bound one run. Zero means the default.
@@ -80,6 +81,9 @@ func (l Limits) OrDefault() Limits {
 func (p Profile) Validate() error {
 	if !slices.Contains(Levels, p.Level) {
 		return fmt.Errorf("profile %q: there is no level %q", p.Name, p.Level)
+	}
+	if err := p.validateCaches(); err != nil {
+		return fmt.Errorf("profile %q: %w", p.Name, err)
 	}
 	l := p.Limits
 	for _, value := range []int64{int64(l.Wall), int64(l.CPU), l.MemoryBytes, l.Pids, l.OpenFiles, l.OutputBytes, l.DiskBytes, l.Inodes} {

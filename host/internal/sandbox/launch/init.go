@@ -44,7 +44,7 @@ func (p *pid1) run() (err error) {
 	if p.plan, err = readPlan(); err != nil {
 		return at("plan", err)
 	}
-	for fd := treesFD; fd < treesFD+1+len(p.plan.Mounts); fd++ {
+	for fd := treesFD; fd < treesFD+1+len(p.plan.Caches)+len(p.plan.Mounts); fd++ {
 		unix.CloseOnExec(fd)
 	}
 	stage, err := p.startExec(planFD)

@@ -173,11 +173,13 @@ func makeTrees(plan *Plan) (trees []int, err error) {
 		trees = append(trees, fd)
 		t.FD = treesFD + len(trees) - 1
 	}
-	fd, err := workspaceTree(plan)
+	owned, err := ownedTrees(plan)
 	if err != nil {
-		return trees, at("workspace", err)
+		return nil, err
 	}
-	add(&plan.Workspace, fd)
+	for i, tree := range plan.ownedTrees() {
+		add(tree, owned[i])
+	}
 	for i := range plan.Mounts {
 		m := &plan.Mounts[i]
 		fd, err := openTree(m.Path)
@@ -197,30 +199,60 @@ func openTree(path string) (int, error) {
 	return unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 }
 
-// workspaceTree detaches the workspace's own mount, such that files of root
-// seem to belong to the sandbox.
-func workspaceTree(plan *Plan) (int, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, plan.Workspace.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil || !plan.IDMapped {
-		return fd, err
+// ownedTrees are the trees of the host that the command may change a view of.
+func (p *Plan) ownedTrees() []*Tree {
+	trees := []*Tree{&p.Workspace}
+	for i := range p.Caches {
+		if p.Caches[i].Path != "" {
+			trees = append(trees, &p.Caches[i].Tree)
+		}
 	}
-	if idmap(fd, plan) == nil {
-		return fd, nil
+	return trees
+}
+
+// ownedTrees detaches them, such that files of root seem to belong to the
+// sandbox. Where one of them cannot be shown so, none is.
+func ownedTrees(plan *Plan) (fds []int, err error) {
+	if fds, err = cloneOwned(plan); err != nil || !plan.IDMapped {
+		return fds, err
 	}
+	if idmap(fds, plan) == nil {
+		return fds, nil
+	}
+	CloseAll(fds)
 	plan.IDMapped = false
 	ownID(plan.UIDMap)
 	ownID(plan.GIDMap)
-	return fd, nil
+	return cloneOwned(plan)
+}
+
+func cloneOwned(plan *Plan) (fds []int, err error) {
+	for i, tree := range plan.ownedTrees() {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, tree.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			CloseAll(fds)
+			return nil, at(ownedStage(i, tree), err)
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+func ownedStage(i int, tree *Tree) string {
+	if i == 0 {
+		return "workspace"
+	}
+	return "cache " + tree.Path
 }
 
 // ownID makes the last range, the sandbox's own, stand for root outside.
 func ownID(ranges []IDRange) { ranges[len(ranges)-1].Outside = 0 }
 
-// idmap shows the files of root on a mount as those of the sandbox, and all
+// idmap shows the files of root on mounts as those of the sandbox, and all
 // others as they are. A mount takes its map from a user namespace, and a user
 // namespace exists by a process: one that is stopped before its first
 // instruction and never gets to it.
-func idmap(tree int, plan *Plan) error {
+func idmap(trees []int, plan *Plan) error {
 	pid, err := syscall.ForkExec(selfPath, []string{"sop-sandbox"}, &syscall.ProcAttr{
 		Sys: &syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWUSER,
@@ -237,7 +269,9 @@ func idmap(tree int, plan *Plan) error {
 	if err == nil {
 		defer unix.Close(userns) //nolint:errcheck // nothing was written to it
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns)}
-		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr)
+		for _, tree := range trees {
+			err = errors.Join(err, unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr))
+		}
 	}
 	return errors.Join(err, unix.Kill(pid, unix.SIGKILL), reap(pid))
 }

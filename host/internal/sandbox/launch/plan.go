@@ -15,6 +15,7 @@ const (
 	WorkspaceDir = "/workspace"
 	HomeDir      = "/home/sop"
 	TempDir      = "/tmp"
+	CacheDir     = "/cache" // of its own directory for each cache
 )
 
 // A Plan is all that the stages need to know. The host sends it once.
@@ -27,6 +28,7 @@ type Plan struct {
 	Path []string `json:"path"` // directories where Argv[0] is looked up
 
 	Workspace Tree    `json:"workspace"`
+	Caches    []Cache `json:"caches,omitempty"`
 	Mounts    []Mount `json:"mounts"` // in order
 	Files     []File  `json:"files"`  // made up for the sandbox
 
@@ -66,6 +68,13 @@ type Mount struct {
 	Target   string `json:"target"`
 	Optional bool   `json:"optional"` // left out where the host has none
 	Device   bool   `json:"device"`   // a device node, which nodev would close
+}
+
+// A Cache is a tree of the host that the command may change without the host's
+// being changed. One without a path is empty.
+type Cache struct {
+	Tree
+	Target string `json:"target"`
 }
 
 // A File is made for the sandbox and read-only within it. The content of a

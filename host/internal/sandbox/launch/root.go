@@ -44,7 +44,8 @@ func buildRoot(plan *Plan) (upper int, err error) {
 		{"scratch", makeScratch},
 		{"mounts", attachMounts},
 		{"files", makeFiles},
-		{"overlay", mountOverlay},
+		{"overlay", mountWorkspace},
+		{"caches", mountCaches},
 		{"pids", func(plan *Plan) error { return boundPids(plan, proc) }},
 		{"masks", func(*Plan) error { return maskProc(proc) }},
 		{"read-only root", func(*Plan) error { return closeRoot() }},
@@ -66,9 +67,12 @@ func buildRoot(plan *Plan) (upper int, err error) {
 
 // openTrees detaches by path what the launcher has not detached already.
 func openTrees(plan *Plan) (err error) {
-	if plan.Workspace.FD == 0 {
-		if plan.Workspace.FD, err = openTree(plan.Workspace.Path); err != nil {
-			return at("workspace", err)
+	for i, tree := range plan.ownedTrees() {
+		if tree.FD != 0 {
+			continue
+		}
+		if tree.FD, err = openTree(tree.Path); err != nil {
+			return at(ownedStage(i, tree), err)
 		}
 	}
 	return openMounts(plan)
@@ -234,22 +238,59 @@ func makeFiles(plan *Plan) error {
 	return nil
 }
 
-func mountOverlay(plan *Plan) error {
+// mountWorkspace shows the workspace as it is with what the command changes.
+func mountWorkspace(plan *Plan) error {
+	return mountOverlay(plan.Workspace.FD, "/lower", "/scratch", newDir+WorkspaceDir)
+}
+
+// mountCaches shows each cache likewise; one that the host has not got is an
+// empty directory.
+func mountCaches(plan *Plan) error {
+	for i, c := range plan.Caches {
+		scratch := fmt.Sprint("/scratch/cache", i)
+		for _, dir := range []string{"/upper", "/work"} {
+			if err := makeDir(scratch + dir); err != nil {
+				return err
+			}
+		}
+		if c.FD != 0 {
+			lower := fmt.Sprint("/lower", i)
+			if err := makeDir(lower); err != nil {
+				return err
+			}
+			if err := mountOverlay(c.FD, lower, scratch, newDir+c.Target); err != nil {
+				return fmt.Errorf("%s: %w", c.Path, err)
+			}
+			continue
+		}
+		if err := makeDir(newDir + c.Target); err != nil {
+			return err
+		}
+		if err := unix.Mount(scratch+"/upper", newDir+c.Target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("%s: %w", c.Target, err)
+		}
+	}
+	return nil
+}
+
+// mountOverlay mounts at target the tree open as fd, which it closes, with the
+// upper and work directories in scratch.
+func mountOverlay(fd int, lower, scratch, target string) error {
 	var stat unix.Stat_t
-	if err := unix.Fstat(plan.Workspace.FD, &stat); err != nil {
+	if err := unix.Fstat(fd, &stat); err != nil {
 		return err
 	}
-	if err := attach(plan.Workspace.FD, "/lower", false); err != nil {
+	if err := attach(fd, lower, false); err != nil {
 		return fmt.Errorf("lower: %w", err)
 	}
-	if err := unix.Chmod("/scratch/upper", stat.Mode&0o777); err != nil {
+	if err := unix.Chmod(scratch+"/upper", stat.Mode&0o777); err != nil {
 		return err
 	}
-	if err := makeDir(newDir + WorkspaceDir); err != nil {
+	if err := makeDir(target); err != nil {
 		return err
 	}
-	options := "lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work,userxattr"
-	return unix.Mount("overlay", newDir+WorkspaceDir, "overlay", quiet, options)
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,userxattr", lower, scratch, scratch)
+	return unix.Mount("overlay", target, "overlay", quiet, options)
 }
 
 // maskedProc are the parts of /proc that tell of the host or can be written to.

@@ -8,6 +8,13 @@ sandbox_profile "a" {
     pids   = 0
     cores  = 2
   }
+  cache "go-bild" {}
+  cache "pip" {
+    path = "/"
+    env  = ["A B"]
+    size = "1GiB"
+  }
+  cache "pip" {}
 }
 
 sandbox_profile "a" {}

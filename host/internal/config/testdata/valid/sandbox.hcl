@@ -13,6 +13,14 @@ sandbox_profile "builder" {
     open_files = 256
     inodes     = 10000
   }
+  cache "go-build" {}
+  cache "go-mod" {
+    path = "/srv/go/mod"
+  }
+  cache "mine" {
+    path = "/srv/mine"
+    env  = ["MINE_CACHE"]
+  }
 }
 
 plugin "detector" "boxed" {
