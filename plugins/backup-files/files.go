@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -19,13 +18,11 @@ import (
 
 // files implements [backup.Backup] and [backup.Pruner].
 type files struct {
-	logger  hclog.Logger
 	service atomic.Pointer[service]
 }
 
 // service is what a configuration makes of the plugin.
 type service struct {
-	logger   hclog.Logger
 	settings *settings
 	repo     *repository
 	// now tells the time; nothing but retention by age relies on it.
@@ -41,7 +38,7 @@ func (b *files) configure(ctx context.Context, c *sdk.Config) error {
 	if err != nil {
 		return &sdk.ConfigError{Attribute: "directory", Summary: err.Error(), Detail: sdk.FromError(err).Remedy}
 	}
-	b.service.Store(&service{b.logger, s, repo, time.Now})
+	b.service.Store(&service{s, repo, time.Now})
 	return nil
 }
 

@@ -8,8 +8,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/sop-host/sop/sdk"
 	"github.com/sop-host/sop/sdk/backup"
 	"github.com/sop-host/sop/sdk/plugintest"
@@ -24,7 +22,7 @@ func opener(config map[string]any) plugintest.OpenBackup {
 		if err != nil {
 			return nil, err
 		}
-		b := &files{logger: hclog.NewNullLogger()}
+		b := &files{}
 		return b, b.configure(context.Background(), sdk.NewConfig(text, stateDir))
 	}
 }

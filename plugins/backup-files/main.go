@@ -16,7 +16,7 @@ const version = "1.0.0"
 
 func main() {
 	logger := hclog.New(&hclog.LoggerOptions{Name: "files", Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
-	b := &files{logger: logger}
+	b := &files{}
 	sdk.Serve(backup.Kind, sdk.Plugin[backup.Backup]{
 		Name:      "files",
 		Version:   version,

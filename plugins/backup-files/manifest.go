@@ -201,7 +201,8 @@ type header struct {
 	Stored int64 `json:"stored"`
 	// Failures counts the lines that are failures.
 	Failures int `json:"failures"`
-	// Excluded is where beneath the root the repository itself is.
+	// Excluded is what was left out as asked, and where beneath the root the
+	// repository itself is.
 	Excluded []rawPath `json:"excluded,omitempty"`
 }
 

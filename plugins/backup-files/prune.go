@@ -11,18 +11,14 @@ import (
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 )
 
-// Prune implements [backup.Pruner].
+// Prune implements [backup.Pruner]: it forgets what retention does not keep and
+// frees what nothing needs.
 func (b *files) Prune(ctx context.Context, req *pluginv1.PruneRequest) (*pluginv1.PruneResponse, error) {
 	s, err := b.ready()
 	if err != nil {
 		return nil, err
 	}
-	return s.prune(ctx, req.GetDryRun(), unix.LOCK_EX)
-}
-
-// prune forgets what retention does not keep and frees what nothing needs.
-func (s *service) prune(ctx context.Context, dryRun bool, how int) (*pluginv1.PruneResponse, error) {
-	unlock, err := s.repo.lockBoth(ctx, how)
+	unlock, err := s.repo.lockBoth(ctx, unix.LOCK_EX)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +28,7 @@ func (s *service) prune(ctx context.Context, dryRun bool, how int) (*pluginv1.Pr
 		return nil, err
 	}
 	resp := &pluginv1.PruneResponse{DeletedIds: s.settings.expired(candidates, s.now())}
-	if dryRun {
+	if req.GetDryRun() {
 		return resp, nil
 	}
 	if err := s.repo.sweep(); err != nil {

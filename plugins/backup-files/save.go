@@ -27,8 +27,6 @@ const (
 	// entryCost is what a path costs at most besides its content, in bytes: a
 	// line of the manifest and the last block of an object.
 	entryCost = 4096 + 512
-	// pruneEvery is after how many snapshots retention is looked at.
-	pruneEvery = 64
 )
 
 // save is one call of Save.
@@ -52,29 +50,24 @@ func (b *files) Save(ctx context.Context, req *pluginv1.SaveRequest, tell backup
 		return nil, err
 	}
 	paths, err := localPaths(req.GetPaths(), req.GetRawPaths())
-	if err = errors.Join(absolute("root", req.GetRoot()), err); err != nil {
+	excluded, excludedErr := localPaths(nil, req.GetExcluded())
+	if err = errors.Join(absolute("root", req.GetRoot()), err, excludedErr); err != nil {
 		return nil, sdk.FromError(err)
 	}
 	usage, err := s.repo.lock(ctx, usageLock, unix.LOCK_SH)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.save(ctx, req, paths, tell)
+	m, err := s.save(ctx, req, paths, excluded, tell)
 	usage.release()
 	if err != nil {
 		return nil, err
-	}
-	if m.Seq%pruneEvery == 0 {
-		// The snapshot is safe whatever comes of this, and the next time comes.
-		if _, err := s.prune(ctx, false, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			s.logger.Warn("nothing was pruned after this snapshot", "error", err)
-		}
 	}
 	return m.proto(false), nil
 }
 
 // save makes a snapshot; the usage lock is held.
-func (s *service) save(ctx context.Context, req *pluginv1.SaveRequest, paths []rawPath, tell backup.ProgressFunc) (*manifest, error) {
+func (s *service) save(ctx context.Context, req *pluginv1.SaveRequest, paths, excluded []rawPath, tell backup.ProgressFunc) (*manifest, error) {
 	root, err := openTree(req.GetRoot())
 	if err != nil {
 		return nil, sdk.Errorf(codes.NotFound, "ROOT_UNREADABLE", "open the directory to save: %w", err)
@@ -85,7 +78,7 @@ func (s *service) save(ctx context.Context, req *pluginv1.SaveRequest, paths []r
 		return nil, ioError("open the repository", err)
 	}
 	defer disk.Close() //nolint:errcheck // a directory that was read only
-	scan, err := newScan(ctx, s.repo, root, paths, s.settings.maxFiles)
+	scan, err := newScan(ctx, s.repo, root, paths, excluded, s.settings.maxFiles)
 	if err != nil {
 		return nil, err
 	}

@@ -33,12 +33,17 @@ type scan struct {
 	seen  map[rawPath]int // index in nodes
 	// failures are what could not be looked at.
 	failures []failure
+	leaveOut map[rawPath]bool // as asked
 	excluded []rawPath
 }
 
-// newScan lists the paths, or everything when there are none.
-func newScan(ctx context.Context, r *repository, t *tree, paths []rawPath, limit int) (*scan, error) {
-	s := &scan{repo: r, tree: t, limit: limit, seen: make(map[rawPath]int)}
+// newScan lists the paths, or everything when there are none, but for what is
+// excluded.
+func newScan(ctx context.Context, r *repository, t *tree, paths, excluded []rawPath, limit int) (*scan, error) {
+	s := &scan{repo: r, tree: t, limit: limit, seen: make(map[rawPath]int), leaveOut: make(map[rawPath]bool)}
+	for _, p := range excluded {
+		s.leaveOut[p] = true
+	}
 	if len(paths) == 0 {
 		return s, s.children(ctx, ".")
 	}
@@ -79,6 +84,10 @@ func (s *scan) requested(ctx context.Context, p rawPath) error {
 func (s *scan) visit(ctx context.Context, p rawPath) error {
 	if at, known := s.seen[p]; known && !s.nodes[at].ancestor {
 		return ctx.Err()
+	}
+	if s.leaveOut[p] {
+		s.excluded = append(s.excluded, p)
+		return nil
 	}
 	st, err := s.tree.stat(p)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path"
 	"strings"
@@ -174,7 +175,7 @@ func (e *entry) times() []unix.Timespec {
 
 // sparseWriter writes the bytes of an object where they belong in the file.
 type sparseWriter struct {
-	file    *os.File
+	file    io.WriterAt
 	sparse  bool
 	extents []extent
 	// at is how much of the first extent is written; of the file if it is not sparse.

@@ -39,6 +39,13 @@ type Pruner interface {
 	Prune(ctx context.Context, req *pluginv1.PruneRequest) (*pluginv1.PruneResponse, error)
 }
 
+// Lister is implemented by a [Backup] that can tell what a snapshot holds.
+type Lister interface {
+	// Contents sends the entries in the order of their paths, directories before
+	// what is in them; send fails when the host has gone away.
+	Contents(ctx context.Context, req *pluginv1.ContentsRequest, send func([]*pluginv1.SnapshotEntry) error) error
+}
+
 // Kind is the backup kind.
 var Kind = sdk.Kind[Backup, pluginv1.BackupClient]{
 	Name:      "backup",
@@ -83,6 +90,18 @@ func (s *server) Restore(req *pluginv1.RestoreRequest, stream grpc.ServerStreami
 		return err
 	}
 	return stream.Send(&pluginv1.RestoreResponse{Event: &pluginv1.RestoreResponse_Result{Result: result}})
+}
+
+// Contents implements [pluginv1.BackupServer].
+func (s *server) Contents(req *pluginv1.ContentsRequest, stream grpc.ServerStreamingServer[pluginv1.ContentsResponse]) error {
+	l, ok := s.Backup.(Lister)
+	if !ok {
+		return sdk.Errorf(codes.Unimplemented, "NO_CONTENTS", "this plugin cannot list what a snapshot holds").
+			WithRemedy("restore the snapshot to an empty directory and look there")
+	}
+	return l.Contents(stream.Context(), req, func(entries []*pluginv1.SnapshotEntry) error {
+		return stream.Send(&pluginv1.ContentsResponse{Entries: entries})
+	})
 }
 
 // Prune implements [pluginv1.BackupServer].

@@ -38,6 +38,8 @@ func Backup(t *testing.T, open OpenBackup) {
 		{"List", (*backupTest).list},
 		{"Pin", (*backupTest).pin},
 		{"SinglePaths", (*backupTest).singlePaths},
+		{"Excluded", (*backupTest).excluded},
+		{"Contents", (*backupTest).contents},
 		{"Traversal", (*backupTest).traversal},
 		{"PlantedLinks", (*backupTest).plantedLinks},
 		{"Overwrite", (*backupTest).overwrite},

@@ -3,6 +3,9 @@ package plugintest
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
+	"errors"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -152,6 +155,84 @@ func (b *backupTest) singlePaths() {
 	b.paths(got, "a", "a/one")
 	if got["a/one"] != before["a/one"] {
 		b.Errorf("a/one is %s, was %s", got["a/one"], before["a/one"])
+	}
+}
+
+// excluded: what is to be left out is, with what is beneath it.
+func (b *backupTest) excluded() {
+	b.write(b.root, "a/one", "1")
+	b.write(b.root, "a/out/two", "2")
+	b.write(b.root, "not \xff utf-8", "3")
+	s, err := saveOver(b.Context(), b.client, &pluginv1.SaveRequest{
+		Root: b.root, Excluded: [][]byte{[]byte("a/out"), []byte("not \xff utf-8"), []byte("nowhere")},
+	})
+	b.must(err)
+	if len(s.GetFailures()) > 0 || s.GetFiles() != 1 {
+		b.Errorf("%d files were saved, failures are %v", s.GetFiles(), s.GetFailures())
+	}
+	b.paths(b.tree(b.restored(s.GetId())), "a", "a/one")
+	_, err = saveOver(b.Context(), b.client, &pluginv1.SaveRequest{Root: b.root, Excluded: [][]byte{[]byte("../x")}})
+	b.expect(err, codes.InvalidArgument)
+}
+
+// contents: a snapshot says what it holds, before it is restored.
+func (b *backupTest) contents() {
+	b.everything()
+	b.write(b.root, "not \xff utf-8", "3")
+	before := b.tree(b.root)
+	s := b.saveAll()
+	entries := b.entries(&pluginv1.ContentsRequest{SnapshotId: s.GetId(), Digests: true})
+	b.paths(before, slices.Sorted(maps.Keys(entries))...)
+	for name, e := range entries {
+		path := filepath.Join(b.root, name)
+		var st unix.Stat_t
+		b.must(unix.Lstat(path, &st))
+		if e.GetMode() != st.Mode&0o7777 || e.GetModified().AsTime().UnixNano() != st.Mtim.Nano() {
+			b.Errorf("%q: mode %o, modified %v", name, e.GetMode(), e.GetModified().AsTime())
+		}
+		switch e.GetType() {
+		case "file":
+			sum, err := hashFile(path)
+			b.must(err)
+			if e.GetSize() != st.Size || hex.EncodeToString(e.GetSha256()) != sum {
+				b.Errorf("%q: %d bytes with hash %x, want %d and %s", name, e.GetSize(), e.GetSha256(), st.Size, sum)
+			}
+		case "symlink":
+			target, err := os.Readlink(path)
+			b.must(err)
+			if string(e.GetTarget()) != target {
+				b.Errorf("%q points to %q, want %q", name, e.GetTarget(), target)
+			}
+		}
+	}
+	some := b.entries(&pluginv1.ContentsRequest{SnapshotId: s.GetId(), Paths: [][]byte{[]byte("dir/sub"), []byte("link")}})
+	if got := slices.Sorted(maps.Keys(some)); !slices.Equal(got, []string{"dir/sub", "dir/sub/file.go", "link"}) {
+		b.Errorf("asked for some, got %q", got)
+	}
+}
+
+// entries are those of a snapshot by path; a plugin that cannot list them skips
+// the test.
+func (b *backupTest) entries(req *pluginv1.ContentsRequest) map[string]*pluginv1.SnapshotEntry {
+	b.Helper()
+	stream, err := b.client.Contents(b.Context(), req)
+	b.must(err)
+	all := make(map[string]*pluginv1.SnapshotEntry)
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil && sdk.FromError(err).Code == codes.Unimplemented {
+			b.Skipf("the plugin does not list what a snapshot holds: %v", err)
+		}
+		b.must(err)
+		for _, e := range resp.GetEntries() {
+			if dir := filepath.Dir(string(e.GetPath())); dir != "." && all[dir] == nil && len(req.GetPaths()) == 0 {
+				b.Errorf("%q comes before its directory", e.GetPath())
+			}
+			all[string(e.GetPath())] = e
+		}
 	}
 }
 

@@ -32,6 +32,9 @@ func (d dataDir) log() string      { return d.join("logs", "host.log") }
 func (d dataDir) timeline() string { return d.join("logs", "activation.jsonl") }
 func (d dataDir) run() string      { return d.join("run") }
 
+// scratch is where what is restored, only to be looked at, is put.
+func (d dataDir) scratch() string { return d.join("file_management", "scratch") }
+
 // pluginState is the lasting directory of one plugin.
 func (d dataDir) pluginState(id string) string { return d.join("state", "plugins", id) }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/audit/ship"
+	"github.com/sop-host/sop/host/internal/backup"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
@@ -56,6 +57,7 @@ type host struct {
 	tokens     *token.Service
 	tasks      *task.Service
 	agents     *agent.Service
+	backups    *backup.Service
 	gate       *gate
 	secrets    func(purpose string) []byte // keys derived from the host's
 	workspaces *workspaces
@@ -237,6 +239,7 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 		changed:   h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
 		dataDir: string(h.dir), tracer: h.tracer.Load,
 	}
+	h.openBackups()
 	opts, err := h.apiOptions(ctx)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,9 @@ type SaveRequest struct {
 	// Free labels, such as task, patch and reason.
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// As paths, for names that are not UTF-8.
-	RawPaths      [][]byte `protobuf:"bytes,5,rep,name=raw_paths,json=rawPaths,proto3" json:"raw_paths,omitempty"`
+	RawPaths [][]byte `protobuf:"bytes,5,rep,name=raw_paths,json=rawPaths,proto3" json:"raw_paths,omitempty"`
+	// Paths that are left out, with what is beneath them. Bytes, as on disk.
+	Excluded      [][]byte `protobuf:"bytes,6,rep,name=excluded,proto3" json:"excluded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -98,6 +100,13 @@ func (x *SaveRequest) GetLabels() map[string]string {
 func (x *SaveRequest) GetRawPaths() [][]byte {
 	if x != nil {
 		return x.RawPaths
+	}
+	return nil
+}
+
+func (x *SaveRequest) GetExcluded() [][]byte {
+	if x != nil {
+		return x.Excluded
 	}
 	return nil
 }
@@ -541,6 +550,220 @@ func (x *ListResponse) GetNextPageToken() string {
 	return ""
 }
 
+type ContentsRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Token      string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	SnapshotId string                 `protobuf:"bytes,2,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
+	// Only these and what is beneath them; empty means everything. Bytes, as on
+	// disk.
+	Paths [][]byte `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
+	// Read the content of files whose hash was not kept; without it, they have none.
+	Digests       bool `protobuf:"varint,4,opt,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContentsRequest) Reset() {
+	*x = ContentsRequest{}
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContentsRequest) ProtoMessage() {}
+
+func (x *ContentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContentsRequest.ProtoReflect.Descriptor instead.
+func (*ContentsRequest) Descriptor() ([]byte, []int) {
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ContentsRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ContentsRequest) GetSnapshotId() string {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return ""
+}
+
+func (x *ContentsRequest) GetPaths() [][]byte {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *ContentsRequest) GetDigests() bool {
+	if x != nil {
+		return x.Digests
+	}
+	return false
+}
+
+type ContentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Some of the entries.
+	Entries       []*SnapshotEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContentsResponse) Reset() {
+	*x = ContentsResponse{}
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContentsResponse) ProtoMessage() {}
+
+func (x *ContentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContentsResponse.ProtoReflect.Descriptor instead.
+func (*ContentsResponse) Descriptor() ([]byte, []int) {
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ContentsResponse) GetEntries() []*SnapshotEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// SnapshotEntry is one path of a snapshot.
+type SnapshotEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Relative to the root; bytes, as on disk.
+	Path []byte `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// "file", "dir", "symlink", "fifo", "socket", "chardev" or "blockdev".
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// Permission bits, with set-id and sticky bits.
+	Mode     uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	Size     int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	Modified *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=modified,proto3" json:"modified,omitempty"`
+	// Of the content of a file, holes as zeros. Empty: not known.
+	Sha256 []byte `protobuf:"bytes,6,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Of a symbolic link.
+	Target        []byte `protobuf:"bytes,7,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotEntry) Reset() {
+	*x = SnapshotEntry{}
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotEntry) ProtoMessage() {}
+
+func (x *SnapshotEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotEntry.ProtoReflect.Descriptor instead.
+func (*SnapshotEntry) Descriptor() ([]byte, []int) {
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SnapshotEntry) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *SnapshotEntry) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *SnapshotEntry) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *SnapshotEntry) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SnapshotEntry) GetModified() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Modified
+	}
+	return nil
+}
+
+func (x *SnapshotEntry) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *SnapshotEntry) GetTarget() []byte {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
 type VerifyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -554,7 +777,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[7]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +789,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[7]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +802,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{7}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *VerifyRequest) GetToken() string {
@@ -616,7 +839,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[8]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +851,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[8]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +864,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{8}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *VerifyResponse) GetEvent() isVerifyResponse_Event {
@@ -701,7 +924,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[9]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +936,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[9]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +949,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{9}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VerifyResult) GetIntact() bool {
@@ -786,7 +1009,7 @@ type DamagedObject struct {
 
 func (x *DamagedObject) Reset() {
 	*x = DamagedObject{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[10]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +1021,7 @@ func (x *DamagedObject) String() string {
 func (*DamagedObject) ProtoMessage() {}
 
 func (x *DamagedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[10]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +1034,7 @@ func (x *DamagedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DamagedObject.ProtoReflect.Descriptor instead.
 func (*DamagedObject) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{10}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DamagedObject) GetName() string {
@@ -854,7 +1077,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[11]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +1089,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[11]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +1102,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{11}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RestoreRequest) GetToken() string {
@@ -937,7 +1160,7 @@ type RestoreResponse struct {
 
 func (x *RestoreResponse) Reset() {
 	*x = RestoreResponse{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[12]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1172,7 @@ func (x *RestoreResponse) String() string {
 func (*RestoreResponse) ProtoMessage() {}
 
 func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[12]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1185,7 @@ func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreResponse.ProtoReflect.Descriptor instead.
 func (*RestoreResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{12}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RestoreResponse) GetEvent() isRestoreResponse_Event {
@@ -1020,7 +1243,7 @@ type RestoreResult struct {
 
 func (x *RestoreResult) Reset() {
 	*x = RestoreResult{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[13]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1255,7 @@ func (x *RestoreResult) String() string {
 func (*RestoreResult) ProtoMessage() {}
 
 func (x *RestoreResult) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[13]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1268,7 @@ func (x *RestoreResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreResult.ProtoReflect.Descriptor instead.
 func (*RestoreResult) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{13}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RestoreResult) GetFiles() int64 {
@@ -1086,7 +1309,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[14]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1321,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[14]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1334,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{14}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteRequest) GetToken() string {
@@ -1137,7 +1360,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[15]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1372,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[15]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1385,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{15}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteResponse) GetDeletedIds() []string {
@@ -1183,7 +1406,7 @@ type PinRequest struct {
 
 func (x *PinRequest) Reset() {
 	*x = PinRequest{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[16]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1418,7 @@ func (x *PinRequest) String() string {
 func (*PinRequest) ProtoMessage() {}
 
 func (x *PinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[16]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1431,7 @@ func (x *PinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
 func (*PinRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{16}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PinRequest) GetToken() string {
@@ -1241,7 +1464,7 @@ type PinResponse struct {
 
 func (x *PinResponse) Reset() {
 	*x = PinResponse{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[17]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1476,7 @@ func (x *PinResponse) String() string {
 func (*PinResponse) ProtoMessage() {}
 
 func (x *PinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[17]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1489,7 @@ func (x *PinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinResponse.ProtoReflect.Descriptor instead.
 func (*PinResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{17}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PinResponse) GetSnapshot() *Snapshot {
@@ -1287,7 +1510,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[18]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1522,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[18]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1535,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{18}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PruneRequest) GetToken() string {
@@ -1341,7 +1564,7 @@ type PruneResponse struct {
 
 func (x *PruneResponse) Reset() {
 	*x = PruneResponse{}
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[19]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1576,7 @@ func (x *PruneResponse) String() string {
 func (*PruneResponse) ProtoMessage() {}
 
 func (x *PruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_plugin_v1_backup_proto_msgTypes[19]
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1589,7 @@ func (x *PruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResponse.ProtoReflect.Descriptor instead.
 func (*PruneResponse) Descriptor() ([]byte, []int) {
-	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{19}
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PruneResponse) GetDeletedIds() []string {
@@ -1394,13 +1617,14 @@ var File_sop_plugin_v1_backup_proto protoreflect.FileDescriptor
 
 const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"\n" +
-	"\x1asop/plugin/v1/backup.proto\x12\rsop.plugin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x01\n" +
+	"\x1asop/plugin/v1/backup.proto\x12\rsop.plugin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x02\n" +
 	"\vSaveRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12\x14\n" +
 	"\x05paths\x18\x03 \x03(\tR\x05paths\x12>\n" +
 	"\x06labels\x18\x04 \x03(\v2&.sop.plugin.v1.SaveRequest.LabelsEntryR\x06labels\x12\x1b\n" +
-	"\traw_paths\x18\x05 \x03(\fR\brawPaths\x1a9\n" +
+	"\traw_paths\x18\x05 \x03(\fR\brawPaths\x12\x1a\n" +
+	"\bexcluded\x18\x06 \x03(\fR\bexcluded\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8b\x01\n" +
@@ -1442,7 +1666,23 @@ const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"m\n" +
 	"\fListResponse\x125\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x17.sop.plugin.v1.SnapshotR\tsnapshots\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\\\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"x\n" +
+	"\x0fContentsRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
+	"\vsnapshot_id\x18\x02 \x01(\tR\n" +
+	"snapshotId\x12\x14\n" +
+	"\x05paths\x18\x03 \x03(\fR\x05paths\x12\x18\n" +
+	"\adigests\x18\x04 \x01(\bR\adigests\"J\n" +
+	"\x10ContentsResponse\x126\n" +
+	"\aentries\x18\x01 \x03(\v2\x1c.sop.plugin.v1.SnapshotEntryR\aentries\"\xc7\x01\n" +
+	"\rSnapshotEntry\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\fR\x04path\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x126\n" +
+	"\bmodified\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bmodified\x12\x16\n" +
+	"\x06sha256\x18\x06 \x01(\fR\x06sha256\x12\x16\n" +
+	"\x06target\x18\a \x01(\fR\x06target\"\\\n" +
 	"\rVerifyRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12!\n" +
 	"\fsnapshot_ids\x18\x02 \x03(\tR\vsnapshotIds\x12\x12\n" +
@@ -1501,10 +1741,11 @@ const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"deletedIds\x12\x1f\n" +
 	"\vfreed_bytes\x18\x02 \x01(\x03R\n" +
 	"freedBytes\x12\x12\n" +
-	"\x04note\x18\x03 \x01(\tR\x04note2\xea\x03\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note2\xb9\x04\n" +
 	"\x06Backup\x12A\n" +
 	"\x04Save\x12\x1a.sop.plugin.v1.SaveRequest\x1a\x1b.sop.plugin.v1.SaveResponse0\x01\x12?\n" +
-	"\x04List\x12\x1a.sop.plugin.v1.ListRequest\x1a\x1b.sop.plugin.v1.ListResponse\x12G\n" +
+	"\x04List\x12\x1a.sop.plugin.v1.ListRequest\x1a\x1b.sop.plugin.v1.ListResponse\x12M\n" +
+	"\bContents\x12\x1e.sop.plugin.v1.ContentsRequest\x1a\x1f.sop.plugin.v1.ContentsResponse0\x01\x12G\n" +
 	"\x06Verify\x12\x1c.sop.plugin.v1.VerifyRequest\x1a\x1d.sop.plugin.v1.VerifyResponse0\x01\x12J\n" +
 	"\aRestore\x12\x1d.sop.plugin.v1.RestoreRequest\x1a\x1e.sop.plugin.v1.RestoreResponse0\x01\x12E\n" +
 	"\x06Delete\x12\x1c.sop.plugin.v1.DeleteRequest\x1a\x1d.sop.plugin.v1.DeleteResponse\x12<\n" +
@@ -1523,7 +1764,7 @@ func file_sop_plugin_v1_backup_proto_rawDescGZIP() []byte {
 	return file_sop_plugin_v1_backup_proto_rawDescData
 }
 
-var file_sop_plugin_v1_backup_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_sop_plugin_v1_backup_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_sop_plugin_v1_backup_proto_goTypes = []any{
 	(*SaveRequest)(nil),           // 0: sop.plugin.v1.SaveRequest
 	(*SaveResponse)(nil),          // 1: sop.plugin.v1.SaveResponse
@@ -1532,61 +1773,68 @@ var file_sop_plugin_v1_backup_proto_goTypes = []any{
 	(*PathFailure)(nil),           // 4: sop.plugin.v1.PathFailure
 	(*ListRequest)(nil),           // 5: sop.plugin.v1.ListRequest
 	(*ListResponse)(nil),          // 6: sop.plugin.v1.ListResponse
-	(*VerifyRequest)(nil),         // 7: sop.plugin.v1.VerifyRequest
-	(*VerifyResponse)(nil),        // 8: sop.plugin.v1.VerifyResponse
-	(*VerifyResult)(nil),          // 9: sop.plugin.v1.VerifyResult
-	(*DamagedObject)(nil),         // 10: sop.plugin.v1.DamagedObject
-	(*RestoreRequest)(nil),        // 11: sop.plugin.v1.RestoreRequest
-	(*RestoreResponse)(nil),       // 12: sop.plugin.v1.RestoreResponse
-	(*RestoreResult)(nil),         // 13: sop.plugin.v1.RestoreResult
-	(*DeleteRequest)(nil),         // 14: sop.plugin.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 15: sop.plugin.v1.DeleteResponse
-	(*PinRequest)(nil),            // 16: sop.plugin.v1.PinRequest
-	(*PinResponse)(nil),           // 17: sop.plugin.v1.PinResponse
-	(*PruneRequest)(nil),          // 18: sop.plugin.v1.PruneRequest
-	(*PruneResponse)(nil),         // 19: sop.plugin.v1.PruneResponse
-	nil,                           // 20: sop.plugin.v1.SaveRequest.LabelsEntry
-	nil,                           // 21: sop.plugin.v1.Snapshot.LabelsEntry
-	nil,                           // 22: sop.plugin.v1.ListRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*ContentsRequest)(nil),       // 7: sop.plugin.v1.ContentsRequest
+	(*ContentsResponse)(nil),      // 8: sop.plugin.v1.ContentsResponse
+	(*SnapshotEntry)(nil),         // 9: sop.plugin.v1.SnapshotEntry
+	(*VerifyRequest)(nil),         // 10: sop.plugin.v1.VerifyRequest
+	(*VerifyResponse)(nil),        // 11: sop.plugin.v1.VerifyResponse
+	(*VerifyResult)(nil),          // 12: sop.plugin.v1.VerifyResult
+	(*DamagedObject)(nil),         // 13: sop.plugin.v1.DamagedObject
+	(*RestoreRequest)(nil),        // 14: sop.plugin.v1.RestoreRequest
+	(*RestoreResponse)(nil),       // 15: sop.plugin.v1.RestoreResponse
+	(*RestoreResult)(nil),         // 16: sop.plugin.v1.RestoreResult
+	(*DeleteRequest)(nil),         // 17: sop.plugin.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 18: sop.plugin.v1.DeleteResponse
+	(*PinRequest)(nil),            // 19: sop.plugin.v1.PinRequest
+	(*PinResponse)(nil),           // 20: sop.plugin.v1.PinResponse
+	(*PruneRequest)(nil),          // 21: sop.plugin.v1.PruneRequest
+	(*PruneResponse)(nil),         // 22: sop.plugin.v1.PruneResponse
+	nil,                           // 23: sop.plugin.v1.SaveRequest.LabelsEntry
+	nil,                           // 24: sop.plugin.v1.Snapshot.LabelsEntry
+	nil,                           // 25: sop.plugin.v1.ListRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
 }
 var file_sop_plugin_v1_backup_proto_depIdxs = []int32{
-	20, // 0: sop.plugin.v1.SaveRequest.labels:type_name -> sop.plugin.v1.SaveRequest.LabelsEntry
+	23, // 0: sop.plugin.v1.SaveRequest.labels:type_name -> sop.plugin.v1.SaveRequest.LabelsEntry
 	2,  // 1: sop.plugin.v1.SaveResponse.progress:type_name -> sop.plugin.v1.BackupProgress
 	3,  // 2: sop.plugin.v1.SaveResponse.snapshot:type_name -> sop.plugin.v1.Snapshot
-	23, // 3: sop.plugin.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	21, // 4: sop.plugin.v1.Snapshot.labels:type_name -> sop.plugin.v1.Snapshot.LabelsEntry
+	26, // 3: sop.plugin.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	24, // 4: sop.plugin.v1.Snapshot.labels:type_name -> sop.plugin.v1.Snapshot.LabelsEntry
 	4,  // 5: sop.plugin.v1.Snapshot.failures:type_name -> sop.plugin.v1.PathFailure
-	22, // 6: sop.plugin.v1.ListRequest.labels:type_name -> sop.plugin.v1.ListRequest.LabelsEntry
+	25, // 6: sop.plugin.v1.ListRequest.labels:type_name -> sop.plugin.v1.ListRequest.LabelsEntry
 	3,  // 7: sop.plugin.v1.ListResponse.snapshots:type_name -> sop.plugin.v1.Snapshot
-	2,  // 8: sop.plugin.v1.VerifyResponse.progress:type_name -> sop.plugin.v1.BackupProgress
-	9,  // 9: sop.plugin.v1.VerifyResponse.result:type_name -> sop.plugin.v1.VerifyResult
-	4,  // 10: sop.plugin.v1.VerifyResult.failures:type_name -> sop.plugin.v1.PathFailure
-	10, // 11: sop.plugin.v1.VerifyResult.damaged:type_name -> sop.plugin.v1.DamagedObject
-	2,  // 12: sop.plugin.v1.RestoreResponse.progress:type_name -> sop.plugin.v1.BackupProgress
-	13, // 13: sop.plugin.v1.RestoreResponse.result:type_name -> sop.plugin.v1.RestoreResult
-	4,  // 14: sop.plugin.v1.RestoreResult.failures:type_name -> sop.plugin.v1.PathFailure
-	4,  // 15: sop.plugin.v1.RestoreResult.warnings:type_name -> sop.plugin.v1.PathFailure
-	3,  // 16: sop.plugin.v1.PinResponse.snapshot:type_name -> sop.plugin.v1.Snapshot
-	0,  // 17: sop.plugin.v1.Backup.Save:input_type -> sop.plugin.v1.SaveRequest
-	5,  // 18: sop.plugin.v1.Backup.List:input_type -> sop.plugin.v1.ListRequest
-	7,  // 19: sop.plugin.v1.Backup.Verify:input_type -> sop.plugin.v1.VerifyRequest
-	11, // 20: sop.plugin.v1.Backup.Restore:input_type -> sop.plugin.v1.RestoreRequest
-	14, // 21: sop.plugin.v1.Backup.Delete:input_type -> sop.plugin.v1.DeleteRequest
-	16, // 22: sop.plugin.v1.Backup.Pin:input_type -> sop.plugin.v1.PinRequest
-	18, // 23: sop.plugin.v1.Backup.Prune:input_type -> sop.plugin.v1.PruneRequest
-	1,  // 24: sop.plugin.v1.Backup.Save:output_type -> sop.plugin.v1.SaveResponse
-	6,  // 25: sop.plugin.v1.Backup.List:output_type -> sop.plugin.v1.ListResponse
-	8,  // 26: sop.plugin.v1.Backup.Verify:output_type -> sop.plugin.v1.VerifyResponse
-	12, // 27: sop.plugin.v1.Backup.Restore:output_type -> sop.plugin.v1.RestoreResponse
-	15, // 28: sop.plugin.v1.Backup.Delete:output_type -> sop.plugin.v1.DeleteResponse
-	17, // 29: sop.plugin.v1.Backup.Pin:output_type -> sop.plugin.v1.PinResponse
-	19, // 30: sop.plugin.v1.Backup.Prune:output_type -> sop.plugin.v1.PruneResponse
-	24, // [24:31] is the sub-list for method output_type
-	17, // [17:24] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	9,  // 8: sop.plugin.v1.ContentsResponse.entries:type_name -> sop.plugin.v1.SnapshotEntry
+	26, // 9: sop.plugin.v1.SnapshotEntry.modified:type_name -> google.protobuf.Timestamp
+	2,  // 10: sop.plugin.v1.VerifyResponse.progress:type_name -> sop.plugin.v1.BackupProgress
+	12, // 11: sop.plugin.v1.VerifyResponse.result:type_name -> sop.plugin.v1.VerifyResult
+	4,  // 12: sop.plugin.v1.VerifyResult.failures:type_name -> sop.plugin.v1.PathFailure
+	13, // 13: sop.plugin.v1.VerifyResult.damaged:type_name -> sop.plugin.v1.DamagedObject
+	2,  // 14: sop.plugin.v1.RestoreResponse.progress:type_name -> sop.plugin.v1.BackupProgress
+	16, // 15: sop.plugin.v1.RestoreResponse.result:type_name -> sop.plugin.v1.RestoreResult
+	4,  // 16: sop.plugin.v1.RestoreResult.failures:type_name -> sop.plugin.v1.PathFailure
+	4,  // 17: sop.plugin.v1.RestoreResult.warnings:type_name -> sop.plugin.v1.PathFailure
+	3,  // 18: sop.plugin.v1.PinResponse.snapshot:type_name -> sop.plugin.v1.Snapshot
+	0,  // 19: sop.plugin.v1.Backup.Save:input_type -> sop.plugin.v1.SaveRequest
+	5,  // 20: sop.plugin.v1.Backup.List:input_type -> sop.plugin.v1.ListRequest
+	7,  // 21: sop.plugin.v1.Backup.Contents:input_type -> sop.plugin.v1.ContentsRequest
+	10, // 22: sop.plugin.v1.Backup.Verify:input_type -> sop.plugin.v1.VerifyRequest
+	14, // 23: sop.plugin.v1.Backup.Restore:input_type -> sop.plugin.v1.RestoreRequest
+	17, // 24: sop.plugin.v1.Backup.Delete:input_type -> sop.plugin.v1.DeleteRequest
+	19, // 25: sop.plugin.v1.Backup.Pin:input_type -> sop.plugin.v1.PinRequest
+	21, // 26: sop.plugin.v1.Backup.Prune:input_type -> sop.plugin.v1.PruneRequest
+	1,  // 27: sop.plugin.v1.Backup.Save:output_type -> sop.plugin.v1.SaveResponse
+	6,  // 28: sop.plugin.v1.Backup.List:output_type -> sop.plugin.v1.ListResponse
+	8,  // 29: sop.plugin.v1.Backup.Contents:output_type -> sop.plugin.v1.ContentsResponse
+	11, // 30: sop.plugin.v1.Backup.Verify:output_type -> sop.plugin.v1.VerifyResponse
+	15, // 31: sop.plugin.v1.Backup.Restore:output_type -> sop.plugin.v1.RestoreResponse
+	18, // 32: sop.plugin.v1.Backup.Delete:output_type -> sop.plugin.v1.DeleteResponse
+	20, // 33: sop.plugin.v1.Backup.Pin:output_type -> sop.plugin.v1.PinResponse
+	22, // 34: sop.plugin.v1.Backup.Prune:output_type -> sop.plugin.v1.PruneResponse
+	27, // [27:35] is the sub-list for method output_type
+	19, // [19:27] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_sop_plugin_v1_backup_proto_init() }
@@ -1598,11 +1846,11 @@ func file_sop_plugin_v1_backup_proto_init() {
 		(*SaveResponse_Progress)(nil),
 		(*SaveResponse_Snapshot)(nil),
 	}
-	file_sop_plugin_v1_backup_proto_msgTypes[8].OneofWrappers = []any{
+	file_sop_plugin_v1_backup_proto_msgTypes[11].OneofWrappers = []any{
 		(*VerifyResponse_Progress)(nil),
 		(*VerifyResponse_Result)(nil),
 	}
-	file_sop_plugin_v1_backup_proto_msgTypes[12].OneofWrappers = []any{
+	file_sop_plugin_v1_backup_proto_msgTypes[15].OneofWrappers = []any{
 		(*RestoreResponse_Progress)(nil),
 		(*RestoreResponse_Result)(nil),
 	}
@@ -1612,7 +1860,7 @@ func file_sop_plugin_v1_backup_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_plugin_v1_backup_proto_rawDesc), len(file_sop_plugin_v1_backup_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,13 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Backup_Save_FullMethodName    = "/sop.plugin.v1.Backup/Save"
-	Backup_List_FullMethodName    = "/sop.plugin.v1.Backup/List"
-	Backup_Verify_FullMethodName  = "/sop.plugin.v1.Backup/Verify"
-	Backup_Restore_FullMethodName = "/sop.plugin.v1.Backup/Restore"
-	Backup_Delete_FullMethodName  = "/sop.plugin.v1.Backup/Delete"
-	Backup_Pin_FullMethodName     = "/sop.plugin.v1.Backup/Pin"
-	Backup_Prune_FullMethodName   = "/sop.plugin.v1.Backup/Prune"
+	Backup_Save_FullMethodName     = "/sop.plugin.v1.Backup/Save"
+	Backup_List_FullMethodName     = "/sop.plugin.v1.Backup/List"
+	Backup_Contents_FullMethodName = "/sop.plugin.v1.Backup/Contents"
+	Backup_Verify_FullMethodName   = "/sop.plugin.v1.Backup/Verify"
+	Backup_Restore_FullMethodName  = "/sop.plugin.v1.Backup/Restore"
+	Backup_Delete_FullMethodName   = "/sop.plugin.v1.Backup/Delete"
+	Backup_Pin_FullMethodName      = "/sop.plugin.v1.Backup/Pin"
+	Backup_Prune_FullMethodName    = "/sop.plugin.v1.Backup/Prune"
 )
 
 // BackupClient is the client API for Backup service.
@@ -39,6 +40,9 @@ type BackupClient interface {
 	Save(ctx context.Context, in *SaveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SaveResponse], error)
 	// List returns snapshots, newest first.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
+	// Contents lists what a snapshot holds, directories before what is in them. A
+	// plugin that cannot answers UNIMPLEMENTED.
+	Contents(ctx context.Context, in *ContentsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ContentsResponse], error)
 	// Verify reads snapshots back. The last response carries the verdict.
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error)
 	// Restore writes a snapshot beneath a directory and nowhere else. The last
@@ -49,7 +53,8 @@ type BackupClient interface {
 	// Pin protects a snapshot from retention, or lifts the protection.
 	Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*PinResponse, error)
 	// Prune forgets what retention no longer keeps, and frees the space of what
-	// no snapshot needs. A plugin without retention answers UNIMPLEMENTED.
+	// no snapshot needs. A plugin without retention answers UNIMPLEMENTED. Nothing
+	// is forgotten at another time: the host takes what is missing for lost.
 	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error)
 }
 
@@ -90,9 +95,28 @@ func (c *backupClient) List(ctx context.Context, in *ListRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *backupClient) Contents(ctx context.Context, in *ContentsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ContentsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Backup_ServiceDesc.Streams[1], Backup_Contents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ContentsRequest, ContentsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backup_ContentsClient = grpc.ServerStreamingClient[ContentsResponse]
+
 func (c *backupClient) Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Backup_ServiceDesc.Streams[1], Backup_Verify_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Backup_ServiceDesc.Streams[2], Backup_Verify_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +135,7 @@ type Backup_VerifyClient = grpc.ServerStreamingClient[VerifyResponse]
 
 func (c *backupClient) Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Backup_ServiceDesc.Streams[2], Backup_Restore_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Backup_ServiceDesc.Streams[3], Backup_Restore_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +193,9 @@ type BackupServer interface {
 	Save(*SaveRequest, grpc.ServerStreamingServer[SaveResponse]) error
 	// List returns snapshots, newest first.
 	List(context.Context, *ListRequest) (*ListResponse, error)
+	// Contents lists what a snapshot holds, directories before what is in them. A
+	// plugin that cannot answers UNIMPLEMENTED.
+	Contents(*ContentsRequest, grpc.ServerStreamingServer[ContentsResponse]) error
 	// Verify reads snapshots back. The last response carries the verdict.
 	Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error
 	// Restore writes a snapshot beneath a directory and nowhere else. The last
@@ -179,7 +206,8 @@ type BackupServer interface {
 	// Pin protects a snapshot from retention, or lifts the protection.
 	Pin(context.Context, *PinRequest) (*PinResponse, error)
 	// Prune forgets what retention no longer keeps, and frees the space of what
-	// no snapshot needs. A plugin without retention answers UNIMPLEMENTED.
+	// no snapshot needs. A plugin without retention answers UNIMPLEMENTED. Nothing
+	// is forgotten at another time: the host takes what is missing for lost.
 	Prune(context.Context, *PruneRequest) (*PruneResponse, error)
 	mustEmbedUnimplementedBackupServer()
 }
@@ -196,6 +224,9 @@ func (UnimplementedBackupServer) Save(*SaveRequest, grpc.ServerStreamingServer[S
 }
 func (UnimplementedBackupServer) List(context.Context, *ListRequest) (*ListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
+}
+func (UnimplementedBackupServer) Contents(*ContentsRequest, grpc.ServerStreamingServer[ContentsResponse]) error {
+	return status.Error(codes.Unimplemented, "method Contents not implemented")
 }
 func (UnimplementedBackupServer) Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error {
 	return status.Error(codes.Unimplemented, "method Verify not implemented")
@@ -261,6 +292,17 @@ func _Backup_List_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Backup_Contents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ContentsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(BackupServer).Contents(m, &grpc.GenericServerStream[ContentsRequest, ContentsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backup_ContentsServer = grpc.ServerStreamingServer[ContentsResponse]
 
 func _Backup_Verify_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(VerifyRequest)
@@ -366,6 +408,11 @@ var Backup_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Save",
 			Handler:       _Backup_Save_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Contents",
+			Handler:       _Backup_Contents_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"hash"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+)
+
+// listed is how many entries are sent at a time.
+const listed = 500
+
+// Contents implements [backup.Lister].
+func (b *files) Contents(ctx context.Context, req *pluginv1.ContentsRequest, send func([]*pluginv1.SnapshotEntry) error) error {
+	s, err := b.ready()
+	if err != nil {
+		return err
+	}
+	paths, err := localPaths(nil, req.GetPaths())
+	if err != nil {
+		return err
+	}
+	usage, err := s.repo.lock(ctx, usageLock, unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer usage.release()
+	m, err := s.repo.find(req.GetSnapshotId())
+	if err != nil {
+		return err
+	}
+	var batch []*pluginv1.SnapshotEntry
+	for i := range m.entries {
+		e := &m.entries[i]
+		if e.Ancestor || len(paths) > 0 && !slices.ContainsFunc(paths, e.Path.beneath) {
+			continue
+		}
+		batch = append(batch, s.repo.entryProto(e, req.GetDigests()))
+		if len(batch) < listed {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := send(batch); err != nil {
+			return err
+		}
+		batch = nil
+	}
+	return send(batch)
+}
+
+// entryProto converts an entry. The hash of a file with holes is not kept: its
+// object is read for it when digests are asked for, and there is none when that
+// is damaged.
+func (r *repository) entryProto(e *entry, digests bool) *pluginv1.SnapshotEntry {
+	out := &pluginv1.SnapshotEntry{
+		Path: []byte(e.Path), Type: e.Type, Mode: uint32(e.Mode), Size: e.Size,
+		Modified: timestamppb.New(time.Unix(e.Modified[0], e.Modified[1])), Target: []byte(e.Target),
+	}
+	switch {
+	case e.Type != typeFile:
+	case !e.Sparse:
+		out.Sha256 = e.SHA256.bytes()
+	case digests:
+		flat := &zeroFilled{hash: sha256.New()}
+		if r.readObject(e.SHA256, e.stored(), &sparseWriter{file: flat, extents: e.Extents, sparse: true}, true) == nil {
+			flat.fill(e.Size)
+			out.Sha256 = flat.hash.Sum(nil)
+		}
+	}
+	return out
+}
+
+// zeroFilled hashes a file that is written from its beginning to its end, holes
+// as zeros.
+type zeroFilled struct {
+	hash hash.Hash
+	at   int64
+}
+
+// WriteAt implements [io.WriterAt].
+func (z *zeroFilled) WriteAt(p []byte, at int64) (int, error) {
+	z.fill(at)
+	z.at += int64(len(p))
+	return z.hash.Write(p)
+}
+
+var zeros [64 << 10]byte
+
+// fill goes on to an offset.
+func (z *zeroFilled) fill(to int64) {
+	for z.at < to {
+		n := min(to-z.at, int64(len(zeros)))
+		_, _ = z.hash.Write(zeros[:n]) // a hash takes everything
+		z.at += n
+	}
+}
