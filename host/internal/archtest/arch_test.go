@@ -142,6 +142,7 @@ var table = []rule{
 	{"host/internal/audit", []string{"sdk", "host/internal/filter"}, "one record, of whatever it is about: it knows no feature, and of sdk only the errors"},
 	{"host/internal/plugin", []string{
 		"host/internal/process",
+		"host/internal/sandbox",
 		"host/internal/sandbox/cgroup",
 		"host/internal/sandbox/launch",
 		"host/internal/trace",

@@ -24,7 +24,7 @@ type callback struct {
 // the id under which it finds the host; 0 when it is not served. Only a holder
 // of the key of the plugin's certificate gets in.
 func (g *generation) openCallback(serve Callbacks) (uint32, error) {
-	if serve == nil {
+	if serve == nil || g.runner.view != nil && !g.runner.view.hasWayBack() {
 		return 0, nil
 	}
 	config := g.tls.Clone()
@@ -36,6 +36,11 @@ func (g *generation) openCallback(serve Callbacks) (uint32, error) {
 	l, err := g.broker.Accept(id)
 	if err != nil {
 		return 0, fmt.Errorf("listen for the plugin: %w", err)
+	}
+	if g.runner.view != nil {
+		if err := letIn(l.Addr().String()); err != nil {
+			return 0, errors.Join(err, l.Close())
+		}
 	}
 	c := &callback{listener: tls.NewListener(l, config), done: make(chan struct{})}
 	g.callback = c

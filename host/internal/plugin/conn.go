@@ -22,8 +22,17 @@ import (
 // Errors are *sdk.Error. It implements [grpc.ClientConnInterface]; make a
 // client from it with the NewClient of the plugin's kind.
 type Conn struct {
-	pool *Pool
 	id   string
+	find func() (lane, error)
+}
+
+// lane leads a call to a generation.
+type lane interface {
+	// acquire takes part in the generation; the caller releases it.
+	acquire(ctx context.Context) (*generation, error)
+	// callTimeout bounds each call.
+	callTimeout() time.Duration
+	metered() *meter
 }
 
 // meter counts the calls of a unit.
@@ -43,7 +52,7 @@ func (m *meter) observe(start time.Time, err error) {
 
 // Invoke implements [grpc.ClientConnInterface].
 func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	u, err := c.pool.unit(c.id)
+	u, err := c.find()
 	if err != nil {
 		return err
 	}
@@ -53,7 +62,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	if span != nil {
 		opts = append(slices.Clip(opts), grpc.Trailer(&trailer))
 	}
-	callCtx, cancel := context.WithTimeout(tracedCtx, u.spec.Load().CallTimeout)
+	callCtx, cancel := context.WithTimeout(tracedCtx, u.callTimeout())
 	defer cancel()
 	g, err := u.acquire(callCtx)
 	if err == nil {
@@ -63,7 +72,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 		}
 		g.release()
 	}
-	u.meter.observe(start, err)
+	u.metered().observe(start, err)
 	span.end(err, trailer)
 	return err
 }
@@ -72,16 +81,16 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 // stream until its end, which is when RecvMsg fails (with io.EOF or otherwise)
 // or ctx is done.
 func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	u, err := c.pool.unit(c.id)
+	u, err := c.find()
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
 	tracedCtx, span := startSpan(ctx, c.id, method)
-	callCtx, cancel := context.WithTimeout(tracedCtx, u.spec.Load().CallTimeout)
+	callCtx, cancel := context.WithTimeout(tracedCtx, u.callTimeout())
 	failed := func(err error) (grpc.ClientStream, error) {
 		cancel()
-		u.meter.observe(start, err)
+		u.metered().observe(start, err)
 		span.end(err, nil)
 		return nil, err
 	}
@@ -101,7 +110,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 			s.unhook()
 			g.release()
 			cancel()
-			u.meter.observe(start, err)
+			u.metered().observe(start, err)
 			span.end(err, trailer)
 		})
 	}

@@ -3,13 +3,13 @@ package plugin
 import (
 	"context"
 	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -92,8 +92,9 @@ type starter struct {
 
 // start brings a generation up to ready, or leaves nothing behind. phase is
 // called as each phase begins. only stops after the named phase where it is not
-// empty (to describe a plugin without configuring it).
-func (s *starter) start(ctx context.Context, spec *Spec, number int, phase func(Phase), only Phase) (g *generation, err error) {
+// empty (to describe a plugin without configuring it). view is where it is
+// started; nil is the host itself.
+func (s *starter) start(ctx context.Context, spec *Spec, number int, phase func(Phase), only Phase, view *viewed) (g *generation, err error) {
 	ctx, cancel := context.WithTimeout(ctx, spec.StartTimeout)
 	defer cancel()
 	phase(PhaseVerifying)
@@ -115,7 +116,7 @@ func (s *starter) start(ctx context.Context, spec *Spec, number int, phase func(
 		}
 	}()
 	phase(PhaseStarting)
-	if err := s.launch(ctx, g, bin, phase); err != nil {
+	if err := s.launch(ctx, g, bin, phase, view); err != nil {
 		return g, err
 	}
 	// The program that runs is the one that was hashed: what was opened was
@@ -141,18 +142,20 @@ func (s *starter) start(ctx context.Context, spec *Spec, number int, phase func(
 }
 
 // launch starts the process and connects to it.
-func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase func(Phase)) error {
+func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase func(Phase), view *viewed) error {
 	cert, err := sdk.NewIdentity()
 	if err != nil {
 		return err
 	}
-	confined, err := s.confine(g.spec, g.number)
-	if err != nil {
-		return err
+	var confined confinement // a view has a group of its own
+	if view == nil {
+		if confined, err = s.confine(g.spec, g.number); err != nil {
+			return err
+		}
 	}
 	sink := newLogSink(g.logger)
 	g.runner = newRunner(s.launcher, g.spec, bin, sink, confined)
-	g.runner.sandboxLauncher = s.box
+	g.runner.sandboxLauncher, g.runner.view = s.box, view
 	g.tls = &tls.Config{
 		Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert,
 		MinVersion: tls.VersionTLS13, ServerName: "localhost",
@@ -175,7 +178,13 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 			grpc.WithStaticConnWindowSize(connWindow),
 		},
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (gorunner.Runner, error) {
-			g.runner.prepare(environment(g.spec, cmd.Env, cert.Certificate[0]), dir)
+			env := append(slices.Clip(cmd.Env), clientCertificate(cert.Certificate[0]))
+			if view == nil {
+				env = environment(g.spec, env)
+			} else {
+				view.callback = filepath.Join(s.realDir, filepath.Base(dir))
+			}
+			g.runner.prepare(env, dir)
 			return g.runner, nil
 		},
 	}
@@ -185,7 +194,7 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 
 // environment is all that the plugin sees: what its configuration names, PATH,
 // a locale, its own temporary directory, and go-plugin's variables.
-func environment(spec *Spec, handshake []string, cert []byte) []string {
+func environment(spec *Spec, handshake []string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "TMPDIR=."}
 	env = append(env, spec.Env...)
 	for _, kv := range handshake {
@@ -194,8 +203,7 @@ func environment(spec *Spec, handshake []string, cert []byte) []string {
 		}
 		env = append(env, kv)
 	}
-	// go-plugin's AutoMTLS convention, without its P-521 certificate: see sdk.NewIdentity.
-	return append(env, "PLUGIN_CLIENT_CERT="+string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})))
+	return env
 }
 
 // connect runs go-plugin's start and connection, which take no context: when
@@ -300,7 +308,8 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 
 // configure hands over the configuration, and the way back to the host.
 func (g *generation) configure(ctx context.Context, serve Callbacks) error {
-	if err := os.MkdirAll(g.spec.StateDir, 0o700); err != nil {
+	stateDir, err := g.stateDir()
+	if err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
 	broker, err := g.openCallback(serve)
@@ -308,7 +317,7 @@ func (g *generation) configure(ctx context.Context, serve Callbacks) error {
 		return err
 	}
 	resp, err := pluginv1.NewPluginClient(g.conn).Configure(ctx, &pluginv1.ConfigureRequest{
-		ConfigJson: g.spec.Config, StateDir: g.spec.StateDir, HostBrokerId: broker,
+		ConfigJson: g.spec.Config, StateDir: stateDir, HostBrokerId: broker,
 	})
 	if err != nil {
 		return fmt.Errorf("configure: %w", err)
@@ -325,6 +334,14 @@ func (g *generation) configure(ctx context.Context, serve Callbacks) error {
 		}
 	}
 	return nil
+}
+
+// stateDir is the plugin's own; in a view it ends with it.
+func (g *generation) stateDir() (string, error) {
+	if g.runner.view != nil {
+		return g.runner.view.ownPlaces().Home, nil
+	}
+	return g.spec.StateDir, os.MkdirAll(g.spec.StateDir, 0o700)
 }
 
 // where says which attribute a diagnostic is about, ending in a colon.
@@ -382,8 +399,13 @@ func (g *generation) explain(ctx context.Context, err error) error {
 	if errors.As(err, &known) && known.Reason != "" {
 		return err
 	}
-	if g.runner == nil || g.runner.pid() == 0 {
+	if g.runner == nil || !g.runner.started() {
 		return failf(ReasonLaunch, "start plugin %s: %w", g.spec.ID(), err)
+	}
+	if g.runner.view != nil && isClosed(g.runner.exited) {
+		if e := g.runner.view.viewRefused(g.spec); e != nil {
+			return e
+		}
 	}
 	select {
 	case failure := <-g.runner.failed:
@@ -527,6 +549,9 @@ func (g *generation) cleanUp() {
 	}()
 	if !waitClosed(done, killWait) {
 		g.logger.Warn("go-plugin did not let go of an ended plugin")
+	}
+	if g.runner.view != nil {
+		g.runner.view.close()
 	}
 	if err := g.runner.confinedBy().remove(); err != nil {
 		g.logger.Warn("remove the plugin's cgroup", "error", err)

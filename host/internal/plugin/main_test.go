@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -154,6 +155,21 @@ func (testProtocol) Handle(ctx context.Context, call *pluginv1.Call) ([]byte, er
 		return fmt.Appendf(nil, "%d", os.Getpid()), nil
 	case "env":
 		return []byte(strings.Join(os.Environ(), "\n")), nil
+	case "write": // path and content
+		name, content, _ := strings.Cut(string(call.GetPayload()), " ")
+		return nil, os.WriteFile(name, []byte(content), 0o644)
+	case "read":
+		return os.ReadFile(string(call.GetPayload()))
+	case "daemon":
+		cmd := exec.Command("sleep", "300")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: string(call.GetPayload()) == "setsid"}
+		return nil, cmd.Start()
+	case "stderr": // as many bytes
+		n, err := strconv.Atoi(string(call.GetPayload()))
+		if err == nil {
+			_, err = os.NewFile(2, "stderr").Write(bytes.Repeat([]byte("x"), n)) // os.Stderr goes by the connection
+		}
+		return nil, err
 	case "fds":
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {

@@ -173,7 +173,7 @@ func (p *Pool) startGeneration(ctx context.Context, spec *Spec, only Phase) (*ge
 	p.mu.Unlock()
 	g, err := p.starter.start(ctx, spec, number, func(ph Phase) {
 		p.emit(Event{ID: spec.ID(), Generation: number, Phase: ph})
-	}, only)
+	}, only, nil)
 	if err != nil {
 		p.logger.Error("plugin did not start", "plugin", spec.ID(), "generation", number, "error", err)
 		p.emit(Event{ID: spec.ID(), Generation: number, Phase: "failed", Err: err})
@@ -413,7 +413,15 @@ func (p *Pool) Describe(ctx context.Context, spec *Spec) (*Description, error) {
 
 // Conn returns a connection to the plugin with that id, "kind.name". It need
 // not exist yet: calls fail until it does.
-func (p *Pool) Conn(id string) *Conn { return &Conn{pool: p, id: id} }
+func (p *Pool) Conn(id string) *Conn {
+	return &Conn{id: id, find: func() (lane, error) {
+		u, err := p.unit(id)
+		if err != nil {
+			return nil, err
+		}
+		return u, nil
+	}}
+}
 
 func (p *Pool) unit(id string) (*unit, error) {
 	p.mu.RLock()

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/process"
+	"github.com/sop-host/sop/host/internal/sandbox"
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	"github.com/sop-host/sop/sdk"
 )
@@ -35,12 +36,13 @@ type runner struct {
 	sink     *logSink
 	// sandboxLauncher finds sop-sandbox; called for a plugin with a sandbox only.
 	sandboxLauncher func() (string, error)
-	boxed           *boxed // set by Start; nil without a sandbox
+	boxed           *boxed  // set by Start; nil without a sandbox
+	view            *viewed // where it is started; nil for the host itself
 
 	mu          sync.Mutex // guards what follows
 	env         []string
 	dir         string
-	process     *os.Process // nil until started
+	process     running // nil until started
 	containment Containment
 	confined    confinement
 	sandbox     Sandbox // once the plugin has been executed
@@ -56,7 +58,7 @@ type runner struct {
 
 	exited  chan struct{} // closed at once when the process has exited
 	reaped  chan struct{} // closed when it has been reaped and its output read
-	state   *os.ProcessState
+	cause   string        // how it ended, once reaped
 	output  sync.WaitGroup
 	stdoutR *os.File
 	stderrR *os.File
@@ -95,7 +97,14 @@ func (r *runner) pid() int {
 	if r.process == nil {
 		return 0
 	}
-	return r.process.Pid
+	return r.process.pid()
+}
+
+// started says whether there is, or was, a process.
+func (r *runner) started() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.process != nil
 }
 
 // abort makes a Start that has not happened fail. It says whether there is a
@@ -123,6 +132,13 @@ func (r *runner) Start(context.Context) error {
 		return errors.Join(fmt.Errorf("make pipe: %w", err), stdoutR.Close(), stdoutW.Close())
 	}
 	r.startedAt = time.Now()
+	if r.view != nil {
+		if err := r.view.start(r, stdoutW, stderrW); err != nil {
+			return errors.Join(err, stdoutR.Close(), stdoutW.Close(), stderrR.Close(), stderrW.Close())
+		}
+		r.follow(r.view, stdoutR, stderrR)
+		return nil
+	}
 	process, containment, err := r.launchLocked(stdoutW, stderrW)
 	if closeErr := errors.Join(stdoutW.Close(), stderrW.Close(), r.boxed.started()); err == nil && closeErr != nil {
 		err = closeErr
@@ -131,11 +147,17 @@ func (r *runner) Start(context.Context) error {
 		r.boxed.close()
 		return errors.Join(r.launchFailure(err), stdoutR.Close(), stderrR.Close())
 	}
-	r.process, r.containment, r.stdoutR, r.stderrR = process, containment, stdoutR, stderrR
-	r.output.Go(func() { r.sink.consume(stderrR) })
-	r.output.Go(r.readStdout)
-	go r.watch()
+	r.containment = containment
+	r.follow(hostProcess{process}, stdoutR, stderrR)
 	return nil
+}
+
+// follow takes care of a process that has been started. r.mu is held.
+func (r *runner) follow(p running, stdout, stderr *os.File) {
+	r.process, r.stdoutR, r.stderrR = p, stdout, stderr
+	r.output.Go(func() { r.sink.consume(stderr) })
+	r.output.Go(r.readStdout)
+	go r.watch(p)
 }
 
 // launchLocked starts the process in its cgroup. Where it cannot be placed there
@@ -236,10 +258,10 @@ func (r *runner) checkHandshake(line string, err error) *sdk.Error {
 }
 
 // watch waits for the exit, ends what is left of the group, reaps.
-func (r *runner) watch() {
+func (r *runner) watch(p running) {
 	defer close(r.reaped)
-	pid := r.pid()
-	killed, err := process.AwaitExit(pid)
+	pid := p.pid()
+	killed, err := p.await()
 	if err != nil {
 		r.sink.logger.Error("wait for plugin", "pid", pid, "error", err)
 	}
@@ -250,20 +272,19 @@ func (r *runner) watch() {
 		r.mu.Unlock()
 	}
 	close(r.exited)
-	if err := process.SignalGroup(pid, syscall.SIGKILL); err != nil {
+	if err := p.signal(syscall.SIGKILL); err != nil {
 		r.sink.logger.Warn("end the plugin's process group", "pid", pid, "error", err)
 	}
 	if err := confined.kill(); err != nil {
 		r.sink.logger.Warn("end what the plugin left in its cgroup", "error", err)
 	}
 	r.mu.Lock()
-	state, err := r.process.Wait()
+	r.cause, err = p.reap()
 	r.isReaped = true
 	r.mu.Unlock()
 	if err != nil {
 		r.sink.logger.Error("reap plugin", "pid", pid, "error", err)
 	}
-	r.state = state
 	r.finishOutput()
 }
 
@@ -288,7 +309,7 @@ func (r *runner) signal(sig syscall.Signal) error {
 	if r.isReaped || r.process == nil {
 		return nil
 	}
-	return process.SignalGroup(r.process.Pid, sig)
+	return r.process.signal(sig)
 }
 
 // Wait implements runner.Runner.
@@ -310,8 +331,12 @@ func (r *runner) Stderr() io.ReadCloser { return r.emptyR }
 // Name implements runner.Runner.
 func (r *runner) Name() string { return r.spec.Command }
 
-// ID implements runner.Runner.
+// ID implements runner.Runner. Without one go-plugin takes it that nothing was
+// started, and lets go of nothing.
 func (r *runner) ID() string {
+	if r.view != nil {
+		return "view"
+	}
 	if pid := r.pid(); pid != 0 {
 		return strconv.Itoa(pid)
 	}
@@ -328,6 +353,10 @@ func (r *runner) PluginToHost(network, addr string) (string, string, error) {
 	if network != "unix" {
 		return network, addr, nil
 	}
+	if r.view != nil {
+		addr, err := r.view.reach(addr)
+		return network, addr, err
+	}
 	dir := filepath.Clean(r.directory())
 	if !filepath.IsAbs(addr) {
 		addr = filepath.Join(dir, addr)
@@ -342,6 +371,9 @@ func (r *runner) PluginToHost(network, addr string) (string, string, error) {
 // HostToPlugin implements runner.AddrTranslator.
 func (r *runner) HostToPlugin(network, addr string) (string, string, error) {
 	if network == "unix" && filepath.Dir(addr) == filepath.Clean(r.directory()) {
+		if r.view != nil {
+			return network, sandbox.CallbackDir + "/" + filepath.Base(addr), nil
+		}
 		return network, "./" + filepath.Base(addr), nil
 	}
 	return network, addr, nil
@@ -351,10 +383,9 @@ func (r *runner) HostToPlugin(network, addr string) (string, string, error) {
 // last output, which is bounded by pipeGrace.
 func (r *runner) exitCause() string {
 	<-r.reaped
-	cause := "exited"
-	if r.state != nil {
-		cause = r.state.String()
-	}
+	r.mu.Lock()
+	cause := r.cause
+	r.mu.Unlock()
 	if words := r.sink.lastWords(); words != "" {
 		cause += ": " + words
 	}

@@ -12,16 +12,25 @@ import (
 	"github.com/sop-host/sop/host/internal/sandbox/launch"
 )
 
+// launcherVariable names the launcher to the tests of another user.
+const launcherVariable = "SOP_TEST_LAUNCHER"
+
 // programs is where the launcher is; TestMain removes it.
 var programs string
 
 // sandboxProgram builds the launcher, once, where it stays for the whole run.
 var sandboxProgram = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(launcherVariable); path != "" {
+		return path, nil // built by the test of another user
+	}
 	dir, err := os.MkdirTemp("", "sop-plugin-test-")
 	if err != nil {
 		return "", err
 	}
 	programs = dir
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
 	path := filepath.Join(dir, "sop-sandbox")
 	build := exec.Command("go", "build", "-o", path, "../../cmd/sop-sandbox")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

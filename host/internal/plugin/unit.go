@@ -100,6 +100,12 @@ func (u *unit) run() {
 	}
 }
 
+// callTimeout implements lane.
+func (u *unit) callTimeout() time.Duration { return u.spec.Load().CallTimeout }
+
+// metered implements lane.
+func (u *unit) metered() *meter { return &u.meter }
+
 // retryTimer fires when an attempt is due.
 func (u *unit) retryTimer() (<-chan time.Time, func()) {
 	u.mu.Lock()

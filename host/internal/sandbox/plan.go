@@ -28,17 +28,11 @@ var devices = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/d
 
 var searchPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/local/go/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
-// places are where a command finds what is its own.
-type places struct{ workspace, home, temp string }
-
-// builtPlaces are those in a root that is built.
-var builtPlaces = places{launch.WorkspaceDir, launch.HomeDir, launch.TempDir}
-
 // newPlan writes down everything about a run before any of it begins.
-func newPlan(spec *Spec, workspace string, own places, counted bool) (*launch.Plan, error) {
+func newPlan(spec *Spec, workspace string, own Places, counted bool) (*launch.Plan, error) {
 	p := &launch.Plan{
-		Level: string(spec.Profile.Level), Argv: spec.Argv, Dir: own.workspace, Path: searchPath,
-		Writable:      []string{own.workspace, own.home, own.temp},
+		Level: string(spec.Profile.Level), Argv: spec.Argv, Dir: own.Workspace, Path: searchPath,
+		Writable:      []string{own.Workspace, own.Home, own.Temp},
 		Workspace:     launch.Tree{Path: workspace},
 		MemoryCounted: counted, Limits: launchLimits(spec.Profile.Limits),
 	}
@@ -62,6 +56,7 @@ func newPlan(spec *Spec, workspace string, own places, counted bool) (*launch.Pl
 	if err := addCaches(p, spec.Profile.Caches); err != nil {
 		return nil, err
 	}
+	addService(p, spec.Service, own)
 	return p, nil
 }
 
@@ -74,9 +69,9 @@ func launchLimits(l Limits) launch.Limits {
 
 // environment is the whole environment of the command: nothing of the host's
 // is inherited.
-func environment(settings []string, own places) ([]string, error) {
+func environment(settings []string, own Places) ([]string, error) {
 	env := []string{
-		"PATH=" + strings.Join(searchPath, ":"), "HOME=" + own.home, "TMPDIR=" + own.temp,
+		"PATH=" + strings.Join(searchPath, ":"), "HOME=" + own.Home, "TMPDIR=" + own.Temp,
 		"LANG=C.UTF-8", "TZ=UTC",
 	}
 	for _, setting := range settings {

@@ -12,22 +12,28 @@ import (
 
 // prepare makes the private copy that stands in for an overlay at the levels
 // without namespaces. A workspace that cannot be copied is a refusal.
-func (a *attempt) prepare() (own places, refused bool, err error) {
+func (a *attempt) prepare() (refused bool, err error) {
+	a.own = builtPlaces
 	if a.spec.Profile.Level != LevelLandlock && a.spec.Profile.Level != LevelNone {
-		return builtPlaces, false, nil
+		return false, nil
 	}
 	if a.out.private, err = os.MkdirTemp("", "sop-private-"); err != nil {
 		a.refuse("private copy", err)
-		return own, true, nil
+		return true, nil
 	}
-	own = places{filepath.Join(a.out.private, "workspace"), filepath.Join(a.out.private, "home"), filepath.Join(a.out.private, "tmp")}
-	if err := a.copyWorkspace(own); err != nil {
+	in := func(name string) string { return filepath.Join(a.out.private, name) }
+	a.own = Places{in("workspace"), in("home"), in("tmp"), in("sockets")}
+	if err := a.copyWorkspace(); err != nil {
 		a.refuse("private copy", err)
-		return own, true, nil
+		return true, nil
 	}
-	a.out.upper, err = os.Open(own.workspace)
+	if err := a.patchCopy(); err != nil {
+		a.refuse("patch", err)
+		return true, nil
+	}
+	a.out.upper, err = os.Open(a.own.Workspace)
 	a.out.Notes = append(a.out.Notes, "without namespaces: disk space and inodes are not bounded together, nor is memory")
-	return own, false, err
+	return false, err
 }
 
 // refuse says that the host itself could not take a step.
@@ -36,12 +42,15 @@ func (a *attempt) refuse(stage string, err error) {
 	errors.As(err, &a.out.Refusal.Errno)
 }
 
-func (a *attempt) copyWorkspace(own places) (err error) {
+func (a *attempt) copyWorkspace() (err error) {
+	if a.spec.Service != nil && len(a.own.Sockets) > maxSocketsDir {
+		return fmt.Errorf("%s: too long for the address of a socket: set TMPDIR: %w", a.own.Sockets, syscall.ENAMETOOLONG)
+	}
 	// Another id is to pass through, and see nothing.
 	if err := os.Chmod(a.out.private, 0o711); err != nil { //nolint:gosec // see above
 		return err
 	}
-	for _, dir := range []string{own.workspace, own.home, own.temp} {
+	for _, dir := range []string{a.own.Workspace, a.own.Home, a.own.Temp, a.own.Sockets} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
@@ -49,12 +58,12 @@ func (a *attempt) copyWorkspace(own places) (err error) {
 			return err
 		}
 	}
-	to, err := os.OpenRoot(own.workspace)
+	to, err := os.OpenRoot(a.own.Workspace)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
-	c := copier{from: a.out.workspace, to: to, dir: own.workspace, left: a.spec.Profile.Limits.DiskBytes, entries: a.spec.Profile.Limits.Inodes}
+	c := copier{from: a.out.workspace, to: to, dir: a.own.Workspace, left: a.spec.Profile.Limits.DiskBytes, entries: a.spec.Profile.Limits.Inodes}
 	return fs.WalkDir(a.out.workspace.FS(), ".", c.entry)
 }
 

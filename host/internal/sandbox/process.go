@@ -94,6 +94,9 @@ func (p *launcherProcess) follow(spec *Spec, stdout, stderr *os.File) {
 	over := sync.OnceFunc(func() { close(tooMuch) })
 	p.stdout = &capture{limit: spec.Profile.Limits.OutputBytes, over: over}
 	p.stderr = &capture{limit: spec.Profile.Limits.OutputBytes, over: over}
+	if s := spec.Service; s != nil {
+		p.stdout.also, p.stderr.also = s.Stdout, s.Stderr
+	}
 	p.readers.Go(func() { p.stdout.read(stdout) })
 	p.readers.Go(func() { p.stderr.read(stderr) })
 	p.readers.Go(func() {
@@ -137,6 +140,7 @@ func (p *launcherProcess) abandon() error {
 type capture struct {
 	limit int64
 	over  func()
+	also  io.Writer // is written all of it; nil for none
 	kept  bytes.Buffer
 	total int64
 }
@@ -149,6 +153,9 @@ func (c *capture) read(from *os.File) {
 		n, err := from.Read(buffer)
 		c.total += int64(n)
 		c.kept.Write(buffer[:min(int64(n), c.limit-int64(c.kept.Len()))])
+		if c.also != nil {
+			_, _ = c.also.Write(buffer[:n]) // whether it is read is the reader's affair
+		}
 		if c.total > c.limit {
 			c.over()
 		}

@@ -23,6 +23,12 @@ type Spec struct {
 	Argv      []string // looked up in the sandbox
 	Env       []string // SOP_NAME=value only; the rest is made
 	Stdin     []byte
+	// Patch is made in the view before anything runs; nil for nothing. What it
+	// replaces must be as its set says, or the run fails with [ErrConflict].
+	// The changes of the outcome are against the workspace, the patch included.
+	Patch *Patch
+	// Service is set where the command is one that the host talks to.
+	Service *Service
 }
 
 // A Runner runs commands in sandboxes. It may be used by several goroutines.
@@ -75,6 +81,9 @@ func (r *Runner) Run(ctx context.Context, spec Spec) (*Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := spec.Patch.check(workspace); err != nil {
+		return nil, errors.Join(err, workspace.Close())
+	}
 	a := attempt{runner: r, spec: &spec, started: time.Now(), out: &Outcome{workspace: workspace}}
 	if err := a.run(ctx, path); err != nil {
 		return nil, errors.Join(err, a.out.Close())
@@ -113,6 +122,7 @@ type attempt struct {
 	spec    *Spec
 	started time.Time
 	out     *Outcome
+	own     Places
 
 	launcher *launcherProcess
 	group    *cgroup.Group // nil where there is none
@@ -123,14 +133,23 @@ type attempt struct {
 func (a *attempt) run(ctx context.Context, workspace string) (err error) {
 	a.makeGroup()
 	defer func() { err = errors.Join(err, a.closeGroup(ctx)) }()
-	own, refused, err := a.prepare()
+	refused, err := a.prepare()
 	if err != nil || refused {
 		return err
 	}
-	plan, err := newPlan(a.spec, workspace, own, a.out.Counted)
+	plan, err := newPlan(a.spec, workspace, a.own, a.out.Counted)
 	if err != nil {
 		return err
 	}
+	passed, made, err := a.passed(plan)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, file := range made {
+			err = errors.Join(err, file.Close())
+		}
+	}()
 	if a.launcher, err = startLauncher(a.runner.Launcher, a.spec, a.group); err != nil {
 		return err
 	}
@@ -139,7 +158,7 @@ func (a *attempt) run(ctx context.Context, workspace string) (err error) {
 			err = errors.Join(err, unix.Close(a.pidfd))
 		}
 	}()
-	if err := a.launcher.control.Send(plan); err != nil {
+	if err := a.sendPlan(plan, passed); err != nil {
 		return errors.Join(fmt.Errorf("launcher: %w", err), a.launcher.abandon())
 	}
 	a.follow(ctx)
@@ -189,6 +208,7 @@ func (a *attempt) heard(m received) {
 			a.out.upper = os.NewFile(uintptr(m.take()), "upper")
 		}
 		a.out.Level, a.out.LandlockABI = a.spec.Profile.Level, m.LandlockABI
+		a.ready(&m)
 	case launch.KindLimit:
 		a.end(Limited, m.Limit)
 	case launch.KindRefused:

@@ -31,6 +31,8 @@ func become(words Control) error {
 	if err != nil {
 		return at("plan", err)
 	}
+	plan.passedFrom(passedFD)
+	plan.program = plan.passedFD(PassedProgram)
 	if n, err := unix.Read(readyFD, make([]byte, 1)); n != 1 {
 		return at("root", orElse(err, "pid 1 gave up"))
 	}
@@ -65,7 +67,10 @@ func become(words Control) error {
 			return at("seccomp", err)
 		}
 	}
-	return at("execve", execve(name, argv, envv))
+	if plan.program > 0 && !plan.Script {
+		return at(StageExec, execveat(plan.program, argv, envv))
+	}
+	return at(StageExec, execve(name, argv, envv))
 }
 
 // filter puts the filter on and hands its listener to whoever answers.
@@ -80,6 +85,9 @@ func filter(plan *Plan, words Control) error {
 // lookPath finds the program as a shell would, with the sandbox's own PATH.
 func lookPath(plan *Plan) (string, error) {
 	name := plan.Argv[0]
+	if plan.program > 0 {
+		return name, nil
+	}
 	if strings.Contains(name, "/") {
 		return name, executable(name)
 	}
@@ -182,7 +190,7 @@ func dropPowers(plan *Plan) error {
 	if err := prctl(unix.PR_SET_SECUREBITS, secureBits); err != nil {
 		return fmt.Errorf("securebits: %w", err)
 	}
-	if !plan.namespaced() && plan.Root && plan.program == 0 {
+	if !plan.namespaced() && plan.Root && !plan.keepsUser {
 		if err := becomeSandboxUser(plan); err != nil {
 			return err
 		}

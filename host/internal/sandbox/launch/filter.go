@@ -29,6 +29,9 @@ type check struct {
 	// the ones denied, instead of the ones allowed.
 	in      []uint32
 	without bool
+	// then must allow the call as well, by another of its arguments; nil for
+	// nothing more.
+	then *check
 }
 
 const (
@@ -68,7 +71,8 @@ func compile(p policy) []unix.SockFilter {
 	return append(code, ret(retDeny))
 }
 
-// body decides about a call whose number has matched; every path returns.
+// body decides about a call whose number has matched; every path returns. One
+// with more to come allows what in lists.
 func (c check) body() []unix.SockFilter {
 	hit, miss := uint32(retAllow), uint32(retDeny)
 	if c.without {
@@ -78,10 +82,16 @@ func (c check) body() []unix.SockFilter {
 		load(uint32(dataArgs + 8*c.arg)), // little-endian: the low half
 		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: c.mask},
 	}
-	for _, value := range c.in {
-		code = append(code, jump(unix.BPF_JEQ, value, 0, 1), ret(hit))
+	if c.then == nil {
+		for _, value := range c.in {
+			code = append(code, jump(unix.BPF_JEQ, value, 0, 1), ret(hit))
+		}
+		return append(code, ret(miss))
 	}
-	return append(code, ret(miss))
+	for i, value := range c.in { // to what follows the refusal
+		code = append(code, jump(unix.BPF_JEQ, value, uint8(len(c.in)-i), 0))
+	}
+	return append(append(code, ret(retDeny)), c.then.body()...)
 }
 
 func load(offset uint32) unix.SockFilter {

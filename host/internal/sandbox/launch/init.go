@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -44,9 +45,10 @@ func (p *pid1) run() (err error) {
 	if p.plan, err = readPlan(); err != nil {
 		return at("plan", err)
 	}
-	for fd := treesFD; fd < treesFD+1+len(p.plan.Caches)+len(p.plan.Mounts); fd++ {
-		unix.CloseOnExec(fd)
+	if err := unix.CloseRange(treesFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return at("descriptors", err)
 	}
+	p.plan.passedFrom(p.plan.PassedFD)
 	stage, err := p.startExec(planFD)
 	if err != nil {
 		return at("exec stage", err)
@@ -61,6 +63,7 @@ func (p *pid1) run() (err error) {
 	if err := loopbackUp(); err != nil {
 		return at("loopback", err)
 	}
+	CloseAll(p.plan.passed)
 	p.phases["root"] = now()
 	return p.supervise(stage, upper, everything)
 }
@@ -85,8 +88,12 @@ func (p *pid1) startExec(plan uintptr) (*execStage, error) {
 		return nil, err
 	}
 	defer unix.Close(words[1]) //nolint:errcheck // the stage has its own
+	files := []uintptr{0, 1, 2, noFD, plan, ready.Fd(), uintptr(words[1])}
+	for _, fd := range p.plan.passed {
+		files = append(files, uintptr(fd))
+	}
 	pid, err := syscall.ForkExec(selfPath, []string{"sop-sandbox", "exec"}, &syscall.ProcAttr{
-		Env: lightly, Files: []uintptr{0, 1, 2, noFD, plan, ready.Fd(), uintptr(words[1])},
+		Env: lightly, Files: files,
 		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
@@ -109,6 +116,7 @@ const everything = -1
 // supervise lets the command begin and returns when nothing is left of it. What
 // is left when the command has ended is killed as rest.
 func (p *pid1) supervise(stage *execStage, upper, rest int) error {
+	debug.SetGCPercent(100) // what was built is built; a run may be long
 	if err := p.sendReady(upper); err != nil {
 		return at("control", err)
 	}
@@ -138,7 +146,8 @@ func (p *pid1) supervise(stage *execStage, upper, rest int) error {
 	return at("control", p.control.Send(done))
 }
 
-// sendReady passes the upper directory out, where there is one.
+// sendReady passes the upper directory out, where there is one, and that of a
+// service's sockets.
 func (p *pid1) sendReady(upper int) error {
 	ready := Message{Kind: KindReady, Phases: p.phases}
 	if p.plan.Level != LevelNone {
@@ -147,7 +156,13 @@ func (p *pid1) sendReady(upper int) error {
 	if upper < 0 {
 		return p.control.Send(ready)
 	}
-	return errors.Join(p.control.Send(ready, upper), unix.Close(upper))
+	out := []int{upper}
+	if p.plan.socketsDir > 0 {
+		out = append(out, p.plan.socketsDir)
+	}
+	err := p.control.Send(ready, out...)
+	CloseAll(out)
+	return err
 }
 
 // hear listens to the last stage until it has become the command.

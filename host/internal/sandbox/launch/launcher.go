@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -38,10 +39,12 @@ func launcher(c Control) error {
 		return at("descriptors", err)
 	}
 	plan := new(Plan)
-	if fds, err := c.Receive(plan); err != nil || len(fds) > 0 {
-		CloseAll(fds)
-		return at("plan", orElse(err, "descriptors where none belong"))
+	passed, err := c.Receive(plan)
+	if err != nil || len(passed) != len(plan.Passed) {
+		CloseAll(passed)
+		return at("plan", orElse(err, "the descriptors are not those that it names"))
 	}
+	plan.passed = passed
 	if plan.Level == LevelLandlock || plan.Level == LevelNone {
 		return launchPlain(c, plan)
 	}
@@ -51,6 +54,7 @@ func launcher(c Control) error {
 	}
 	pid, pidfd, err := startInit(c, plan, trees)
 	CloseAll(trees)
+	CloseAll(plan.passed)
 	if err != nil {
 		return at("namespaces", err)
 	}
@@ -71,13 +75,14 @@ func orElse(err error, text string) error {
 }
 
 func startInit(c Control, plan *Plan, trees []int) (pid, pidfd int, err error) {
+	plan.PassedFD = treesFD + len(trees)
 	sealed, err := SealedPlan(plan)
 	if err != nil {
 		return 0, -1, err
 	}
 	defer sealed.Close() //nolint:errcheck // in memory
 	files := []uintptr{0, 1, 2, uintptr(c.FD), sealed.Fd()}
-	for _, fd := range trees {
+	for _, fd := range slices.Concat(trees, plan.passed) {
 		files = append(files, uintptr(fd))
 	}
 	pidfd = -1

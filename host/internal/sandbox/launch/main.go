@@ -16,7 +16,8 @@ const (
 	planFD    = 4 // init, exec: the plan
 	readyFD   = 5 // exec: readable when the root has been built
 	notifyFD  = 6 // exec: a socket for the listener of denied calls
-	treesFD   = 5 // init: the first of the detached mounts
+	passedFD  = 7 // exec: the first of the passed descriptors
+	treesFD   = 5 // init: the first of the detached mounts; the passed descriptors follow them
 
 	programFD = 5 // plugin: the verified program
 	reportFD  = 6 // plugin: a pipe for Messages

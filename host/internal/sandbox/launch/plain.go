@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,11 +29,15 @@ func launchPlain(c Control, plan *Plan) error {
 		return at("plan", err)
 	}
 	defer sealed.Close() //nolint:errcheck // in memory
+	if plan.passedFD(PassedPatch) > 0 {
+		return at("patch", errors.New("it is for a view, not for a copy"))
+	}
 	p := pid1{control: c, plan: plan, phases: map[string]int64{"init": now()}}
 	stage, err := p.startExec(sealed.Fd())
 	if err != nil {
 		return at("exec stage", err)
 	}
+	CloseAll(plan.passed)
 	kill := sync.OnceFunc(func() { _ = unix.Kill(-stage.pid, unix.SIGKILL) }) // they may be gone
 	go func() {
 		waitForHangUp(c.FD)
@@ -70,14 +75,27 @@ func (p *Plan) namespaced() bool { return p.Level == LevelStrict || p.Level == L
 
 // plainPolicy is for a command that sees the host's network, processes and
 // sockets: it may not open the first at all, and may not leave its group.
-func plainPolicy(p policy) policy {
+//
+// A service may listen on stream sockets with a path, which lead nowhere by
+// themselves; sockets of other types could send without connecting.
+func plainPolicy(plan *Plan, p policy) policy {
+	stream := &check{arg: 1, mask: socketType, in: []uint32{unix.SOCK_STREAM}}
 	for i := range p.checked {
-		if p.checked[i].call == unix.SYS_SOCKET {
-			p.checked[i].in = []uint32{^uint32(0)} // no family
+		switch c := &p.checked[i]; {
+		case c.call == unix.SYS_SOCKETPAIR:
+			c.then = stream
+		case c.call == unix.SYS_SOCKET && plan.Serves:
+			c.in, c.then = []uint32{unix.AF_UNIX}, stream
+		case c.call == unix.SYS_SOCKET:
+			c.in = []uint32{^uint32(0)} // no family
 		}
 	}
 	var kept []uintptr
 	for _, call := range p.allow {
+		if call == unix.SYS_BIND && plan.Serves {
+			kept = append(kept, call)
+			continue
+		}
 		switch call {
 		case unix.SYS_SETSID, unix.SYS_SETPGID, unix.SYS_CONNECT, unix.SYS_BIND,
 			unix.SYS_SEMGET, unix.SYS_MSGGET, unix.SYS_MQ_OPEN, unix.SYS_MQ_UNLINK,
@@ -89,6 +107,9 @@ func plainPolicy(p policy) policy {
 	p.allow = kept
 	return p
 }
+
+// socketType is the part of a socket's type that is no flag.
+const socketType = 0xf
 
 // plainNames are denied on purpose, beside deniedNames, where there are no
 // namespaces.

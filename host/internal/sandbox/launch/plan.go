@@ -1,6 +1,9 @@
 package launch
 
-import "syscall"
+import (
+	"slices"
+	"syscall"
+)
 
 // Levels of isolation, from the strongest.
 const (
@@ -15,7 +18,9 @@ const (
 	WorkspaceDir = "/workspace"
 	HomeDir      = "/home/sop"
 	TempDir      = "/tmp"
-	CacheDir     = "/cache" // of its own directory for each cache
+	CacheDir     = "/cache"    // of its own directory for each cache
+	SocketsDir   = "/run/sop"  // where a service listens
+	CallbackDir  = "/run/host" // where its host does
 )
 
 // A Plan is all that the stages need to know. The host sends it once.
@@ -52,8 +57,42 @@ type Plan struct {
 	// opens by name.
 	Script bool `json:"script,omitempty"`
 
-	program int  // what a plugin's program is open as; 0 for none
-	readAll bool // the plugin keeps the capability to read what file modes deny
+	// Serves says that the command listens on sockets with a path.
+	Serves bool `json:"serves,omitempty"`
+
+	// Passed names the descriptors that come with the plan, in order. PassedFD is
+	// what the first of them is open as in init; the launcher says so.
+	Passed   []string `json:"passed,omitempty"`
+	PassedFD int      `json:"passed_fd,omitempty"`
+
+	passed     []int // what they are open as in this process
+	program    int   // what the program is open as; 0 for none
+	keepsUser  bool  // the program has the host's ids
+	readAll    bool  // the plugin keeps the capability to read what file modes deny
+	socketsDir int   // what the directory of sockets is open as, in init; 0 for none
+}
+
+// Names of passed descriptors.
+const (
+	PassedProgram = "program" // is executed instead of what Argv[0] names
+	PassedPatch   = "patch"   // is made in the workspace first; see WritePatch
+)
+
+// passedFD is what a descriptor is open as in this process; 0 when none was
+// passed.
+func (p *Plan) passedFD(name string) int {
+	if i := slices.Index(p.Passed, name); i >= 0 && i < len(p.passed) {
+		return p.passed[i]
+	}
+	return 0
+}
+
+// passedFrom says that the passed descriptors are open from first on.
+func (p *Plan) passedFrom(first int) {
+	p.passed = nil
+	for i := range p.Passed {
+		p.passed = append(p.passed, first+i)
+	}
 }
 
 // A Tree is a directory of the host.
@@ -106,7 +145,7 @@ type Limits struct {
 // Kinds of messages.
 const (
 	KindStarted = "started" // with a pidfd of pid 1
-	KindReady   = "ready"   // with a descriptor of the upper directory
+	KindReady   = "ready"   // with a descriptor of the upper directory, and one of that of sockets for a service
 	KindLimit   = "limit"   // a limit was hit and the run is being ended
 	KindExited  = "exited"
 	KindRefused = "refused"

@@ -52,7 +52,7 @@ func becomePlugin(report *os.File) error {
 	if err != nil {
 		return at("plan", err)
 	}
-	plan.program = programFD
+	plan.program, plan.keepsUser = programFD, true
 	dir, err := unix.Getwd()
 	if err != nil {
 		return at("working directory", err)

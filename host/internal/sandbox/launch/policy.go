@@ -35,7 +35,7 @@ func policyFor(plan *Plan) policy {
 		p.allow = append(p.allow, memoryCalls...)
 	}
 	if !plan.namespaced() {
-		return plainPolicy(p)
+		return plainPolicy(plan, p)
 	}
 	return p
 }

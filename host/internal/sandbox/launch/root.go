@@ -45,6 +45,7 @@ func buildRoot(plan *Plan) (upper int, err error) {
 		{"mounts", attachMounts},
 		{"files", makeFiles},
 		{"overlay", mountWorkspace},
+		{"patch", makePatch},
 		{"caches", mountCaches},
 		{"pids", func(plan *Plan) error { return boundPids(plan, proc) }},
 		{"masks", func(*Plan) error { return maskProc(proc) }},
@@ -57,6 +58,11 @@ func buildRoot(plan *Plan) (upper int, err error) {
 	upper, err = unix.Open("/scratch/upper", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, at("upper directory", err)
+	}
+	if plan.Serves {
+		if plan.socketsDir, err = unix.Open("/scratch/sockets", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			return -1, at("sockets", errors.Join(err, unix.Close(upper)))
+		}
 	}
 	if err := pivotInto(newDir); err != nil {
 		_ = unix.Close(upper)
@@ -142,6 +148,7 @@ func makeScratch(plan *Plan) error {
 		{"tmp", TempDir, 0o1777},
 		{"home", HomeDir, 0o700},
 		{"shm", "/dev/shm", 0o1777},
+		{"sockets", plan.servesIn(), 0o700},
 	} {
 		source := path.Join("/scratch", dir.name)
 		if err := unix.Mkdir(source, 0o700); err != nil {
@@ -165,6 +172,14 @@ func makeScratch(plan *Plan) error {
 		return fmt.Errorf("tmpfs without user xattrs: %w", err)
 	}
 	return nil
+}
+
+// servesIn is where a service listens in the new root; "" for no service.
+func (p *Plan) servesIn() string {
+	if p.Serves {
+		return SocketsDir
+	}
+	return ""
 }
 
 func attachMounts(plan *Plan) error {
