@@ -91,6 +91,7 @@ type run struct {
 	root  *os.Root
 	send  func(*pluginv1.GenerateResponse) error
 	limit int64 // bytes to write; 0 is none
+	wrote int64
 }
 
 func (r *run) progress(phase, format string, args ...any) error {
@@ -99,8 +100,39 @@ func (r *run) progress(phase, format string, args ...any) error {
 	}})
 }
 
+// generate closes the gaps of the task, one after the other. What some of them are
+// refused for does not keep the others open.
 func (r *run) generate(ctx context.Context, set *scaffold.Set) (*pluginv1.GenerateResult, error) {
-	candidates, reason := r.candidates(set)
+	gaps := r.task.gaps()
+	if len(gaps) == 1 {
+		return r.close(ctx, set, gaps[0])
+	}
+	var said []string
+	best := gaveUp("")
+	closed := 0
+	for _, g := range gaps {
+		result, err := r.close(ctx, set, g)
+		if err != nil {
+			return nil, err
+		}
+		switch result.GetOutcome() {
+		case pluginv1.GenerateResult_OUTCOME_CHANGED:
+			closed++
+			best = result
+		case pluginv1.GenerateResult_OUTCOME_UNCHANGED:
+			if closed == 0 {
+				best = result
+			}
+		}
+		said = append(said, fmt.Sprintf("%s:%d: %s", g.Path, g.Line, result.GetExplanation()))
+	}
+	best.Explanation = fmt.Sprintf("%d of %d gaps.\n%s", closed, len(gaps), strings.Join(said, "\n"))
+	return best, nil
+}
+
+// close closes one gap.
+func (r *run) close(ctx context.Context, set *scaffold.Set, gap scaffold.Gap) (*pluginv1.GenerateResult, error) {
+	candidates, reason := r.candidates(set, gap)
 	if len(candidates) == 0 {
 		return gaveUp(reason), nil
 	}
@@ -113,11 +145,11 @@ func (r *run) generate(ctx context.Context, set *scaffold.Set) (*pluginv1.Genera
 	}
 	var refusals []string
 	for _, s := range candidates {
-		if err := r.progress("applying", "scaffold %s %s to %s", s.Name, s.Version, r.task.Gap.Path); err != nil {
+		if err := r.progress("applying", "scaffold %s %s to %s", s.Name, s.Version, gap.Path); err != nil {
 			return nil, err
 		}
 		changes, err := s.Apply(ctx, &scaffold.Input{
-			Tree: tree, Gap: r.task.Gap, Parameters: r.task.Scaffold.Parameters, Previous: r.task.Previous,
+			Tree: tree, Gap: gap, Parameters: r.task.Scaffold.Parameters, Previous: r.task.Previous,
 		})
 		var refusal *scaffold.RefusedError
 		switch {
@@ -139,10 +171,10 @@ func (r *run) generate(ctx context.Context, set *scaffold.Set) (*pluginv1.Genera
 }
 
 // candidates are the scaffolds to try; where there are none, it says why.
-func (r *run) candidates(set *scaffold.Set) (all []*scaffold.Scaffold, reason string) {
+func (r *run) candidates(set *scaffold.Set, gap scaffold.Gap) (all []*scaffold.Scaffold, reason string) {
 	name := r.task.Scaffold.Name
 	if name == "" {
-		return set.For(r.task.Gap), fmt.Sprintf("no scaffold is for gaps of the rule %q and the type %s in %s", r.task.Gap.Rule, r.task.Gap.Type, r.task.Gap.Path)
+		return set.For(gap), fmt.Sprintf("no scaffold is for gaps of the rule %q and the type %s in %s", gap.Rule, gap.Type, gap.Path)
 	}
 	if s := set.Get(name); s != nil {
 		return []*scaffold.Scaffold{s}, ""
@@ -161,9 +193,10 @@ func (r *run) write(s *scaffold.Scaffold, changes []scaffold.Change) (*pluginv1.
 		size += int64(len(c.Content))
 		names = append(names, c.Path)
 	}
-	if r.limit > 0 && size > r.limit {
-		return gaveUp(fmt.Sprintf("%s: the change has %d bytes, over the limit of %d", s.Name, size, r.limit)), nil
+	if r.limit > 0 && r.wrote+size > r.limit {
+		return gaveUp(fmt.Sprintf("%s: the change has %d bytes, over the limit of %d", s.Name, r.wrote+size, r.limit)), nil
 	}
+	r.wrote += size
 	for _, c := range changes {
 		if err := r.progress("writing", "%s", c.Path); err != nil {
 			return nil, err

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 
@@ -23,7 +25,17 @@ const maxTask = 4 << 20
 type task struct {
 	Contract        string            `json:"contract"`
 	ID              string            `json:"id"`
-	Gap             scaffold.Gap      `json:"gap"`
+	Kind            string            `json:"kind"`
+	Title           string            `json:"title"`
+	Workspace       string            `json:"workspace"`
+	Priority        int               `json:"priority"`
+	Gap             gap               `json:"gap"`
+	Gaps            []gap             `json:"gaps"`
+	Requirements    []string          `json:"requirements"`
+	Target          json.RawMessage   `json:"target"`
+	Approval        string            `json:"approval"`
+	Dependencies    json.RawMessage   `json:"dependencies"`
+	Attempt         json.RawMessage   `json:"attempt"`
 	Goal            string            `json:"goal"`
 	SuccessCriteria []string          `json:"success_criteria"`
 	Scope           []string          `json:"scope"`
@@ -36,6 +48,30 @@ type task struct {
 		Parameters map[string]any `json:"parameters"`
 	} `json:"scaffold"`
 	Previous map[string]string `json:"previous"`
+}
+
+// gap is a deficiency with what people are told of it.
+type gap struct {
+	scaffold.Gap
+	Severity string `json:"severity"`
+	Remedy   string `json:"remedy"`
+	Evidence string `json:"evidence"`
+}
+
+// gaps are all deficiencies of the task, those further down in a file first: what
+// is written for one moves only what has been seen to.
+func (t *task) gaps() []scaffold.Gap {
+	if len(t.Gaps) == 0 {
+		return []scaffold.Gap{t.Gap.Gap}
+	}
+	all := make([]scaffold.Gap, len(t.Gaps))
+	for i := range t.Gaps {
+		all[i] = t.Gaps[i].Gap
+	}
+	slices.SortStableFunc(all, func(a, b scaffold.Gap) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(b.Line, a.Line))
+	})
+	return all
 }
 
 // readTask refuses what does not conform.

@@ -206,7 +206,7 @@ func (step *Step) onto(t *Task) {
 		t.Patch = step.Patch
 	}
 	if step.Feedback != "" {
-		t.Feedback = clip(step.Feedback, maxFeedback)
+		t.Feedback = clipText(step.Feedback, maxFeedback)
 	}
 }
 
@@ -241,7 +241,7 @@ func (w *work) step(t *Task, by string, step Step) (Change, error) {
 	if step.To == StateFailed || step.To == StateReady && t.Attempts >= t.MaxAttempts {
 		return w.fail(t, by, Failure{Why: step.Why, Feedback: step.Feedback})
 	}
-	return t.move(step.To, "", by, clip(step.Why, maxWhy), w.now)
+	return t.move(step.To, "", by, clipText(step.Why, maxWhy), w.now)
 }
 
 // gone refuses while a gap of the task is there.
@@ -299,8 +299,8 @@ func (w *work) fail(t *Task, by string, f Failure) (Change, error) {
 	if f.Feedback == "" {
 		f.Feedback = f.Why
 	}
-	t.Feedback = clip(f.Feedback, maxFeedback)
-	why := clip(f.Why, maxWhy)
+	t.Feedback = clipText(f.Feedback, maxFeedback)
+	why := clipText(f.Why, maxWhy)
 	if f.Final || t.Attempts >= t.MaxAttempts {
 		if !f.Final {
 			why = fmt.Sprintf("%s (attempt %d of %d)", why, t.Attempts, t.MaxAttempts)
@@ -323,7 +323,7 @@ func (s *Service) Release(ctx context.Context, h Hold, why string) (*Task, error
 		if to == StateReady {
 			t.Attempts = max(0, t.Attempts-1)
 		}
-		c, err := t.move(to, ActionReleased, h.By, clip(why, maxWhy), w.now)
+		c, err := t.move(to, ActionReleased, h.By, clipText(why, maxWhy), w.now)
 		return t, c, err
 	})
 }

@@ -80,13 +80,18 @@ func (w *work) create(ctx context.Context, n *New) (*Task, Change, error) {
 	if t.DependsOn, err = w.named(ctx, n.DependsOn); err != nil {
 		return nil, Change{}, err
 	}
+	route := w.service.Route(t)
+	t.Route, t.Sandbox = route.Rule, route.Sandbox
+	if n.Attempts == 0 {
+		t.MaxAttempts = w.service.settings.Load().attempts(&route)
+	}
 	to, why := StateReady, n.Why
 	if blocked, err := w.blockedBy(ctx, t); err != nil {
 		return nil, Change{}, err
 	} else if blocked != "" {
 		to, why = StateBlocked, blocked
 	}
-	c, err := t.move(to, ActionCreated, n.By, clip(why, maxWhy), w.now)
+	c, err := t.move(to, ActionCreated, n.By, clipText(why, maxWhy), w.now)
 	return t, c, err
 }
 
@@ -96,14 +101,10 @@ func (w *work) fresh(n *New) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	attempts := n.Attempts
-	if attempts == 0 {
-		attempts = w.service.settings.Load().Attempts
-	}
 	return &Task{
 		ID: id, Kind: n.Kind, Title: n.Title, Type: n.Type, Severity: n.Severity, Workspace: n.Workspace, Target: n.Target,
-		Gaps: slices.Clone(n.Gaps), Key: n.Key, Since: w.now, Pinned: n.Pinned, Needs: n.Needs, MaxAttempts: attempts,
-		Sandbox: n.Spec.Sandbox, Spec: n.Spec, CreatedBy: n.By, CreatedAt: w.now, DueAt: w.now,
+		Gaps: slices.Clone(n.Gaps), Key: n.Key, Since: w.now, Pinned: n.Pinned, Needs: n.Needs, MaxAttempts: n.Attempts,
+		Spec: n.Spec, CreatedBy: n.By, CreatedAt: w.now, DueAt: w.now,
 	}, nil
 }
 
@@ -272,7 +273,7 @@ func (t *Task) describe(gaps []Gap) {
 			rule = ""
 		}
 	}
-	t.Severity, t.Rule, t.Since = worst.Severity, rule, since
+	t.Severity, t.Rule, t.Since, t.Spec.Path = worst.Severity, rule, since, first.Path
 	if t.Type == "" {
 		t.Type = first.Type
 	}

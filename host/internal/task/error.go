@@ -1,6 +1,7 @@
 package task
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -61,6 +62,9 @@ func stale(t *Task, h Hold) error {
 	return sdk.Errorf(codes.Aborted, ReasonFence, "task %s is not held under fence %d any more: it is %s at fence %d, and %s", t.ID, h.Fence, t.State, t.Fence, now).
 		WithRemedy("stop working on it; what was done is not taken over. Claim the task again, if it is still there to be done")
 }
+
+// clipText is clip for what is shown: it ends at a whole character.
+func clipText(s string, n int) string { return strings.ToValidUTF8(clip(s, n), "") }
 
 func invalid(field, format string, args ...any) *sdk.Error {
 	return sdk.Errorf(codes.InvalidArgument, ReasonInvalid, format, args...).WithField(field, "")

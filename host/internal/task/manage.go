@@ -55,7 +55,7 @@ func cancel(ctx context.Context, ref, by, why string) changing {
 			return nil, Change{}, sdk.Errorf(codes.FailedPrecondition, ReasonTransition, "task %s is being integrated", t.ID).
 				WithRemedy("wait until it has ended; a patch that is in the workspace can be rolled back")
 		}
-		c, err := t.move(StateCancelled, "", by, clip(why, maxWhy), w.now)
+		c, err := t.move(StateCancelled, "", by, clipText(why, maxWhy), w.now)
 		return t, c, err
 	}
 }
@@ -82,7 +82,7 @@ func retry(ctx context.Context, ref, by, why string) changing {
 				WithRemedy("a task can be retried that has failed, or was denied, cancelled or rolled back")
 		}
 		t.Attempts = 0
-		c, err := t.move(StateReady, ActionRetried, by, clip(why, maxWhy), w.now)
+		c, err := t.move(StateReady, ActionRetried, by, clipText(why, maxWhy), w.now)
 		return t, c, err
 	}
 }
@@ -109,7 +109,7 @@ func pin(ctx context.Context, ref string, pinned bool, by, why string) changing 
 		if !pinned {
 			action = ActionUnpinned
 		}
-		why = clip(why, maxWhy)
+		why = clipText(why, maxWhy)
 		if pinned && t.State == StateBacklog {
 			c, err := t.move(StateReady, action, by, why, w.now)
 			return t, c, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,8 @@ type Options struct {
 	Settings  Settings         // see SetSettings
 	Publisher Publisher        // nil: nobody is told
 	Now       func() time.Time // nil: time.Now
+	// Trees opens workspaces; nil: packages have no content of files.
+	Trees Trees
 	// Available says whether a protocol that a task needs can be used; nil: none.
 	Available func(protocol string) bool
 }
@@ -29,7 +32,9 @@ type Service struct {
 	store    Store
 	opt      Options
 	settings atomic.Pointer[Settings]
-	kick     chan struct{} // has room for one: the sweeper looks again
+	planning sync.Mutex           // of Plan; it guards routed
+	routed   map[string]*Settings // by workspace: the settings that its tasks follow
+	kick     chan struct{}        // has room for one: the sweeper looks again
 }
 
 // NewService returns a Service. Whoever makes it calls Recover once, before
@@ -41,7 +46,7 @@ func NewService(store Store, opt Options) *Service {
 	if opt.Available == nil {
 		opt.Available = func(string) bool { return false }
 	}
-	s := &Service{store: store, opt: opt, kick: make(chan struct{}, 1)}
+	s := &Service{store: store, opt: opt, kick: make(chan struct{}, 1), routed: make(map[string]*Settings)}
 	s.SetSettings(opt.Settings)
 	return s
 }
@@ -55,6 +60,10 @@ type Settings struct {
 	// only.
 	PerWorkspace, PerSandbox int
 	Attempts                 int // unless a rule says otherwise; 0: 3
+	// Open is how many tasks of a workspace that were made from gaps are open at a
+	// time; 0: 20.
+	Open  int
+	Rules []Rule
 }
 
 // Backoff is how long a task that failed waits: First, and twice as long each
@@ -77,6 +86,9 @@ func (s *Service) SetSettings(settings Settings) {
 	}
 	if settings.Attempts == 0 {
 		settings.Attempts = DefaultAttempts
+	}
+	if settings.Open == 0 {
+		settings.Open = DefaultOpen
 	}
 	if settings.Backoff == (Backoff{}) {
 		settings.Backoff = Backoff{First: 30 * time.Second, Most: time.Hour}

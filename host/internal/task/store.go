@@ -31,6 +31,11 @@ type Store interface {
 	// Gaps returns gaps by their ids, in no order; those that there are none of
 	// are left out.
 	Gaps(ctx context.Context, ids []string) ([]Gap, error)
+	// Untasked calls fn for each gap of a workspace that asks for something and
+	// that no task names but those that are done, in the order of rule and place.
+	// Messages are clipped, and evidence and remedy left out. An error of fn ends it
+	// and is returned.
+	Untasked(ctx context.Context, workspace string, fn func(Gap) error) error
 }
 
 // Tx is a write transaction of a [Store].
@@ -59,6 +64,19 @@ type Tx interface {
 	Undone(ctx context.Context, ids []string) ([]string, error)
 	// Unclosed returns the task with the key that is not closed, or nil.
 	Unclosed(ctx context.Context, key string) (*Task, error)
+	// Overtaken returns tasks of a workspace, at most limit, whose gaps are all
+	// resolved or suppressed: those that may become done and are not being
+	// integrated or rolled back.
+	Overtaken(ctx context.Context, workspace string, limit int) ([]*Task, error)
+	// CountOpen returns how many tasks of a workspace that were made from gaps are
+	// open.
+	CountOpen(ctx context.Context, workspace string) (int, error)
+	// Backlog returns the most urgent tasks of the backlog that a rule is for, at
+	// most limit.
+	Backlog(ctx context.Context, workspace string, limit int) ([]*Task, error)
+	// Waiting returns tasks that wait to be generated for, or will, by id after the
+	// one given, at most limit.
+	Waiting(ctx context.Context, workspace, after string, limit int) ([]*Task, error)
 	// Put inserts or replaces tasks by ID and records changes. All changes of
 	// tasks pass here, in the transaction of what they describe.
 	Put(ctx context.Context, tasks []*Task, changes []Change) error

@@ -75,6 +75,8 @@ func Kinds() []Kind { return []Kind{KindGap, KindMaintenance, KindManual} }
 // Spec is what there is to say about a task beside what its gaps and its rule
 // say.
 type Spec struct {
+	// Path is that of the first gap: what rules look at. Empty: the target.
+	Path         string   `json:"path,omitempty"`
 	Goal         string   `json:"goal,omitempty"`
 	Criteria     []string `json:"success_criteria,omitempty"`
 	Requirements []string `json:"requirements,omitempty"`
