@@ -21,6 +21,8 @@ type Config struct {
 	Host       Host
 	Policy     Policy
 	Tokens     map[string]TokenLimits // by type, all types
+	Tasks      Tasks                  `json:",omitzero"`
+	Rules      []Rule                 `json:",omitempty"` // the first that matches holds
 	Workspaces []Workspace            // sorted by Name
 	Plugins    []Plugin               // sorted by ID
 	API        API

@@ -137,6 +137,7 @@ func diffHost(old, next *Config) (Change, bool) {
 	why.changed("drain_timeout", old.Host.DrainTimeout != next.Host.DrainTimeout)
 	why.changed("api limits", old.API.Limits != next.API.Limits)
 	why.tokenLimits(old.Tokens, next.Tokens)
+	why.tasks(old, next)
 	if len(why) == 0 {
 		action = ActionUnchanged
 	}

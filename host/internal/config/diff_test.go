@@ -54,6 +54,7 @@ func TestDiff(t *testing.T) {
 	}{
 		"nothing":     {diffBase, nil},
 		"layout":      {edit("  command = \"a\"\n", "\n  # words\n  command     = \"${\"a\"}\"\n"), nil},
+		"tasks":       {diffBase + "tasks {\n  open = 3\n}\nrule \"a\" {}\n", []string{"update host: tasks changed, rule.a changed"}},
 		"log level":   {edit(`"info"`, `"debug"`), []string{"update host: log_level changed"}},
 		"host timing": {edit("host {\n", "host {\n  drain_timeout = \"1s\"\n  reload_debounce = \"1s\"\n"), []string{"update host: reload_debounce changed, drain_timeout changed"}},
 		"token limits": {diffBase + "tokens {\n  operation {\n    ttl = \"1h\"\n    max_uses = 3\n  }\n  test {\n    max_life = \"1h\"\n    most_uses = 20\n  }\n}\n", []string{

@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"agent", "api", "audit", "component", "host", "locals", "oidc", "plugin", "policy", "sandbox_profile", "telemetry", "tokens", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "audit", "component", "host", "locals", "oidc", "plugin", "policy", "rule", "sandbox_profile", "tasks", "telemetry", "tokens", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -131,7 +131,7 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 // readBlocks sorts the top-level blocks by type and reads them, the
 // definitions that others refer to first.
 func (l *loader) readBlocks(config *Config, s *scope) {
-	var audits, components, hosts, policies, workspaces, plugins, profiles, telemetries, tokens, unknown []*hclsyntax.Block
+	var audits, components, hosts, policies, workspaces, plugins, profiles, tasks, telemetries, tokens, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
 	identities := make(map[string][]*hclsyntax.Block)
 	for _, f := range l.fragments {
@@ -156,6 +156,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 				plugins = append(plugins, b)
 			case "api", "agent", "oidc":
 				identities[b.Type] = append(identities[b.Type], b)
+			case "rule", "tasks":
+				tasks = append(tasks, b)
 			case "telemetry":
 				telemetries = append(telemetries, b)
 			case "sandbox_profile":
@@ -179,6 +181,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	config.Tokens = l.readTokens(tokens, s)
 	config.Workspaces = l.readWorkspaces(workspaces, s)
 	config.Plugins = l.readPlugins(plugins, s)
+	l.readTaskBlocks(config, tasks, s)
 	l.readIdentities(config, identities, s)
 	config.Telemetry = l.readTelemetries(telemetries, s)
 	config.SandboxProfiles = l.readSandboxProfiles(profiles, s)

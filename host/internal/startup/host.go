@@ -118,6 +118,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err := h.startWorkspaces(&undo, first); err != nil {
 		return err
 	}
+	undo.add(background(ctx, h.planTasks))
 	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first)), Diagnostics: api.ConfigDiagnostics(diags, diagnosticText)})
 	h.setPhase(phaseRunning)
 	h.steps.add(Step{Component: "host", Phase: "ready", Detail: fmt.Sprintf("resident, pid %d", os.Getpid())})

@@ -80,6 +80,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	h.loaded.Store(next)
 	h.policy.Replace(next.policies)
 	h.tokens.SetLimits(tokenLimits(next.config))
+	h.tasks.SetSettings(taskSettings(next.config))
 	h.ship.Apply(shipSpecs(&next.config.Audit))
 	h.reloaded.Tell()
 	setLevel(h.logger, next.config.Host.LogLevel)

@@ -2,14 +2,23 @@ package startup
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
 
+	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/event"
+	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/task"
 )
 
 // openTasks makes the task service, takes back what the host held when it ended,
 // and has lost leases returned until the host stops.
 func (h *host) openTasks(ctx context.Context, undo *closers) error {
-	h.tasks = task.NewService(h.store.Tasks(), task.Options{Publisher: h.publisher(), Now: h.tokens.Now})
+	h.tasks = task.NewService(h.store.Tasks(), task.Options{
+		Settings: taskSettings(h.loaded.Load().config), Publisher: h.publisher(), Now: h.tokens.Now, Trees: trees{h},
+	})
 	n, err := h.tasks.Recover(ctx)
 	if err != nil {
 		return err
@@ -17,16 +26,147 @@ func (h *host) openTasks(ctx context.Context, undo *closers) error {
 	if n > 0 {
 		h.logger.Info("tasks that were under way when the host ended are due again", "tasks", n)
 	}
+	undo.add(background(ctx, func(ctx context.Context) {
+		h.tasks.Run(ctx, func(err error) { h.logger.Warn("sweep tasks", "error", err) })
+	}))
+	return nil
+}
+
+// background runs work until what is returned is called, which waits for it.
+func background(ctx context.Context, work func(ctx context.Context)) func() error {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		h.tasks.Run(running, func(err error) { h.logger.Warn("sweep tasks", "error", err) })
+		work(running)
 	}()
-	undo.add(func() error {
+	return func() error {
 		cancel()
 		<-done
 		return nil
-	})
-	return nil
+	}
+}
+
+// taskSettings are the configured settings.
+func taskSettings(cfg *config.Config) task.Settings {
+	t := cfg.Tasks
+	if t == (config.Tasks{}) {
+		t = config.DefaultTasks()
+	}
+	s := task.Settings{
+		Lease: t.Lease, Backoff: task.Backoff{First: t.BackoffMin, Most: t.BackoffMax}, Attempts: t.Attempts, Open: t.Open,
+		PerWorkspace: t.PerWorkspace, PerSandbox: t.PerPlugin,
+	}
+	for i := range cfg.Rules {
+		r := &cfg.Rules[i]
+		s.Rules = append(s.Rules, task.Rule{
+			Name: r.Name, Group: task.Group(r.Group), Most: r.GroupSize,
+			Match: task.Match{
+				Types: r.Match.Types, Languages: r.Match.Languages, Paths: r.Match.Paths, Rules: r.Match.Rules,
+				Workspaces: r.Match.Workspaces, Severity: r.Match.Severity,
+			},
+			Route: task.Route{
+				Sandbox: r.Sandbox, Scaffold: r.Scaffold, Verify: r.Verify, Approval: task.Approval(r.Approval),
+				Budget: task.Budget{Wall: r.Budget.Wall, Money: r.Budget.Money, ModelTokens: int64(r.Budget.ModelTokens), Attempts: r.Budget.Attempts},
+			},
+		})
+	}
+	return s
+}
+
+// trees opens the governed workspaces. It implements [task.Trees].
+type trees struct{ host *host }
+
+// Root implements [task.Trees].
+func (t trees) Root(workspace string) (*os.Root, error) {
+	w := t.host.loaded.Load().config.Workspace(workspace)
+	if w == nil {
+		return nil, fmt.Errorf("there is no workspace %q any more", workspace)
+	}
+	return os.OpenRoot(w.Path)
+}
+
+const (
+	// planBuffer is how many events the planner may fall behind; one that lags
+	// plans allWorkspaces.
+	planBuffer = 256
+	// planEvery is how often allWorkspaces is planned at least.
+	planEvery = 10 * time.Minute
+	// planRetry is how long the planner waits after a failure.
+	planRetry = 5 * time.Second
+)
+
+// planTasks keeps the tasks of all workspaces up to their gaps and to the rules,
+// until ctx is done.
+func (h *host) planTasks(ctx context.Context) {
+	gaps := event.Subscribe[gap.Changed](&h.bus, planBuffer)
+	tasks := event.Subscribe[task.Changed](&h.bus, planBuffer)
+	defer func() { gaps.Close(); tasks.Close() }()
+	tick := time.NewTicker(planEvery)
+	defer tick.Stop()
+	due := allWorkspaces
+	for ctx.Err() == nil {
+		reloaded := h.reloaded.Wait()
+		if err := h.planSome(ctx, due); err != nil && ctx.Err() == nil {
+			h.logger.Warn("plan tasks", "error", err)
+			tick.Reset(planRetry)
+		}
+		due = nil
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			due = allWorkspaces
+			tick.Reset(planEvery)
+		case <-reloaded:
+			due = allWorkspaces
+		case e, ok := <-gaps.C():
+			if due = []string{e.Workspace}; !ok {
+				if errors.Is(gaps.Err(), event.ErrClosed) {
+					return
+				}
+				gaps, due = event.Subscribe[gap.Changed](&h.bus, planBuffer), allWorkspaces
+			}
+		case e, ok := <-tasks.C():
+			if due = madeRoom(e); !ok {
+				if errors.Is(tasks.Err(), event.ErrClosed) {
+					return
+				}
+				tasks, due = event.Subscribe[task.Changed](&h.bus, planBuffer), allWorkspaces
+			}
+		}
+	}
+}
+
+// allWorkspaces stands for all workspaces.
+var allWorkspaces = []string{""}
+
+// madeRoom returns the workspaces of tasks that ended, so that others can be
+// opened.
+func madeRoom(e task.Changed) (workspaces []string) {
+	for i, c := range e.Changes {
+		if c.From != c.To && c.To.Closed() {
+			workspaces = append(workspaces, e.Tasks[i].Workspace)
+		}
+	}
+	return workspaces
+}
+
+// planSome plans workspaces, each once.
+func (h *host) planSome(ctx context.Context, names []string) error {
+	var failed []error
+	planned := make(map[string]bool)
+	for _, name := range names {
+		for _, w := range h.loaded.Load().config.Workspaces {
+			if (name != "" && name != w.Name) || planned[w.Name] {
+				continue
+			}
+			planned[w.Name] = true
+			done, err := h.tasks.Plan(ctx, w.Name)
+			failed = append(failed, err)
+			if done != (task.Planned{}) {
+				h.logger.Info("tasks planned", "workspace", w.Name, "made", done.Made, "opened", done.Opened, "closed", done.Closed, "rerouted", done.Rerouted)
+			}
+		}
+	}
+	return errors.Join(failed...)
 }

@@ -29,32 +29,52 @@ func (s *Service) Claim(ctx context.Context, req ClaimRequest) (*Task, error) {
 	}
 	var taken *Task
 	err = s.update(ctx, func(w *work) error {
-		taken = nil
-		c := Candidates{Stage: req.Stage, Workspace: req.Workspace, Routed: req.ID == "" && req.By == HostClaimant && req.Stage == StageGenerate, At: w.now}
-		if req.ID != "" {
-			t, err := w.Get(ctx, req.ID)
-			if err != nil {
-				return err
-			}
-			c.ID = t.ID
-		}
-		if err := w.limits(ctx, &c, req.By); err != nil {
-			return err
-		}
-		t, err := w.Take(ctx, c, Claim{By: req.By, Lease: lease, Until: w.now.Add(lease), Why: "claimed by " + req.By})
-		if err != nil || t == nil && c.ID == "" {
-			return err
-		}
-		if t == nil {
-			return w.unclaimable(ctx, &c)
-		}
-		taken = t
-		return w.claimed(ctx, t)
+		taken, err = w.claim(ctx, &req, lease)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return taken, nil
+}
+
+// CheckClaim says what Claim would give, and changes nothing.
+func (s *Service) CheckClaim(ctx context.Context, req ClaimRequest) (*Task, error) {
+	lease, err := s.lease(&req)
+	if err != nil {
+		return nil, err
+	}
+	return s.check(ctx, func(w *work) (*Task, Change, error) {
+		t, err := w.claim(ctx, &req, lease)
+		return t, Change{}, err
+	})
+}
+
+func (w *work) claim(ctx context.Context, req *ClaimRequest, lease time.Duration) (*Task, error) {
+	c := Candidates{
+		Stage: req.Stage, Workspace: req.Workspace, At: w.now,
+		Routed: req.ID == "" && req.By == HostClaimant && req.Stage == StageGenerate,
+	}
+	if req.ID != "" {
+		t, err := w.Get(ctx, req.ID)
+		if err != nil {
+			return nil, err
+		}
+		c.ID = t.ID
+	}
+	if err := w.limits(ctx, &c, req.By); err != nil {
+		return nil, err
+	}
+	t, err := w.Take(ctx, c, Claim{By: req.By, Lease: lease, Until: w.now.Add(lease), Why: "claimed by " + req.By})
+	switch {
+	case err != nil:
+		return nil, err
+	case t != nil:
+		return t, w.claimed(ctx, t)
+	case c.ID != "":
+		return nil, w.unclaimable(ctx, &c)
+	}
+	return nil, nil
 }
 
 // lease is how long the lease is, and checks the request.
@@ -181,16 +201,30 @@ func (s *Service) Heartbeat(ctx context.Context, h Hold) (beat Beat, err error) 
 	return beat, err
 }
 
+// CheckHold says whether a task is held so, and changes nothing.
+func (s *Service) CheckHold(ctx context.Context, h Hold) (*Task, error) {
+	t, err := s.store.Get(ctx, h.ID)
+	if err == nil && !t.holds(h, s.now()) {
+		return nil, stale(t, h)
+	}
+	return t, err
+}
+
 // held returns the task of a holding, or why it is not held so.
 func (w *work) held(ctx context.Context, h Hold) (*Task, error) {
 	t, err := w.Get(ctx, h.ID)
 	if err != nil {
 		return nil, err
 	}
-	if !t.State.Held() || t.Fence != h.Fence || t.Holder != h.By || !w.now.Before(t.LeaseUntil) {
+	if !t.holds(h, w.now) {
 		return nil, stale(t, h)
 	}
 	return t, nil
+}
+
+// holds says whether the task is held so at a time.
+func (t *Task) holds(h Hold, at time.Time) bool {
+	return t.State.Held() && t.Fence == h.Fence && t.Holder == h.By && at.Before(t.LeaseUntil)
 }
 
 // Step is a transition that a holder, or whoever decides, makes.

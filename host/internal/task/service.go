@@ -21,6 +21,8 @@ type Options struct {
 	Now       func() time.Time // nil: time.Now
 	// Trees opens workspaces; nil: packages have no content of files.
 	Trees Trees
+	// Proposals keep what agents submit; nil: nothing is taken.
+	Proposals Proposals
 	// Available says whether a protocol that a task needs can be used; nil: none.
 	Available func(protocol string) bool
 }

@@ -1,6 +1,12 @@
 package task
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sop-host/sop/sdk/scaffold"
+)
 
 // Task is one thing to do. A task that a Service returns belongs to the caller.
 type Task struct {
@@ -87,6 +93,18 @@ type Spec struct {
 	Scaffold   string            `json:"scaffold,omitempty"`
 	Parameters map[string]any    `json:"parameters,omitempty"`
 	Properties map[string]string `json:"properties,omitempty"`
+}
+
+// permits refuses a path that is out of scope or protected.
+func (s *Spec) permits(name string) error {
+	match := func(pattern string) bool { return scaffold.MatchPath(pattern, name) }
+	switch {
+	case len(s.Scope) > 0 && !slices.ContainsFunc(s.Scope, match):
+		return refused(name, "%q is out of the scope of the task", name).WithRemedy("it may change: %s", strings.Join(s.Scope, ", "))
+	case slices.ContainsFunc(s.Protected, match):
+		return refused(name, "%q is protected", name).WithRemedy("it must not change: %s", strings.Join(s.Protected, ", "))
+	}
+	return nil
 }
 
 // Hold names one holding of a task: who, and under which fencing number.

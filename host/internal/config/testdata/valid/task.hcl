@@ -1,0 +1,44 @@
+workspace "main" {
+  path = "/srv/main"
+}
+
+plugin "sandbox" "scaffold" {
+  command = "/bin/scaffold"
+}
+
+tasks {
+  open        = 5
+  lease       = "1m"
+  attempts    = 2
+  backoff_min = "10s"
+  backoff_max = "5m"
+  concurrency {
+    workspace = 1
+    plugin    = 4
+  }
+}
+
+rule "docs" {
+  match {
+    type      = "documentation_incomplete"
+    language  = ["go", "python"]
+    path      = "docs/**"
+    severity  = "low"
+    rule      = ["docs.*"]
+    workspace = "main"
+  }
+  sandbox    = "scaffold"
+  scaffold   = "go-doc"
+  verify     = ["build", "gap"]
+  approval   = "auto"
+  group      = "file"
+  group_size = 3
+  budget {
+    wall         = "2m"
+    money        = 1.5
+    model_tokens = 100000
+    attempts     = 4
+  }
+}
+
+rule "agents" {}

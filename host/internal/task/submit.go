@@ -1,0 +1,313 @@
+package task
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/sdk"
+)
+
+// Op is what a change does to a path; the words are those of sandbox.Op.
+type Op string
+
+// The operations that an agent can submit.
+const (
+	OpAdd     Op = "add"
+	OpModify  Op = "modify"
+	OpDelete  Op = "delete"
+	OpChmod   Op = "chmod"
+	OpSymlink Op = "symlink"
+)
+
+// Ops returns all operations.
+func Ops() []Op { return []Op{OpAdd, OpModify, OpDelete, OpChmod, OpSymlink} }
+
+// Submission is what a holder brings.
+type Submission struct {
+	Files       []File
+	Explanation string
+}
+
+// File is one path that is to change.
+type File struct {
+	Path      string
+	Op        Op
+	Mode      uint32 // permissions afterwards; 0: as they are, or 0644
+	Content   []byte
+	Target    string // of a symlink
+	OldSHA256 string // of what the agent worked on; empty: it does not say
+}
+
+// Proposal is a submission with what it replaces, for whoever keeps patches.
+type Proposal struct {
+	Task, Workspace, Title, Proposer string
+	Fence                            int64
+	Approval                         Approval
+	Explanation                      string
+	Changes                          []ProposedChange
+}
+
+// ProposedChange is one change of a proposal. What it replaces was read in the
+// workspace a moment ago.
+type ProposedChange struct {
+	Path              string
+	Op                Op
+	Mode, OldMode     uint32
+	SHA256, OldSHA256 string // of content, or of a link's target; empty where there is none
+	Content           []byte
+	Target            string
+}
+
+// Proposals keep patches.
+type Proposals interface {
+	// Propose takes a proposal over and returns the id of the patch. The same task
+	// and fence again is the same patch.
+	Propose(ctx context.Context, p *Proposal) (string, error)
+}
+
+// Reasons why a submission is refused.
+const (
+	ReasonSubmission = "TASK_SUBMISSION"
+	ReasonBaseMoved  = "TASK_BASE_MOVED" // what it replaces is not what the agent worked on
+)
+
+// Bounds on a submission. The API bounds a whole request by 1 MiB as well.
+const (
+	maxFiles       = 1000
+	maxSubmitted   = 64 << 20 // bytes of content together
+	maxReplaced    = 64 << 20 // bytes of one file that is replaced
+	maxExplanation = 16 << 10
+	maxDepth       = 64
+	permissions    = 0o777
+	usualMode      = 0o644
+)
+
+// Submit takes what a holder brings over as a patch, and gives the lease up.
+func (s *Service) Submit(ctx context.Context, h Hold, sub Submission) (*Task, error) {
+	p, err := s.proposal(ctx, h, &sub)
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.opt.Proposals.Propose(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return s.Advance(ctx, h, Step{To: StateProposed, Why: "submitted by " + h.By, Patch: id})
+}
+
+// CheckSubmit says whether Submit would take it over.
+func (s *Service) CheckSubmit(ctx context.Context, h Hold, sub Submission) error {
+	_, err := s.proposal(ctx, h, &sub)
+	return err
+}
+
+func (s *Service) proposal(ctx context.Context, h Hold, sub *Submission) (p *Proposal, err error) {
+	if s.opt.Proposals == nil || s.opt.Trees == nil {
+		return nil, sdk.Errorf(codes.Unimplemented, ReasonSubmission, "this host takes no patches from agents")
+	}
+	t, err := s.store.Get(ctx, h.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !t.holds(h, s.now()) {
+		return nil, stale(t, h)
+	}
+	if !CanGo(t.State, StateProposed) || t.State == StateVerifying || t.State == StateIntegrating {
+		return nil, t.cannot(StateProposed)
+	}
+	if err := sub.check(); err != nil {
+		return nil, err
+	}
+	root, err := s.opt.Trees.Root(t.Workspace)
+	if err != nil {
+		return nil, fmt.Errorf("open the workspace of task %s: %w", t.ID, err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	p = &Proposal{
+		Task: t.ID, Workspace: t.Workspace, Title: t.Title, Proposer: h.By, Fence: h.Fence, Approval: s.Route(t).Approval, Explanation: sub.Explanation,
+	}
+	for i := range sub.Files {
+		f := &sub.Files[i]
+		if err := t.Spec.permits(f.Path); err != nil {
+			return nil, err
+		}
+		c, err := change(root, f)
+		if err != nil {
+			return nil, err
+		}
+		p.Changes = append(p.Changes, c)
+	}
+	return p, nil
+}
+
+// check refuses what no submission may be, whatever the workspace holds.
+func (sub *Submission) check() error {
+	size := 0
+	seen := make(map[string]bool)
+	switch {
+	case len(sub.Files) == 0:
+		return refused("files", "nothing is submitted").WithRemedy("give the task up instead, if there is nothing to do")
+	case len(sub.Files) > maxFiles:
+		return refused("files", "%d files are submitted, over the limit of %d", len(sub.Files), maxFiles)
+	case len(sub.Explanation) > maxExplanation:
+		return refused("explanation", "the explanation is longer than %d bytes", maxExplanation)
+	}
+	for i := range sub.Files {
+		f := &sub.Files[i]
+		field := fmt.Sprintf("files[%d]", i)
+		if err := f.check(field); err != nil {
+			return err
+		}
+		if seen[f.Path] {
+			return refused(field, "%q is submitted twice", f.Path)
+		}
+		seen[f.Path] = true
+		if size += len(f.Content); size > maxSubmitted {
+			return refused(field, "more than %d bytes are submitted", maxSubmitted)
+		}
+	}
+	return nil
+}
+
+func (f *File) check(field string) error {
+	if f.Path == "" || f.Path == "." || checkPath(field, f.Path) != nil || !printable(f.Path) {
+		return refused(field, "%q is no path of a file within the workspace", clip(f.Path, maxRef)).
+			WithRemedy("write it relative to the workspace, with slashes and without ..")
+	}
+	elements := strings.Split(f.Path, "/")
+	if slices.ContainsFunc(elements, func(e string) bool { return strings.EqualFold(e, ".git") }) {
+		return refused(field, "%q belongs to version control", f.Path)
+	}
+	switch {
+	case len(elements) > maxDepth:
+		return refused(field, "%q lies deeper than %d directories", clip(f.Path, maxRef), maxDepth)
+	case !slices.Contains(Ops(), f.Op):
+		return refused(field, "there is no operation %q", clip(string(f.Op), maxRef)).WithRemedy("the operations are %v", Ops())
+	case f.Mode&^permissions != 0:
+		return refused(field, "the mode %o of %q holds more than permissions", f.Mode, f.Path)
+	case f.Op == OpChmod && f.Mode == 0:
+		return refused(field, "chmod of %q names no mode", f.Path)
+	case f.Op != OpAdd && f.Op != OpModify && len(f.Content) > 0:
+		return refused(field, "%s of %q has no content", f.Op, f.Path)
+	case (f.Op == OpSymlink) != (f.Target != ""):
+		return refused(field, "a symlink, and nothing else, has a target: %q", f.Path)
+	case f.Op == OpSymlink && !within(f.Path, f.Target):
+		return refused(field, "the link %q leads out of the workspace", f.Path)
+	}
+	return nil
+}
+
+// within says whether a link stays in the workspace.
+func within(link, target string) bool {
+	if path.IsAbs(target) || strings.ContainsRune(target, 0) || len(target) > maxPathLen {
+		return false
+	}
+	to := path.Join(path.Dir(link), target)
+	return to != ".." && !strings.HasPrefix(to, "../")
+}
+
+func refused(field, format string, args ...any) *sdk.Error {
+	return sdk.Errorf(codes.InvalidArgument, ReasonSubmission, format, args...).WithField(field, "")
+}
+
+// change reads what a file replaces and says what the change is.
+func change(root *os.Root, f *File) (ProposedChange, error) {
+	c := ProposedChange{Path: f.Path, Op: f.Op, Mode: f.Mode, Content: f.Content, Target: f.Target}
+	there, err := replaced(root, f, &c)
+	if err != nil {
+		return c, err
+	}
+	switch {
+	case f.OldSHA256 != "" && f.OldSHA256 != c.OldSHA256:
+		now := "not there"
+		if there {
+			now = c.OldSHA256
+		}
+		return c, sdk.Errorf(codes.Aborted, ReasonBaseMoved, "%q is not what was worked on: it is %s, not %s", f.Path, now, clip(f.OldSHA256, maxRef)).
+			WithRemedy("read the file again, and submit a change of it as it is")
+	case f.Op == OpAdd && there:
+		return c, refused(f.Path, "%q is there already", f.Path).WithRemedy("submit it as modify")
+	case f.Op != OpAdd && f.Op != OpSymlink && !there:
+		return c, refused(f.Path, "there is no %q to %s", f.Path, f.Op)
+	}
+	if c.Mode == 0 {
+		if c.Mode = c.OldMode; !there {
+			c.Mode = usualMode
+		}
+	}
+	switch f.Op {
+	case OpAdd, OpModify:
+		c.SHA256 = sum(f.Content)
+	case OpSymlink:
+		c.SHA256 = sum([]byte(f.Target))
+	case OpChmod:
+		c.SHA256 = c.OldSHA256
+	case OpDelete:
+		c.Mode = 0
+	}
+	return c, nil
+}
+
+func sum(b []byte) string {
+	hash := sha256.Sum256(b)
+	return hex.EncodeToString(hash[:])
+}
+
+// replaced finds what stands at a path, and says whether there is something. Nothing
+// on the way to it may be a link.
+func replaced(root *os.Root, f *File, c *ProposedChange) (there bool, err error) {
+	for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
+		info, err := root.Lstat(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("look at %s: %w", dir, err)
+		}
+		if !info.IsDir() {
+			return false, refused(f.Path, "%q is no directory", dir)
+		}
+	}
+	info, err := root.Lstat(f.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look at %s: %w", f.Path, err)
+	case info.Mode().Type() == fs.ModeSymlink:
+		target, err := root.Readlink(f.Path)
+		c.OldSHA256, c.OldMode = sum([]byte(target)), permissions
+		return true, err
+	case !info.Mode().IsRegular():
+		return false, refused(f.Path, "%q is neither a file nor a link", f.Path)
+	case info.Size() > maxReplaced:
+		return false, refused(f.Path, "%q has %d bytes, over the limit of %d", f.Path, info.Size(), maxReplaced)
+	}
+	c.OldMode = uint32(info.Mode().Perm())
+	c.OldSHA256, err = hashFile(root, f.Path)
+	return true, err
+}
+
+func hashFile(root *os.Root, name string) (_ string, err error) {
+	f, err := root.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
