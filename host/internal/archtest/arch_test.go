@@ -138,6 +138,18 @@ var table = []rule{
 		"proto/sop/plugin",
 		"sdk",
 	}, "features never import each other"},
+	{"host/internal/integration", []string{
+		"host/internal/merge",
+		"host/internal/patchfile",
+		"host/internal/sandbox",
+		"sdk",
+	}, "the only place that changes a workspace: it takes change sets, and knows no other feature"},
+	{"host/internal/patchfile", []string{
+		"host/internal/sandbox",
+	}, "a leaf: a change set as text"},
+	{"host/internal/merge", []string{
+		"sdk",
+	}, "a leaf: three texts, of whatever"},
 	{"host/internal/secret", nil, "a leaf: the form of secrets, for the features that give some out"},
 	{"host/internal/audit", []string{"sdk", "host/internal/filter"}, "one record, of whatever it is about: it knows no feature, and of sdk only the errors"},
 	{"host/internal/plugin", []string{
@@ -172,6 +184,7 @@ var table = []rule{
 	{"test", []string{"test", "proto", "sdk"}, "end-to-end tests drive the built programs and know the contract only"},
 	{"host/internal/bench", []string{
 		"host/internal/api",
+		"host/internal/integration",
 		"host/internal/plugin",
 		"host/internal/sandbox",
 		"proto",

@@ -123,6 +123,10 @@ func (w *Walker) walk(ctx context.Context) (*Manifest, error) {
 	return m, nil
 }
 
+// integrationDir is where the host keeps what it is about to integrate, and what
+// it has replaced.
+const integrationDir = ".sop-integration"
+
 // errFull ends a traversal that has reached MaxFiles.
 var errFull = errors.New("too many files")
 
@@ -224,6 +228,8 @@ func (t *traversal) note(d dir, name []byte, kind uint8, found *marks) {
 	switch string(name) {
 	case ".git":
 		found.git = true
+		return
+	case integrationDir:
 		return
 	case ".gitignore":
 		found.gitignore = true
