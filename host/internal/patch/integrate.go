@@ -1,0 +1,93 @@
+package patch
+
+import (
+	"context"
+	"time"
+)
+
+// Begin says that a patch is being integrated, under a token, which its accessor
+// names. It must be done before anything is changed: what is found in the state
+// after a crash is looked up in the journal.
+func (s *Service) Begin(ctx context.Context, ref, hash, by, token string) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		if err := p.is(hash); err != nil {
+			return nil, err
+		}
+		p.Token = token
+		c, err := p.move(StateIntegrating, Integrating, by, "integration has begun", now)
+		c.Token = token
+		return one(c, err)
+	})
+}
+
+// Integrated says that all of a patch is where it belongs, and what was replaced
+// is saved.
+func (s *Service) Integrated(ctx context.Context, ref, by string, d Done) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		if p.State == StateIntegrated {
+			return nil, nil
+		}
+		p.Done, p.IntegratedAt = d, now.UTC()
+		if d.Backup != "" {
+			p.Backup = d.Backup
+		}
+		c, err := p.move(StateIntegrated, Integrated, by, "integrated", now)
+		c.Token = p.Token
+		return one(c, err)
+	})
+}
+
+// Undone says that nothing of a patch is in the workspace, although it was being
+// integrated: it can be tried again.
+func (s *Service) Undone(ctx context.Context, ref, by, why string) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		return one(p.move(StateApproved, Undone, by, why, now))
+	})
+}
+
+// RolledBack says that what was integrated was taken back.
+func (s *Service) RolledBack(ctx context.Context, ref, by, why string) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		if p.State == StateRolledBack {
+			return nil, nil
+		}
+		return one(p.move(StateRolledBack, RolledBack, by, why, now))
+	})
+}
+
+// CheckRollback says whether a patch is one that can be taken back.
+func (s *Service) CheckRollback(ctx context.Context, ref string) (*Patch, error) {
+	return s.check(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		_, err := p.clone().move(StateRolledBack, RolledBack, "", "", now)
+		return nil, err
+	})
+}
+
+// pruneAtATime bounds how many patches one transaction drops.
+const pruneAtATime = 200
+
+// settling is for how long content is kept that no patch needs: its patch may be
+// on the way in.
+const settling = time.Hour
+
+// Prune drops the content of patches that have long been through, and removes what
+// no patch needs. It returns the bytes that were freed.
+func (s *Service) Prune(ctx context.Context) (freed int64, err error) {
+	now := s.opt.Now()
+	for n := pruneAtATime; n == pruneAtATime; {
+		err := s.store.Update(ctx, func(tx Tx) (err error) {
+			n, err = tx.Drop(ctx, now.Add(-s.opt.Keep), pruneAtATime)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	s.proposing.Lock()
+	defer s.proposing.Unlock()
+	needed, err := s.store.Contents(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return s.blobs.prune(needed, now.Add(-settling))
+}
