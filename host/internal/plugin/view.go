@@ -31,6 +31,10 @@ type View struct {
 	Spec sandbox.Spec
 }
 
+// LevelVariable tells a plugin in a view the level that is in force; it is set in
+// views only.
+const LevelVariable = "SOP_LEVEL"
+
 // viewed is one plugin process in a view. It implements running.
 type viewed struct {
 	View
@@ -71,7 +75,9 @@ func (v *viewed) start(r *runner, stdout, stderr *os.File) error {
 	spec.Env, spec.Stdin = nil, nil
 	spec.Service = &sandbox.Service{
 		Program: program, Script: r.bin.script,
-		Env: func(own sandbox.Places) []string { return viewEnvironment(r.spec, r.env, own) },
+		Env: func(own sandbox.Places) []string {
+			return append(viewEnvironment(r.spec, r.env, own), LevelVariable+"="+string(spec.Profile.Level))
+		},
 		Ready: func(own sandbox.Places, sockets *os.File) {
 			v.mu.Lock()
 			v.places, v.sockets = own, sockets
