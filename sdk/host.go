@@ -53,6 +53,12 @@ func (h *Host) AppendAudit(ctx context.Context, req *pluginv1.AppendAuditRequest
 	return ask(ctx, h, pluginv1.Host_AppendAudit_FullMethodName, req, new(pluginv1.AppendAuditResponse))
 }
 
+// CallProtocol makes a call of another protocol within the call that is being
+// served; only protocols do.
+func (h *Host) CallProtocol(ctx context.Context, req *pluginv1.CallProtocolRequest) (*pluginv1.CallProtocolResponse, error) {
+	return ask(ctx, h, pluginv1.Host_CallProtocol_FullMethodName, req, new(pluginv1.CallProtocolResponse))
+}
+
 // ReadScaffold returns a scaffold by name.
 func (h *Host) ReadScaffold(ctx context.Context, req *pluginv1.ReadScaffoldRequest) (*pluginv1.ReadScaffoldResponse, error) {
 	return ask(ctx, h, pluginv1.Host_ReadScaffold_FullMethodName, req, new(pluginv1.ReadScaffoldResponse))

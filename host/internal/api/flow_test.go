@@ -51,7 +51,7 @@ func TestMutationsTakeKeyAndValidateOnly(t *testing.T) {
 				}
 				if changes(p) {
 					mutations++
-					if m.IsStreamingServer() || m.IsStreamingClient() {
+					if (m.IsStreamingServer() || m.IsStreamingClient()) && m.Name() != "StreamProtocol" { // whose key the token keeps
 						t.Errorf("%s changes something and is a stream", m.FullName())
 					}
 				}

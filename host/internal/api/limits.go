@@ -46,7 +46,7 @@ const (
 // timeoutOf is the longest that a call under a permission may take.
 func timeoutOf(permission string) time.Duration {
 	switch permission {
-	case "workspace.scan", "plugin.restart", "host.reload", "audit.verify", "audit.archive":
+	case "workspace.scan", "plugin.restart", "host.reload", "audit.verify", "audit.archive", "protocol.call", "protocol.activate", "protocol.deactivate":
 		return longTimeout
 	}
 	return callTimeout

@@ -3,6 +3,7 @@ package api
 import (
 	"strings"
 
+	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/policy"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
@@ -21,6 +22,16 @@ func resourceOf(request any) policy.Resource {
 		return workspaceResource(r.GetName())
 	case *apiv1.ScanWorkspaceRequest:
 		return workspaceResource(r.GetWorkspace())
+	case *apiv1.CallProtocolRequest:
+		return nexus.ProtocolResource(r.GetProtocol())
+	case *apiv1.StreamProtocolRequest:
+		return nexus.ProtocolResource(r.GetProtocol())
+	case *pluginv1.CallProtocolRequest:
+		return nexus.ProtocolResource(r.GetProtocol())
+	case *apiv1.ActivateProtocolRequest:
+		return nexus.ProtocolResource(r.GetName())
+	case *apiv1.DeactivateProtocolRequest:
+		return nexus.ProtocolResource(r.GetName())
 	case *pluginv1.ReportGapRequest:
 		return workspaceResource(r.GetWorkspace())
 	case *pluginv1.RequestMaintenanceRequest:

@@ -67,6 +67,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
 	mux.Handle(apiv1connect.NewPolicyHandler(&policyService{n}, opts))
 	mux.Handle(apiv1connect.NewAgentHandler(&agentService{n}, opts))
+	mux.Handle(apiv1connect.NewProtocolHandler(&protocolService{n}, opts))
 	mux.Handle(apiv1connect.NewEventHandler(&eventService{n}, opts))
 	describe(mux)
 	plugins := http.NewServeMux()
@@ -133,8 +134,8 @@ func (d *door) close() { d.once.Do(func() { close(d.closing) }) }
 // WrapUnary implements [connect.Interceptor].
 func (d *door) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		ctx = withPayload(ctx, req.Any())
-		if err := d.nexus.AuthorizeOn(ctx, permission(req.Spec()), resourceOf(req.Any()), nil); err != nil {
+		ctx, err := d.authorize(ctx, req.Spec(), req.Header(), req.Any())
+		if err != nil {
 			return nil, wireError(err)
 		}
 		resp, err := next(ctx, req)
@@ -154,8 +155,8 @@ func (d *door) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 		if err != nil {
 			return wireError(err)
 		}
-		ctx = withPayload(ctx, first.message)
-		if err := d.nexus.Authorize(ctx, permission(conn.Spec())); err != nil {
+		ctx, err = d.authorize(ctx, conn.Spec(), conn.RequestHeader(), first.message)
+		if err != nil {
 			return wireError(err)
 		}
 		ctx, cancel := d.untilClosing(ctx)

@@ -26,30 +26,38 @@ const (
 
 // client calls one host. Close it after use.
 type client struct {
-	host    apiv1connect.HostClient
-	plugin  apiv1connect.PluginClient
-	gap     apiv1connect.GapClient
-	trees   apiv1connect.WorkspaceClient
-	token   apiv1connect.TokenClient
-	audit   apiv1connect.AuditClient
-	policy  apiv1connect.PolicyClient
-	agent   apiv1connect.AgentClient
-	event   apiv1connect.EventClient
+	host   apiv1connect.HostClient
+	plugin apiv1connect.PluginClient
+	gap    apiv1connect.GapClient
+	trees  apiv1connect.WorkspaceClient
+	token  apiv1connect.TokenClient
+	audit  apiv1connect.AuditClient
+	policy apiv1connect.PolicyClient
+	agent  apiv1connect.AgentClient
+	event  apiv1connect.EventClient
+
+	protocol    apiv1connect.ProtocolClient
+	maintenance apiv1connect.MaintenanceClient
+
 	process *http.Transport
 }
 
 // newClientOf returns a client that calls the host at base through doer.
 func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) *client {
 	return &client{
-		host:    apiv1connect.NewHostClient(doer, base),
-		plugin:  apiv1connect.NewPluginClient(doer, base),
-		gap:     apiv1connect.NewGapClient(doer, base),
-		trees:   apiv1connect.NewWorkspaceClient(doer, base),
-		token:   apiv1connect.NewTokenClient(doer, base),
-		audit:   apiv1connect.NewAuditClient(doer, base),
-		agent:   apiv1connect.NewAgentClient(doer, base),
-		policy:  apiv1connect.NewPolicyClient(doer, base),
-		event:   apiv1connect.NewEventClient(doer, base),
+		host:   apiv1connect.NewHostClient(doer, base),
+		plugin: apiv1connect.NewPluginClient(doer, base),
+		gap:    apiv1connect.NewGapClient(doer, base),
+		trees:  apiv1connect.NewWorkspaceClient(doer, base),
+		token:  apiv1connect.NewTokenClient(doer, base),
+		audit:  apiv1connect.NewAuditClient(doer, base),
+		agent:  apiv1connect.NewAgentClient(doer, base),
+		policy: apiv1connect.NewPolicyClient(doer, base),
+		event:  apiv1connect.NewEventClient(doer, base),
+
+		protocol:    apiv1connect.NewProtocolClient(doer, base),
+		maintenance: apiv1connect.NewMaintenanceClient(doer, base),
+
 		process: process,
 	}
 }

@@ -267,6 +267,7 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 	mux.Handle(apiv1connect.NewPolicyHandler(fakePolicy{fakeHost: host}))
 	mux.Handle(apiv1connect.NewAgentHandler(fakeAgent{host}))
 	mux.Handle(apiv1connect.NewEventHandler(fakeEvent{host}))
+	mux.Handle(apiv1connect.NewProtocolHandler(fakeProtocol{host}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {

@@ -83,6 +83,7 @@ func Diff(old, next *Config, identity func(*Plugin) string) []Change {
 		changes = append(changes, diffPlugin(id, from[id], to[id], identity))
 	}
 	changes = append(changes, diffComponents(old, next)...)
+	changes = append(changes, diffProtocols(old, next)...)
 	return append(changes, diffIdentities(old, next)...)
 }
 
@@ -138,6 +139,7 @@ func diffHost(old, next *Config) (Change, bool) {
 	why.changed("api limits", old.API.Limits != next.API.Limits)
 	why.tokenLimits(old.Tokens, next.Tokens)
 	why.tasks(old, next)
+	why.changed("maintenance", old.Maintenance.Owner != next.Maintenance.Owner || !slices.Equal(old.Maintenance.Owners, next.Maintenance.Owners))
 	if len(why) == 0 {
 		action = ActionUnchanged
 	}

@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"agent", "api", "audit", "component", "host", "locals", "oidc", "plugin", "policy", "rule", "sandbox_profile", "tasks", "telemetry", "tokens", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "audit", "component", "host", "locals", "maintenance", "oidc", "plugin", "policy", "protocol", "rule", "sandbox_profile", "tasks", "telemetry", "tokens", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -133,7 +133,7 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 func (l *loader) readBlocks(config *Config, s *scope) {
 	var audits, components, hosts, policies, workspaces, plugins, profiles, tasks, telemetries, tokens, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
-	identities := make(map[string][]*hclsyntax.Block)
+	identities, stack := make(map[string][]*hclsyntax.Block), make(map[string][]*hclsyntax.Block)
 	for _, f := range l.fragments {
 		l.topLevelAttributes(f.body)
 		for _, b := range f.body.Blocks {
@@ -160,6 +160,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 				tasks = append(tasks, b)
 			case "telemetry":
 				telemetries = append(telemetries, b)
+			case "protocol", "maintenance":
+				stack[b.Type] = append(stack[b.Type], b)
 			case "sandbox_profile":
 				profiles = append(profiles, b)
 			default:
@@ -182,6 +184,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	config.Workspaces = l.readWorkspaces(workspaces, s)
 	config.Plugins = l.readPlugins(plugins, s)
 	l.readTaskBlocks(config, tasks, s)
+	config.Protocols = l.readProtocols(stack["protocol"], config.Plugins, s)
+	config.Maintenance = l.readMaintenance(stack["maintenance"], config.Protocols, s)
 	l.readIdentities(config, identities, s)
 	config.Telemetry = l.readTelemetries(telemetries, s)
 	config.SandboxProfiles = l.readSandboxProfiles(profiles, s)

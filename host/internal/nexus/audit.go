@@ -49,7 +49,9 @@ func looks(permission string) bool {
 
 // recordedByFeature says whether the feature records what comes of a permission
 // in the transaction that does it, so that the leave needs no record of its own.
-func recordedByFeature(permission string) bool { return permission == "token.consume" }
+func recordedByFeature(permission string) bool {
+	return permission == "token.consume" || permission == PermissionCall // which takes a use of a token first
+}
 
 // decision is the record of what Authorize decided.
 func decision(permission string, c Caller, outcome audit.Outcome, reason string) audit.Record {

@@ -72,6 +72,7 @@ type Nexus struct {
 	Agents     Agents
 	Audit      Audit
 	Events     Events
+	Protocols  Protocols
 	Sinks      Sinks
 	// Retention is how long audit records stay in the database, 0 for good, and
 	// how many an archived segment has.

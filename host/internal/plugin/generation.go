@@ -52,6 +52,7 @@ const (
 	PhaseDescribing  Phase = "describing"
 	PhaseConfiguring Phase = "configuring"
 	PhaseHealth      Phase = "waiting for health"
+	PhaseAdmitting   Phase = "admitting"
 	PhaseReady       Phase = "ready"
 )
 
@@ -87,6 +88,7 @@ type starter struct {
 	realDir  string // the same directory by its true path
 	version  string // of the host
 	serve    Callbacks
+	admit    func(ctx context.Context, id string, generation int, conn grpc.ClientConnInterface) error
 	box      func() (string, error) // finds sop-sandbox
 }
 
@@ -135,6 +137,12 @@ func (s *starter) start(ctx context.Context, spec *Spec, number int, phase func(
 	phase(PhaseHealth)
 	if err := g.awaitHealth(ctx); err != nil {
 		return g, err
+	}
+	if s.admit != nil {
+		phase(PhaseAdmitting)
+		if err := s.admit(ctx, spec.ID(), number, g.conn); err != nil {
+			return g, err
+		}
 	}
 	g.readyAt = time.Now()
 	phase(PhaseReady)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/process"
@@ -37,6 +38,10 @@ type Options struct {
 	// OnEvent is called for each step of each generation, from several
 	// goroutines; it must not block and must not call the pool. nil is fine.
 	OnEvent func(Event)
+	// Admit is called with each generation that is healthy, before it is put in
+	// service: an error keeps it out. The connection is that of the generation. nil
+	// admits all.
+	Admit func(ctx context.Context, id string, generation int, conn grpc.ClientConnInterface) error
 	// Callbacks serves the plugins' requests; nil: they have no way back.
 	Callbacks Callbacks
 	// SandboxLauncher finds the program that isolates, sop-sandbox, or says why it
@@ -125,7 +130,7 @@ func New(opt Options) (*Pool, error) {
 	return &Pool{
 		starter: starter{
 			verifier: &verifier{}, launcher: process.NewLauncher(true), cgroups: cgroups, logger: opt.Logger,
-			runDir: runDir, realDir: realDir, version: opt.HostVersion, serve: opt.Callbacks, box: opt.SandboxLauncher,
+			runDir: runDir, realDir: realDir, version: opt.HostVersion, serve: opt.Callbacks, admit: opt.Admit, box: opt.SandboxLauncher,
 		},
 		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir,
 		healthInterval: orDefault(opt.HealthInterval, 5*time.Second),

@@ -142,6 +142,25 @@ func TestDefaultProtocols(t *testing.T) {
 	}
 }
 
+// A protocol may call another where the host has found that it serves a call from
+// which the configuration lets it, and not otherwise.
+func TestDefaultChains(t *testing.T) {
+	uip := Agent{Name: "plugin:protocol.uip", Trust: "exterior", Method: "plugin", Groups: []string{"plugins"}}
+	for _, protocol := range []string{"arp", "scp", "own"} {
+		ask := func(who Agent, context map[string]any) bool {
+			context["operation"], context["sandboxed"] = "recall", false
+			d := Default().Decide(&Request{Principal: who, Action: "protocol.call", Resource: Resource{Ref: Ref{"Protocol", protocol}}, Context: context})
+			return d.Allow
+		}
+		if !ask(uip, map[string]any{"chained": true, "origin_trust": "exterior"}) {
+			t.Errorf("%s: a chained call is denied", protocol)
+		}
+		if ask(uip, map[string]any{}) || ask(uip, map[string]any{"chained": false}) || ask(exterior, map[string]any{"chained": true}) && protocol == "own" {
+			t.Errorf("%s: a call that is no chained one of a plugin is permitted", protocol)
+		}
+	}
+}
+
 func TestDefaultPatches(t *testing.T) {
 	proposer := Agent{Name: "gen", Trust: "system", Method: "peer"}
 	token := func(typ string) map[string]any { return map[string]any{"token_type": typ} }

@@ -20,6 +20,7 @@ const (
 	TypeHost      = "Host"
 	TypeWorkspace = "Workspace"
 	TypePlugin    = "Plugin"
+	TypeProtocol  = "Protocol"
 	typeAction    = "Action"
 )
 
@@ -41,7 +42,8 @@ func Actions() []string {
 // closedTexts are attributes whose values are a closed set of texts, which
 // Cedar's schema cannot say.
 var closedTexts = map[string][]string{
-	"trust":      {"system", "exterior"},
+	"trust":        {"system", "exterior"},
+	"origin_trust": {"system", "exterior"},
 	"token_type": {"operation", "todo", "integration", "test"},
 }
 

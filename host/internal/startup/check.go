@@ -2,9 +2,11 @@ package startup
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sop-host/sop/host/internal/config"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 )
 
@@ -19,4 +21,9 @@ func (h *host) CheckReload(ctx context.Context) (*apiv1.ReloadVerdict, error) {
 		v.Ok = v.GetOk() && d.GetSeverity() != "error"
 	}
 	return v, nil
+}
+
+// checkLoaded finds what only shows when the configuration is put into effect.
+func checkLoaded(cfg *config.Config) config.Diagnostics {
+	return slices.Concat(checkWorkspaces(cfg), checkTraces(cfg), checkProtocols(cfg))
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
+	"github.com/sop-host/sop/host/internal/protocol"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/host/internal/token"
@@ -61,6 +62,7 @@ type host struct {
 	gate       *gate
 	secrets    func(purpose string) []byte // keys derived from the host's
 	workspaces *workspaces
+	protocols  *protocol.Service
 	server     *api.Server // made before the first plugin starts
 	policy     policy.Live
 	watcher    *config.Watcher
@@ -97,7 +99,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if first == nil {
 		return diags
 	}
-	if ds := append(checkWorkspaces(first.config), checkTraces(first.config)...); ds.HasErrors() {
+	if ds := checkLoaded(first.config); ds.HasErrors() {
 		return ds
 	}
 	h.loaded.Store(first)
@@ -207,12 +209,13 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	h.pool, err = plugin.New(plugin.Options{
 		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent, SandboxLauncher: sandboxLauncher,
 		Callbacks: func(l net.Listener, id string) error { return h.server.ServePlugin(l, id) },
+		Admit:     h.admit,
 	})
 	if err != nil {
 		return err
 	}
 	undo.add(h.pool.Close)
-	return nil
+	return h.openProtocols(undo)
 }
 
 // onPluginEvent puts a plugin's step on the timeline.
@@ -227,6 +230,7 @@ func (h *host) onPluginEvent(e plugin.Event) {
 	}
 	h.steps.add(step)
 	h.recordPlugin(e)
+	h.lostPlugin(e)
 	h.changed.Tell()
 }
 
@@ -250,7 +254,7 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 		return nil, err
 	}
 	h.server = api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(),
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols,
 		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	}, opts...)
 	if err := h.openGate(ctx, undo, h.server, first.config); err != nil {
@@ -289,6 +293,7 @@ func (h *host) startPlugins(ctx context.Context, first *loaded) {
 	for _, s := range first.specs {
 		h.steps.add(Step{Component: "plugin " + s.ID(), Phase: "queued"})
 	}
+	h.protocols.Apply(protocolSettings(first.config)) // they wait for their plugins
 	if err := h.pool.Start(ctx, first.specs); err != nil {
 		h.logger.Warn("plugins are still starting", "error", err)
 	}
@@ -384,7 +389,7 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Reasons = slices.Concat(degraded(s), h.accessProblems(ctx), sinkReasons(sinks))
+	s.Reasons = slices.Concat(degraded(s), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems())
 	if s.GetState() == phaseRunning {
 		s.State = "ok"
 		if len(s.GetReasons()) > 0 {

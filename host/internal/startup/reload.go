@@ -53,7 +53,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 		return nil, append(diags, next.config.Problem(next.config.Host.DataDirSource,
 			"The data directory cannot change while the host runs", "Stop the host and start it again, or set data_dir back."))
 	}
-	if ds := append(checkWorkspaces(next.config), checkTraces(next.config)...); ds.HasErrors() {
+	if ds := checkLoaded(next.config); ds.HasErrors() {
 		return nil, append(diags, ds...)
 	}
 	prepared, err := h.pool.Prepare(ctx, next.specs)
@@ -78,6 +78,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 		h.logger.Error("govern workspaces", "error", err)
 	}
 	h.loaded.Store(next)
+	h.protocols.Apply(protocolSettings(next.config))
 	h.policy.Replace(next.policies)
 	h.tokens.SetLimits(tokenLimits(next.config))
 	h.tasks.SetSettings(taskSettings(next.config))

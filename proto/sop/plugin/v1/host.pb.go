@@ -503,6 +503,129 @@ func (x *ReadScaffoldResponse) GetContent() []byte {
 	return nil
 }
 
+type CallProtocolRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Secret of the token that came with the call being served.
+	Token     string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Protocol  string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Operation string `protobuf:"bytes,3,opt,name=operation,proto3" json:"operation,omitempty"`
+	// JSON.
+	Payload       []byte `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallProtocolRequest) Reset() {
+	*x = CallProtocolRequest{}
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallProtocolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallProtocolRequest) ProtoMessage() {}
+
+func (x *CallProtocolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallProtocolRequest.ProtoReflect.Descriptor instead.
+func (*CallProtocolRequest) Descriptor() ([]byte, []int) {
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CallProtocolRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *CallProtocolRequest) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *CallProtocolRequest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *CallProtocolRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+type CallProtocolResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON.
+	Result        []byte `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallProtocolResponse) Reset() {
+	*x = CallProtocolResponse{}
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallProtocolResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallProtocolResponse) ProtoMessage() {}
+
+func (x *CallProtocolResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_plugin_v1_host_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallProtocolResponse.ProtoReflect.Descriptor instead.
+func (*CallProtocolResponse) Descriptor() ([]byte, []int) {
+	return file_sop_plugin_v1_host_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CallProtocolResponse) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *CallProtocolResponse) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 var File_sop_plugin_v1_host_proto protoreflect.FileDescriptor
 
 const file_sop_plugin_v1_host_proto_rawDesc = "" +
@@ -543,12 +666,22 @@ const file_sop_plugin_v1_host_proto_rawDesc = "" +
 	"\x14ReadScaffoldResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
-	"\acontent\x18\x03 \x01(\fR\acontent2\xbb\x03\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\"\x7f\n" +
+	"\x13CallProtocolRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x1c\n" +
+	"\toperation\x18\x03 \x01(\tR\toperation\x12\x18\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload\"M\n" +
+	"\x14CallProtocolResponse\x12\x16\n" +
+	"\x06result\x18\x01 \x01(\fR\x06result\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId2\xa7\x04\n" +
 	"\x04Host\x12^\n" +
 	"\tReportGap\x12\x1f.sop.plugin.v1.ReportGapRequest\x1a .sop.plugin.v1.ReportGapResponse\"\x0e\xa2\xbb\x18\n" +
 	"gap.report\x12\x7f\n" +
 	"\x12RequestMaintenance\x12(.sop.plugin.v1.RequestMaintenanceRequest\x1a).sop.plugin.v1.RequestMaintenanceResponse\"\x14\xa2\xbb\x18\x10maintenance.file\x12f\n" +
 	"\vAppendAudit\x12!.sop.plugin.v1.AppendAuditRequest\x1a\".sop.plugin.v1.AppendAuditResponse\"\x10\xa2\xbb\x18\faudit.append\x12j\n" +
+	"\fCallProtocol\x12\".sop.plugin.v1.CallProtocolRequest\x1a#.sop.plugin.v1.CallProtocolResponse\"\x11\xa2\xbb\x18\rprotocol.call\x12j\n" +
 	"\fReadScaffold\x12\".sop.plugin.v1.ReadScaffoldRequest\x1a#.sop.plugin.v1.ReadScaffoldResponse\"\x11\xa2\xbb\x18\rscaffold.readB6Z4github.com/sop-host/sop/proto/sop/plugin/v1;pluginv1b\x06proto3"
 
 var (
@@ -563,7 +696,7 @@ func file_sop_plugin_v1_host_proto_rawDescGZIP() []byte {
 	return file_sop_plugin_v1_host_proto_rawDescData
 }
 
-var file_sop_plugin_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_sop_plugin_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_sop_plugin_v1_host_proto_goTypes = []any{
 	(*ReportGapRequest)(nil),           // 0: sop.plugin.v1.ReportGapRequest
 	(*ReportGapResponse)(nil),          // 1: sop.plugin.v1.ReportGapResponse
@@ -573,24 +706,28 @@ var file_sop_plugin_v1_host_proto_goTypes = []any{
 	(*AppendAuditResponse)(nil),        // 5: sop.plugin.v1.AppendAuditResponse
 	(*ReadScaffoldRequest)(nil),        // 6: sop.plugin.v1.ReadScaffoldRequest
 	(*ReadScaffoldResponse)(nil),       // 7: sop.plugin.v1.ReadScaffoldResponse
-	nil,                                // 8: sop.plugin.v1.AppendAuditRequest.AttributesEntry
-	(*Finding)(nil),                    // 9: sop.plugin.v1.Finding
-	(Severity)(0),                      // 10: sop.plugin.v1.Severity
+	(*CallProtocolRequest)(nil),        // 8: sop.plugin.v1.CallProtocolRequest
+	(*CallProtocolResponse)(nil),       // 9: sop.plugin.v1.CallProtocolResponse
+	nil,                                // 10: sop.plugin.v1.AppendAuditRequest.AttributesEntry
+	(*Finding)(nil),                    // 11: sop.plugin.v1.Finding
+	(Severity)(0),                      // 12: sop.plugin.v1.Severity
 }
 var file_sop_plugin_v1_host_proto_depIdxs = []int32{
-	9,  // 0: sop.plugin.v1.ReportGapRequest.finding:type_name -> sop.plugin.v1.Finding
-	10, // 1: sop.plugin.v1.RequestMaintenanceRequest.severity:type_name -> sop.plugin.v1.Severity
-	8,  // 2: sop.plugin.v1.AppendAuditRequest.attributes:type_name -> sop.plugin.v1.AppendAuditRequest.AttributesEntry
+	11, // 0: sop.plugin.v1.ReportGapRequest.finding:type_name -> sop.plugin.v1.Finding
+	12, // 1: sop.plugin.v1.RequestMaintenanceRequest.severity:type_name -> sop.plugin.v1.Severity
+	10, // 2: sop.plugin.v1.AppendAuditRequest.attributes:type_name -> sop.plugin.v1.AppendAuditRequest.AttributesEntry
 	0,  // 3: sop.plugin.v1.Host.ReportGap:input_type -> sop.plugin.v1.ReportGapRequest
 	2,  // 4: sop.plugin.v1.Host.RequestMaintenance:input_type -> sop.plugin.v1.RequestMaintenanceRequest
 	4,  // 5: sop.plugin.v1.Host.AppendAudit:input_type -> sop.plugin.v1.AppendAuditRequest
-	6,  // 6: sop.plugin.v1.Host.ReadScaffold:input_type -> sop.plugin.v1.ReadScaffoldRequest
-	1,  // 7: sop.plugin.v1.Host.ReportGap:output_type -> sop.plugin.v1.ReportGapResponse
-	3,  // 8: sop.plugin.v1.Host.RequestMaintenance:output_type -> sop.plugin.v1.RequestMaintenanceResponse
-	5,  // 9: sop.plugin.v1.Host.AppendAudit:output_type -> sop.plugin.v1.AppendAuditResponse
-	7,  // 10: sop.plugin.v1.Host.ReadScaffold:output_type -> sop.plugin.v1.ReadScaffoldResponse
-	7,  // [7:11] is the sub-list for method output_type
-	3,  // [3:7] is the sub-list for method input_type
+	8,  // 6: sop.plugin.v1.Host.CallProtocol:input_type -> sop.plugin.v1.CallProtocolRequest
+	6,  // 7: sop.plugin.v1.Host.ReadScaffold:input_type -> sop.plugin.v1.ReadScaffoldRequest
+	1,  // 8: sop.plugin.v1.Host.ReportGap:output_type -> sop.plugin.v1.ReportGapResponse
+	3,  // 9: sop.plugin.v1.Host.RequestMaintenance:output_type -> sop.plugin.v1.RequestMaintenanceResponse
+	5,  // 10: sop.plugin.v1.Host.AppendAudit:output_type -> sop.plugin.v1.AppendAuditResponse
+	9,  // 11: sop.plugin.v1.Host.CallProtocol:output_type -> sop.plugin.v1.CallProtocolResponse
+	7,  // 12: sop.plugin.v1.Host.ReadScaffold:output_type -> sop.plugin.v1.ReadScaffoldResponse
+	8,  // [8:13] is the sub-list for method output_type
+	3,  // [3:8] is the sub-list for method input_type
 	3,  // [3:3] is the sub-list for extension type_name
 	3,  // [3:3] is the sub-list for extension extendee
 	0,  // [0:3] is the sub-list for field type_name
@@ -608,7 +745,7 @@ func file_sop_plugin_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_plugin_v1_host_proto_rawDesc), len(file_sop_plugin_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	Host_ReportGap_FullMethodName          = "/sop.plugin.v1.Host/ReportGap"
 	Host_RequestMaintenance_FullMethodName = "/sop.plugin.v1.Host/RequestMaintenance"
 	Host_AppendAudit_FullMethodName        = "/sop.plugin.v1.Host/AppendAudit"
+	Host_CallProtocol_FullMethodName       = "/sop.plugin.v1.Host/CallProtocol"
 	Host_ReadScaffold_FullMethodName       = "/sop.plugin.v1.Host/ReadScaffold"
 )
 
@@ -41,6 +42,10 @@ type HostClient interface {
 	RequestMaintenance(ctx context.Context, in *RequestMaintenanceRequest, opts ...grpc.CallOption) (*RequestMaintenanceResponse, error)
 	// AppendAudit adds a record to the audit trail, in the plugin's name.
 	AppendAudit(ctx context.Context, in *AppendAuditRequest, opts ...grpc.CallOption) (*AppendAuditResponse, error)
+	// CallProtocol makes a call of another protocol, within the call that the plugin
+	// is serving. The configuration of the plugin's protocol lists what it may call;
+	// it takes a use of the token of that call, and ends when that ends.
+	CallProtocol(ctx context.Context, in *CallProtocolRequest, opts ...grpc.CallOption) (*CallProtocolResponse, error)
 	// ReadScaffold returns a scaffold by name.
 	ReadScaffold(ctx context.Context, in *ReadScaffoldRequest, opts ...grpc.CallOption) (*ReadScaffoldResponse, error)
 }
@@ -83,6 +88,16 @@ func (c *hostClient) AppendAudit(ctx context.Context, in *AppendAuditRequest, op
 	return out, nil
 }
 
+func (c *hostClient) CallProtocol(ctx context.Context, in *CallProtocolRequest, opts ...grpc.CallOption) (*CallProtocolResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CallProtocolResponse)
+	err := c.cc.Invoke(ctx, Host_CallProtocol_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *hostClient) ReadScaffold(ctx context.Context, in *ReadScaffoldRequest, opts ...grpc.CallOption) (*ReadScaffoldResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReadScaffoldResponse)
@@ -109,6 +124,10 @@ type HostServer interface {
 	RequestMaintenance(context.Context, *RequestMaintenanceRequest) (*RequestMaintenanceResponse, error)
 	// AppendAudit adds a record to the audit trail, in the plugin's name.
 	AppendAudit(context.Context, *AppendAuditRequest) (*AppendAuditResponse, error)
+	// CallProtocol makes a call of another protocol, within the call that the plugin
+	// is serving. The configuration of the plugin's protocol lists what it may call;
+	// it takes a use of the token of that call, and ends when that ends.
+	CallProtocol(context.Context, *CallProtocolRequest) (*CallProtocolResponse, error)
 	// ReadScaffold returns a scaffold by name.
 	ReadScaffold(context.Context, *ReadScaffoldRequest) (*ReadScaffoldResponse, error)
 	mustEmbedUnimplementedHostServer()
@@ -129,6 +148,9 @@ func (UnimplementedHostServer) RequestMaintenance(context.Context, *RequestMaint
 }
 func (UnimplementedHostServer) AppendAudit(context.Context, *AppendAuditRequest) (*AppendAuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AppendAudit not implemented")
+}
+func (UnimplementedHostServer) CallProtocol(context.Context, *CallProtocolRequest) (*CallProtocolResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CallProtocol not implemented")
 }
 func (UnimplementedHostServer) ReadScaffold(context.Context, *ReadScaffoldRequest) (*ReadScaffoldResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReadScaffold not implemented")
@@ -208,6 +230,24 @@ func _Host_AppendAudit_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Host_CallProtocol_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CallProtocolRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostServer).CallProtocol(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Host_CallProtocol_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostServer).CallProtocol(ctx, req.(*CallProtocolRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Host_ReadScaffold_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReadScaffoldRequest)
 	if err := dec(in); err != nil {
@@ -244,6 +284,10 @@ var Host_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AppendAudit",
 			Handler:    _Host_AppendAudit_Handler,
+		},
+		{
+			MethodName: "CallProtocol",
+			Handler:    _Host_CallProtocol_Handler,
 		},
 		{
 			MethodName: "ReadScaffold",

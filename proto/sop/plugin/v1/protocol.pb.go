@@ -76,9 +76,11 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 }
 
 type ActivateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	Mode          Mode                   `protobuf:"varint,2,opt,name=mode,proto3,enum=sop.plugin.v1.Mode" json:"mode,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Secret of the token under which the peer works while it is in service, for
+	// the requests of Host; in a self-test, of one for tests.
+	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Mode          Mode   `protobuf:"varint,2,opt,name=mode,proto3,enum=sop.plugin.v1.Mode" json:"mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -260,7 +262,9 @@ type Call struct {
 	Payload []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
 	// Who asks: agent, trace and task ids.
 	Context map[string]string `protobuf:"bytes,4,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Secret of the token that covers the call.
+	// Secret of the token under which the peer works while it serves the call. It
+	// is there where the configuration lets the protocol call others, for
+	// Host.CallProtocol, and in a self-test. It ends with the call.
 	Token         string `protobuf:"bytes,5,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -546,11 +550,13 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 }
 
 type StatusResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Mode          Mode                   `protobuf:"varint,1,opt,name=mode,proto3,enum=sop.plugin.v1.Mode" json:"mode,omitempty"`
-	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
-	InFlight      int64                  `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
-	Operations    []string               `protobuf:"bytes,4,rep,name=operations,proto3" json:"operations,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Mode       Mode                   `protobuf:"varint,1,opt,name=mode,proto3,enum=sop.plugin.v1.Mode" json:"mode,omitempty"`
+	Detail     string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	InFlight   int64                  `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	Operations []string               `protobuf:"bytes,4,rep,name=operations,proto3" json:"operations,omitempty"`
+	// What it has counted, by names such as "answered", "late", "unknown_id".
+	Counters      map[string]int64 `protobuf:"bytes,5,rep,name=counters,proto3" json:"counters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -613,6 +619,13 @@ func (x *StatusResponse) GetOperations() []string {
 	return nil
 }
 
+func (x *StatusResponse) GetCounters() map[string]int64 {
+	if x != nil {
+		return x.Counters
+	}
+	return nil
+}
+
 var File_sop_plugin_v1_protocol_proto protoreflect.FileDescriptor
 
 const file_sop_plugin_v1_protocol_proto_rawDesc = "" +
@@ -644,14 +657,18 @@ const file_sop_plugin_v1_protocol_proto_rawDesc = "" +
 	"\x04call\x18\x01 \x01(\v2\x13.sop.plugin.v1.CallR\x04call\",\n" +
 	"\x14HandleStreamResponse\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"\x0f\n" +
-	"\rStatusRequest\"\x8e\x01\n" +
+	"\rStatusRequest\"\x94\x02\n" +
 	"\x0eStatusResponse\x12'\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x13.sop.plugin.v1.ModeR\x04mode\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1b\n" +
 	"\tin_flight\x18\x03 \x01(\x03R\binFlight\x12\x1e\n" +
 	"\n" +
 	"operations\x18\x04 \x03(\tR\n" +
-	"operations*R\n" +
+	"operations\x12G\n" +
+	"\bcounters\x18\x05 \x03(\v2+.sop.plugin.v1.StatusResponse.CountersEntryR\bcounters\x1a;\n" +
+	"\rCountersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01*R\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rMODE_INACTIVE\x10\x01\x12\x0f\n" +
@@ -678,7 +695,7 @@ func file_sop_plugin_v1_protocol_proto_rawDescGZIP() []byte {
 }
 
 var file_sop_plugin_v1_protocol_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sop_plugin_v1_protocol_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_sop_plugin_v1_protocol_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_sop_plugin_v1_protocol_proto_goTypes = []any{
 	(Mode)(0),                    // 0: sop.plugin.v1.Mode
 	(*ActivateRequest)(nil),      // 1: sop.plugin.v1.ActivateRequest
@@ -693,6 +710,7 @@ var file_sop_plugin_v1_protocol_proto_goTypes = []any{
 	(*StatusRequest)(nil),        // 10: sop.plugin.v1.StatusRequest
 	(*StatusResponse)(nil),       // 11: sop.plugin.v1.StatusResponse
 	nil,                          // 12: sop.plugin.v1.Call.ContextEntry
+	nil,                          // 13: sop.plugin.v1.StatusResponse.CountersEntry
 }
 var file_sop_plugin_v1_protocol_proto_depIdxs = []int32{
 	0,  // 0: sop.plugin.v1.ActivateRequest.mode:type_name -> sop.plugin.v1.Mode
@@ -701,21 +719,22 @@ var file_sop_plugin_v1_protocol_proto_depIdxs = []int32{
 	5,  // 3: sop.plugin.v1.HandleRequest.call:type_name -> sop.plugin.v1.Call
 	5,  // 4: sop.plugin.v1.HandleStreamRequest.call:type_name -> sop.plugin.v1.Call
 	0,  // 5: sop.plugin.v1.StatusResponse.mode:type_name -> sop.plugin.v1.Mode
-	1,  // 6: sop.plugin.v1.Protocol.Activate:input_type -> sop.plugin.v1.ActivateRequest
-	3,  // 7: sop.plugin.v1.Protocol.Deactivate:input_type -> sop.plugin.v1.DeactivateRequest
-	6,  // 8: sop.plugin.v1.Protocol.Handle:input_type -> sop.plugin.v1.HandleRequest
-	8,  // 9: sop.plugin.v1.Protocol.HandleStream:input_type -> sop.plugin.v1.HandleStreamRequest
-	10, // 10: sop.plugin.v1.Protocol.Status:input_type -> sop.plugin.v1.StatusRequest
-	2,  // 11: sop.plugin.v1.Protocol.Activate:output_type -> sop.plugin.v1.ActivateResponse
-	4,  // 12: sop.plugin.v1.Protocol.Deactivate:output_type -> sop.plugin.v1.DeactivateResponse
-	7,  // 13: sop.plugin.v1.Protocol.Handle:output_type -> sop.plugin.v1.HandleResponse
-	9,  // 14: sop.plugin.v1.Protocol.HandleStream:output_type -> sop.plugin.v1.HandleStreamResponse
-	11, // 15: sop.plugin.v1.Protocol.Status:output_type -> sop.plugin.v1.StatusResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	13, // 6: sop.plugin.v1.StatusResponse.counters:type_name -> sop.plugin.v1.StatusResponse.CountersEntry
+	1,  // 7: sop.plugin.v1.Protocol.Activate:input_type -> sop.plugin.v1.ActivateRequest
+	3,  // 8: sop.plugin.v1.Protocol.Deactivate:input_type -> sop.plugin.v1.DeactivateRequest
+	6,  // 9: sop.plugin.v1.Protocol.Handle:input_type -> sop.plugin.v1.HandleRequest
+	8,  // 10: sop.plugin.v1.Protocol.HandleStream:input_type -> sop.plugin.v1.HandleStreamRequest
+	10, // 11: sop.plugin.v1.Protocol.Status:input_type -> sop.plugin.v1.StatusRequest
+	2,  // 12: sop.plugin.v1.Protocol.Activate:output_type -> sop.plugin.v1.ActivateResponse
+	4,  // 13: sop.plugin.v1.Protocol.Deactivate:output_type -> sop.plugin.v1.DeactivateResponse
+	7,  // 14: sop.plugin.v1.Protocol.Handle:output_type -> sop.plugin.v1.HandleResponse
+	9,  // 15: sop.plugin.v1.Protocol.HandleStream:output_type -> sop.plugin.v1.HandleStreamResponse
+	11, // 16: sop.plugin.v1.Protocol.Status:output_type -> sop.plugin.v1.StatusResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_sop_plugin_v1_protocol_proto_init() }
@@ -729,7 +748,7 @@ func file_sop_plugin_v1_protocol_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_plugin_v1_protocol_proto_rawDesc), len(file_sop_plugin_v1_protocol_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -39,6 +39,8 @@ const (
 	HostRequestMaintenanceProcedure = "/sop.plugin.v1.Host/RequestMaintenance"
 	// HostAppendAuditProcedure is the fully-qualified name of the Host's AppendAudit RPC.
 	HostAppendAuditProcedure = "/sop.plugin.v1.Host/AppendAudit"
+	// HostCallProtocolProcedure is the fully-qualified name of the Host's CallProtocol RPC.
+	HostCallProtocolProcedure = "/sop.plugin.v1.Host/CallProtocol"
 	// HostReadScaffoldProcedure is the fully-qualified name of the Host's ReadScaffold RPC.
 	HostReadScaffoldProcedure = "/sop.plugin.v1.Host/ReadScaffold"
 )
@@ -51,6 +53,10 @@ type HostClient interface {
 	RequestMaintenance(context.Context, *connect.Request[v1.RequestMaintenanceRequest]) (*connect.Response[v1.RequestMaintenanceResponse], error)
 	// AppendAudit adds a record to the audit trail, in the plugin's name.
 	AppendAudit(context.Context, *connect.Request[v1.AppendAuditRequest]) (*connect.Response[v1.AppendAuditResponse], error)
+	// CallProtocol makes a call of another protocol, within the call that the plugin
+	// is serving. The configuration of the plugin's protocol lists what it may call;
+	// it takes a use of the token of that call, and ends when that ends.
+	CallProtocol(context.Context, *connect.Request[v1.CallProtocolRequest]) (*connect.Response[v1.CallProtocolResponse], error)
 	// ReadScaffold returns a scaffold by name.
 	ReadScaffold(context.Context, *connect.Request[v1.ReadScaffoldRequest]) (*connect.Response[v1.ReadScaffoldResponse], error)
 }
@@ -84,6 +90,12 @@ func NewHostClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(hostMethods.ByName("AppendAudit")),
 			connect.WithClientOptions(opts...),
 		),
+		callProtocol: connect.NewClient[v1.CallProtocolRequest, v1.CallProtocolResponse](
+			httpClient,
+			baseURL+HostCallProtocolProcedure,
+			connect.WithSchema(hostMethods.ByName("CallProtocol")),
+			connect.WithClientOptions(opts...),
+		),
 		readScaffold: connect.NewClient[v1.ReadScaffoldRequest, v1.ReadScaffoldResponse](
 			httpClient,
 			baseURL+HostReadScaffoldProcedure,
@@ -98,6 +110,7 @@ type hostClient struct {
 	reportGap          *connect.Client[v1.ReportGapRequest, v1.ReportGapResponse]
 	requestMaintenance *connect.Client[v1.RequestMaintenanceRequest, v1.RequestMaintenanceResponse]
 	appendAudit        *connect.Client[v1.AppendAuditRequest, v1.AppendAuditResponse]
+	callProtocol       *connect.Client[v1.CallProtocolRequest, v1.CallProtocolResponse]
 	readScaffold       *connect.Client[v1.ReadScaffoldRequest, v1.ReadScaffoldResponse]
 }
 
@@ -116,6 +129,11 @@ func (c *hostClient) AppendAudit(ctx context.Context, req *connect.Request[v1.Ap
 	return c.appendAudit.CallUnary(ctx, req)
 }
 
+// CallProtocol calls sop.plugin.v1.Host.CallProtocol.
+func (c *hostClient) CallProtocol(ctx context.Context, req *connect.Request[v1.CallProtocolRequest]) (*connect.Response[v1.CallProtocolResponse], error) {
+	return c.callProtocol.CallUnary(ctx, req)
+}
+
 // ReadScaffold calls sop.plugin.v1.Host.ReadScaffold.
 func (c *hostClient) ReadScaffold(ctx context.Context, req *connect.Request[v1.ReadScaffoldRequest]) (*connect.Response[v1.ReadScaffoldResponse], error) {
 	return c.readScaffold.CallUnary(ctx, req)
@@ -129,6 +147,10 @@ type HostHandler interface {
 	RequestMaintenance(context.Context, *connect.Request[v1.RequestMaintenanceRequest]) (*connect.Response[v1.RequestMaintenanceResponse], error)
 	// AppendAudit adds a record to the audit trail, in the plugin's name.
 	AppendAudit(context.Context, *connect.Request[v1.AppendAuditRequest]) (*connect.Response[v1.AppendAuditResponse], error)
+	// CallProtocol makes a call of another protocol, within the call that the plugin
+	// is serving. The configuration of the plugin's protocol lists what it may call;
+	// it takes a use of the token of that call, and ends when that ends.
+	CallProtocol(context.Context, *connect.Request[v1.CallProtocolRequest]) (*connect.Response[v1.CallProtocolResponse], error)
 	// ReadScaffold returns a scaffold by name.
 	ReadScaffold(context.Context, *connect.Request[v1.ReadScaffoldRequest]) (*connect.Response[v1.ReadScaffoldResponse], error)
 }
@@ -158,6 +180,12 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(hostMethods.ByName("AppendAudit")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostCallProtocolHandler := connect.NewUnaryHandler(
+		HostCallProtocolProcedure,
+		svc.CallProtocol,
+		connect.WithSchema(hostMethods.ByName("CallProtocol")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostReadScaffoldHandler := connect.NewUnaryHandler(
 		HostReadScaffoldProcedure,
 		svc.ReadScaffold,
@@ -172,6 +200,8 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 			hostRequestMaintenanceHandler.ServeHTTP(w, r)
 		case HostAppendAuditProcedure:
 			hostAppendAuditHandler.ServeHTTP(w, r)
+		case HostCallProtocolProcedure:
+			hostCallProtocolHandler.ServeHTTP(w, r)
 		case HostReadScaffoldProcedure:
 			hostReadScaffoldHandler.ServeHTTP(w, r)
 		default:
@@ -193,6 +223,10 @@ func (UnimplementedHostHandler) RequestMaintenance(context.Context, *connect.Req
 
 func (UnimplementedHostHandler) AppendAudit(context.Context, *connect.Request[v1.AppendAuditRequest]) (*connect.Response[v1.AppendAuditResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sop.plugin.v1.Host.AppendAudit is not implemented"))
+}
+
+func (UnimplementedHostHandler) CallProtocol(context.Context, *connect.Request[v1.CallProtocolRequest]) (*connect.Response[v1.CallProtocolResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sop.plugin.v1.Host.CallProtocol is not implemented"))
 }
 
 func (UnimplementedHostHandler) ReadScaffold(context.Context, *connect.Request[v1.ReadScaffoldRequest]) (*connect.Response[v1.ReadScaffoldResponse], error) {

@@ -1,0 +1,89 @@
+package config
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// Maintenance says who owns which subsystem.
+type Maintenance struct {
+	Owner  string             // of what no pattern covers: "operator/ops" or "protocol/arp"; empty: operators
+	Owners []MaintenanceOwner // in no order that matters; the most exact pattern counts
+}
+
+// MaintenanceOwner owns the subsystems that a pattern covers.
+type MaintenanceOwner struct {
+	Pattern string // "component.scp", or with * for any run of characters
+	Owner   string // "operator/ops" or "protocol/arp"
+}
+
+var (
+	maintenanceAttributes = []string{"operator", "protocol"}
+	subsystemPattern      = regexp.MustCompile(`^[a-z0-9*][a-z0-9._/*-]{0,127}$`)
+)
+
+func (l *loader) readMaintenance(blocks []*hclsyntax.Block, protocols []Protocol, s *scope) Maintenance {
+	var m Maintenance
+	for i, b := range blocks {
+		evaluated := l.evaluateBlock(b, s)
+		if i > 0 {
+			l.duplicate(b, "maintenance", publicRange(blocks[0].DefRange()))
+			continue
+		}
+		l.wantLabels(evaluated)
+		l.allow(evaluated, maintenanceAttributes, []string{"owner"})
+		m.Owner = l.readOwner(evaluated, protocols)
+		m.Owners = l.readOwners(evaluated, protocols)
+	}
+	return m
+}
+
+func (l *loader) readOwners(b *block, protocols []Protocol) []MaintenanceOwner {
+	var out []MaintenanceOwner
+	for _, o := range b.body.ofKind("owner") {
+		if !l.wantLabels(o, "pattern") {
+			continue
+		}
+		pattern := o.labels[0]
+		if !subsystemPattern.MatchString(pattern) {
+			l.errorf(o.labelRanges[0], "Invalid pattern", "%q covers no subsystem: lower-case letters, digits and . _ - / only, and * for any run of them.", pattern)
+			continue
+		}
+		if slices.ContainsFunc(out, func(p MaintenanceOwner) bool { return p.Pattern == pattern }) {
+			l.errorf(o.header, "Duplicate block", "There is an owner of %q already.", pattern)
+			continue
+		}
+		l.allow(o, maintenanceAttributes, nil)
+		owner := l.readOwner(o, protocols)
+		if owner == "" {
+			l.errorf(o.header, "Missing attribute", "An owner block names an operator or a protocol.")
+			continue
+		}
+		out = append(out, MaintenanceOwner{Pattern: pattern, Owner: owner})
+	}
+	return out
+}
+
+// readOwner returns the owner that a block names, or nothing.
+func (l *loader) readOwner(b *block, protocols []Protocol) string {
+	s := section{reporter: &l.reporter}.within(b)
+	operator, protocol := s.text("operator", "", checkArgument), s.text("protocol", "", checkArgument)
+	switch {
+	case operator != "" && protocol != "":
+		l.errorf(b.body.attributes["protocol"].nameRange, "Unexpected attribute", "One owns a subsystem: name an operator or a protocol.")
+	case protocol != "":
+		if !slices.ContainsFunc(protocols, func(p Protocol) bool { return p.Name == protocol }) {
+			l.errorf(b.body.attributes["protocol"].expr.Range(), "Unknown protocol", "There is no protocol %q.", protocol)
+		}
+		return "protocol/" + protocol
+	case operator != "":
+		if strings.ContainsAny(operator, " \t\n/") {
+			l.errorf(b.body.attributes["operator"].expr.Range(), "Invalid name", "The name of an operator has no spaces and no slashes.")
+		}
+		return "operator/" + operator
+	}
+	return ""
+}

@@ -1,0 +1,52 @@
+plugin "protocol" "arp" {
+  command = "/usr/lib/sop/protocol-exec"
+}
+
+plugin "protocol" "scp" {
+  command = "/usr/lib/sop/protocol-exec"
+}
+
+plugin "protocol" "uip" {
+  command = "/usr/lib/sop/protocol-exec"
+}
+
+protocol "arq" {}
+
+protocol "arp" {
+  depends_on = ["scp", "upi"]
+  idle_stop  = "5m"
+  calls      = ["arp.analyze", "scp", "scp.recall", "scq.recall"]
+  sandboxed  = ["a b"]
+}
+
+protocol "scp" {
+  depends_on = ["uip"]
+  activation = "on-demand"
+
+  self_test {
+    payload = 1
+  }
+}
+
+protocol "uip" {
+  depends_on = ["arp"]
+
+  payloads {
+    keep = "1s"
+  }
+}
+
+protocol "uip" {}
+
+maintenance {
+  operator = "a b"
+  protocol = "arp"
+
+  owner "Component" {
+    operator = "x"
+  }
+  owner "disk" {}
+  owner "disk" {
+    protocol = "arpp"
+  }
+}
