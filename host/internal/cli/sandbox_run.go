@@ -33,7 +33,8 @@ func (a *app) newSandboxRunCommand() *cobra.Command {
 		Short: "Run a command in isolation and show what it would change",
 		Long: `Run a command on a copy-on-write view of a workspace and show what it wrote, what it would change there, and the
 evidence: limits hit, calls denied, resources used. The workspace itself is not touched. The command finds the workspace at
-/workspace, a home and a /tmp of its own, the host's programs, no network, and of the environment only what --env sets.
+/workspace, a home and a /tmp of its own, the host's programs, no network but what the profile allows, and of the environment only what
+--env sets.
 Where the level cannot be had, nothing is run.
 
 Exit 1 when the command failed, 4 when the sandbox was refused or the changes were rejected, 7 when it ran out of time.`,
@@ -170,6 +171,9 @@ func evidence(outcome *startup.SandboxOutcome) string {
 	if len(outcome.Limits) > 0 {
 		line("limits", "%s", strings.Join(outcome.Limits, ", "))
 	}
+	for _, d := range outcome.Network {
+		line("network", "%s", networkDecision(d.Target, d.Why, d.Allowed, d.Credential, d.Count))
+	}
 	for _, d := range outcome.Denied {
 		line("denied", "%s by %s, %d times", d.Syscall, d.Process, d.Count)
 	}
@@ -183,4 +187,19 @@ func evidence(outcome *startup.SandboxOutcome) string {
 		line("kept", "%s", outcome.Kept)
 	}
 	return b.String()
+}
+
+// networkDecision says what became of requests to one target.
+func networkDecision(target, why string, allowed, credential bool, count int) string {
+	verdict := "denied"
+	if allowed {
+		verdict = "allowed"
+	}
+	if credential {
+		verdict += " with a credential of the host"
+	}
+	if why != "" {
+		verdict += ": " + why
+	}
+	return fmt.Sprintf("%s, %d times, %s", target, count, verdict)
 }

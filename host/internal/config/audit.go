@@ -146,7 +146,7 @@ func (s section) checked(name string, check func(string) error) string {
 		return ""
 	}
 	if err := check(value.AsString()); err != nil {
-		s.errorf(attr.expr.Range(), "Invalid value", "%s.", capital(err.Error()))
+		s.errorf(attr.expr.Range(), "Invalid value", "%s", capital(err.Error()))
 		return ""
 	}
 	return value.AsString()

@@ -163,6 +163,8 @@ func diffWorkspace(name string, old, next *Workspace) Change {
 	why.changed("scan.timeout", old.Scan.Timeout != next.Scan.Timeout)
 	why.changed("scan.exclude", !slices.Equal(old.Scan.Exclude, next.Scan.Exclude))
 	why.changed("scan.max_file_size", old.Scan.MaxFileSize != next.Scan.MaxFileSize)
+	why.changed("verify", !sameSteps(old.Verify, next.Verify))
+	why.changed("protect", !slices.Equal(old.Protect, next.Protect))
 	change.Reasons = why
 	switch {
 	case len(why) == 0:

@@ -193,6 +193,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	config.Components = l.readComponents(components, s)
 	l.checkComponents(config, components, plugins)
 	l.checkComponentProfiles(config, profiles)
+	l.checkVerifyProfiles(config, profiles)
 }
 
 func (l *loader) topLevelAttributes(b *hclsyntax.Body) {

@@ -19,6 +19,7 @@ type SandboxProfile struct {
 	Limits   SandboxLimits
 	ReadOnly []string       // absolute paths that are shown as well
 	Caches   []SandboxCache `json:",omitempty"` // in the order of the file
+	Network  SandboxNetwork `json:",omitzero"`
 	Source   Range
 }
 
@@ -31,7 +32,7 @@ type SandboxLimits struct {
 
 var (
 	sandboxAttributes      = []string{"level", "read_only"}
-	sandboxBlocks          = []string{"limits", "cache"}
+	sandboxBlocks          = []string{"limits", "cache", "network"}
 	sandboxLevels          = []string{"strict", "ns-noproc", "landlock", "none"}
 	sandboxLimitAttributes = []string{"wall", "cpu", "memory", "output", "disk", "pids", "open_files", "inodes"}
 
@@ -88,7 +89,7 @@ func readSandboxProfile(r *reporter, b *block, dir string) SandboxProfile {
 	return SandboxProfile{
 		Name: b.labels[0], Level: s.choice("level", "strict", sandboxLevels),
 		ReadOnly: s.texts("read_only", checkReadOnly),
-		Limits:   readSandboxLimits(s.within(limits)), Caches: s.readCaches(b), Source: publicRange(b.header),
+		Limits:   readSandboxLimits(s.within(limits)), Caches: s.readCaches(b), Network: s.readNetwork(b), Source: publicRange(b.header),
 	}
 }
 

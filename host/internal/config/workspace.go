@@ -15,6 +15,8 @@ type Workspace struct {
 	Name       string
 	Path       string // absolute
 	Scan       Scan
+	Verify     []VerifyStep `json:",omitempty"` // in order; none for what suits the tree
+	Protect    []string     `json:",omitempty"` // patterns of files that judge patches, beside the usual ones
 	Source     Range
 	PathSource Range // the attribute
 }
@@ -29,8 +31,8 @@ type Scan struct {
 }
 
 var (
-	workspaceAttributes = []string{"path"}
-	workspaceBlocks     = []string{"scan"}
+	workspaceAttributes = []string{"path", "protect"}
+	workspaceBlocks     = []string{"scan", "verify"}
 	scanAttributes      = []string{"on_start", "interval", "exclude", "timeout", "max_file_size"}
 
 	intervalBounds    = bounds{low: time.Second, high: 366 * 24 * time.Hour, orZero: true}
@@ -54,6 +56,7 @@ func readWorkspace(r *reporter, b *block, dir string) Workspace {
 		r.allow(scan, scanAttributes, nil)
 	}
 	w.Scan = readScan(s.within(scan))
+	w.Verify, w.Protect = s.readVerifySteps(b), s.texts("protect", checkProtect)
 	return w
 }
 

@@ -8,5 +8,5 @@
 // stages between host and command are in launch, and DESIGN.md says why they
 // are as they are.
 //
-// It may be imported by startup and plugin. It imports nothing else of SOP.
+// It may be imported by startup, plugin, verify and by what keeps change sets. It imports nothing else of SOP.
 package sandbox

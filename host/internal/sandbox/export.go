@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path"
+
+	"golang.org/x/sys/unix"
 )
 
 // Export writes a run to a directory that exists and is empty: result.json,
@@ -61,4 +63,29 @@ func (o *Outcome) exportFile(root *os.Root, c Change) (err error) {
 	defer func() { err = errors.Join(err, to.Close()) }()
 	_, err = io.Copy(to, from)
 	return err
+}
+
+// Names lists a directory that the run has left in the workspace, sorted.
+func (o *Outcome) Names(dir string) ([]string, error) {
+	if o.upper == nil {
+		return nil, errors.New("the run is closed")
+	}
+	fd, err := unix.Openat2(int(o.upper.Fd()), dir, &unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	own := tree{fd}
+	defer own.close()
+	return own.names()
+}
+
+// Open opens a regular file that the run has left in the workspace. It serves
+// until Close.
+func (o *Outcome) Open(name string) (io.ReadCloser, error) {
+	return o.Content(Change{Path: name})
 }

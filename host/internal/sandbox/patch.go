@@ -154,6 +154,16 @@ func (a *attempt) passed(plan *launch.Plan) (files, made []*os.File, err error) 
 		}
 		plan.Passed, files, made = append(plan.Passed, launch.PassedPatch), append(files, bundle), append(made, bundle)
 	}
+	if len(a.spec.Protected) > 0 {
+		names, err := protectedNames(a.spec.Protected)
+		if err != nil {
+			for _, file := range made {
+				err = errors.Join(err, file.Close())
+			}
+			return nil, nil, err
+		}
+		plan.Passed, files, made = append(plan.Passed, launch.PassedProtected), append(files, names), append(made, names)
+	}
 	return files, made, nil
 }
 

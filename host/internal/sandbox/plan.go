@@ -56,6 +56,9 @@ func newPlan(spec *Spec, workspace string, own Places, counted bool) (*launch.Pl
 	if err := addCaches(p, spec.Profile.Caches); err != nil {
 		return nil, err
 	}
+	if err := addInputs(p, spec, own); err != nil {
+		return nil, err
+	}
 	addService(p, spec.Service, own)
 	return p, nil
 }
@@ -146,7 +149,7 @@ func addSystem(p *launch.Plan) error {
 }
 
 // closedTrees are never put into a sandbox, whatever a profile says.
-var closedTrees = []string{"/", "/proc", "/sys", "/dev", "/run", "/etc", "/boot", "/root", launch.WorkspaceDir, launch.TempDir, launch.HomeDir, launch.CacheDir}
+var closedTrees = []string{"/", "/proc", "/sys", "/dev", "/run", "/etc", "/boot", "/root", launch.WorkspaceDir, launch.TempDir, launch.HomeDir, launch.CacheDir, launch.InputDir}
 
 func addReadOnly(p *launch.Plan, trees []string) error {
 	for _, tree := range trees {
@@ -160,7 +163,7 @@ func addReadOnly(p *launch.Plan, trees []string) error {
 
 // launchOwn says whether a path lies where the sandbox has something of its own.
 func launchOwn(path string) bool {
-	for _, own := range []string{"/proc/", "/sys/", "/dev/", launch.WorkspaceDir + "/", launch.TempDir + "/", launch.HomeDir + "/", launch.CacheDir + "/"} {
+	for _, own := range []string{"/proc/", "/sys/", "/dev/", launch.WorkspaceDir + "/", launch.TempDir + "/", launch.HomeDir + "/", launch.CacheDir + "/", launch.InputDir + "/"} {
 		if strings.HasPrefix(path, own) {
 			return true
 		}

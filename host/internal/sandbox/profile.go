@@ -1,10 +1,12 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/sop-host/sop/host/internal/sandbox/egress"
 	"github.com/sop-host/sop/host/internal/sandbox/launch"
 )
 
@@ -29,11 +31,12 @@ func (l Level) AtLeast(other Level) bool {
 
 // A Profile is how a kind of command is run.
 type Profile struct {
-	Name     string   `json:"name"`
-	Level    Level    `json:"level"`
-	Limits   Limits   `json:"limits"`
-	ReadOnly []string `json:"read_only,omitempty"` // further trees of the host, at their own place
-	Caches   []Cache  `json:"caches,omitempty"`    // of runs; plugins have none
+	Name     string       `json:"name"`
+	Level    Level        `json:"level"`
+	Limits   Limits       `json:"limits"`
+	ReadOnly []string     `json:"read_only,omitempty"` // further trees of the host, at their own place
+	Caches   []Cache      `json:"caches,omitempty"`    // of runs; plugins have none
+	Network  egress.Rules `json:"network,omitzero"`    // likewise; the zero value is none
 }
 
 // Limits bound one run. Zero means the default.
@@ -82,7 +85,7 @@ func (p Profile) Validate() error {
 	if !slices.Contains(Levels, p.Level) {
 		return fmt.Errorf("profile %q: there is no level %q", p.Name, p.Level)
 	}
-	if err := p.validateCaches(); err != nil {
+	if err := errors.Join(p.validateCaches(), p.validateNetwork()); err != nil {
 		return fmt.Errorf("profile %q: %w", p.Name, err)
 	}
 	l := p.Limits

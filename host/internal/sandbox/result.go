@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sop-host/sop/host/internal/sandbox/egress"
 	"github.com/sop-host/sop/host/internal/sandbox/launch"
 )
 
@@ -57,9 +58,11 @@ type Result struct {
 	Stdout Output `json:"stdout"`
 	Stderr Output `json:"stderr"`
 
-	Usage  Usage                    `json:"usage"`
-	Denied []launch.Denied          `json:"denied,omitempty"`
-	Phases map[string]time.Duration `json:"phases_ns,omitempty"` // since the run was asked for
+	Usage  Usage           `json:"usage"`
+	Denied []launch.Denied `json:"denied,omitempty"`
+	// Network is where the run wanted to go.
+	Network []egress.Decision        `json:"network,omitempty"`
+	Phases  map[string]time.Duration `json:"phases_ns,omitempty"` // since the run was asked for
 }
 
 // ExitCode is the command's own where it exited by itself, and otherwise the one

@@ -23,6 +23,17 @@ type Spec struct {
 	Argv      []string // looked up in the sandbox
 	Env       []string // SOP_NAME=value only; the rest is made
 	Stdin     []byte
+	// Dir is where the command starts, relative to the workspace.
+	Dir string
+	// Settings are NAME=value as Env, of any name but those that decide which
+	// program runs: what the host's configuration or the host itself says.
+	Settings []string
+	// Inputs are shown read-only.
+	Inputs []Input
+	// Protected names files of the workspace that the command finds as the
+	// workspace has them, read-only, whatever Patch says. It takes a level with
+	// namespaces.
+	Protected []string
 	// Patch is made in the view before anything runs; nil for nothing. What it
 	// replaces must be as its set says, or the run fails with [ErrConflict].
 	// The changes of the outcome are against the workspace, the patch included.
@@ -128,6 +139,7 @@ type attempt struct {
 	group    *cgroup.Group // nil where there is none
 	pidfd    int           // of pid 1 of the sandbox; 0 while there is none
 	reported bool
+	way      *wayOut // nil where there is no network
 }
 
 func (a *attempt) run(ctx context.Context, workspace string) (err error) {
@@ -141,6 +153,10 @@ func (a *attempt) run(ctx context.Context, workspace string) (err error) {
 	if err != nil {
 		return err
 	}
+	if refused, err := a.openNetwork(ctx, plan); err != nil || refused {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.closeNetwork()) }()
 	passed, made, err := a.passed(plan)
 	if err != nil {
 		return err

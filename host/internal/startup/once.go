@@ -12,9 +12,11 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/api"
+	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/store"
+	"github.com/sop-host/sop/host/internal/workspace"
 	"github.com/sop-host/sop/sdk"
 	"github.com/sop-host/sop/sdk/detector"
 )
@@ -103,7 +105,7 @@ func bundledDetectors(ctx context.Context, opt ScanOptions, tmp string) (*plugin
 const onceWorkspace = "scan"
 
 func scanOnce(ctx context.Context, opt ScanOptions, path string, pool *plugin.Pool, db gap.Store) (*ScanOutcome, error) {
-	walker, err := newWalker(path, opt.Exclude)
+	walker, err := workspace.NewWalker(path, walkOptions(&config.Workspace{Path: path, Scan: config.Scan{Exclude: opt.Exclude}}, ""))
 	if err != nil {
 		return nil, err
 	}

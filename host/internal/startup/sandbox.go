@@ -165,7 +165,7 @@ func sandboxProfiles(configPath, pluginsDir string) ([]sandbox.Profile, error) {
 
 func configured(p *config.SandboxProfile) sandbox.Profile {
 	return sandbox.Profile{
-		Name: p.Name, Level: sandbox.Level(p.Level), ReadOnly: p.ReadOnly, Caches: configuredCaches(p.Caches),
+		Name: p.Name, Level: sandbox.Level(p.Level), ReadOnly: p.ReadOnly, Caches: configuredCaches(p.Caches), Network: configuredNetwork(&p.Network),
 		Limits: sandbox.Limits{
 			Wall: p.Limits.Wall, CPU: p.Limits.CPU, MemoryBytes: p.Limits.Memory, OutputBytes: p.Limits.Output,
 			DiskBytes: p.Limits.Disk, Pids: int64(p.Limits.Pids), OpenFiles: int64(p.Limits.OpenFiles), Inodes: int64(p.Limits.Inodes),

@@ -119,16 +119,13 @@ func (w *workspaces) apply(all []config.Workspace) error {
 func sameWorkspace(a, b config.Workspace) bool {
 	a.Source, b.Source = config.Range{}, config.Range{}
 	a.PathSource, b.PathSource = config.Range{}, config.Range{}
+	a.Verify, b.Verify, a.Protect, b.Protect = nil, nil, nil, nil // not the scans' affair
 	return reflect.DeepEqual(a, b)
 }
 
 // govern begins with a tree. w.mu is held.
 func (w *workspaces) govern(c config.Workspace) (*governed, error) {
-	exclude := c.Scan.Exclude
-	if rel, err := filepath.Rel(c.Path, w.dataDir); err == nil && filepath.IsLocal(rel) && rel != "." {
-		exclude = append(slices.Clone(exclude), "/"+escapePattern(filepath.ToSlash(rel))+"/") // the host's own state
-	}
-	walker, err := newWalker(c.Path, exclude)
+	walker, err := workspace.NewWalker(c.Path, walkOptions(&c, w.dataDir))
 	if err != nil {
 		return nil, fmt.Errorf("workspace %s: %w", c.Name, err)
 	}
@@ -147,11 +144,16 @@ func escapePattern(path string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, " ", `\ `).Replace(path)
 }
 
-// newWalker makes a walker that ignores what git would for this user.
-func newWalker(path string, exclude []string) (*workspace.Walker, error) {
-	return workspace.NewWalker(path, workspace.Options{
+// walkOptions list a workspace as git would for this user, without the host's
+// own state.
+func walkOptions(c *config.Workspace, dataDir string) workspace.Options {
+	exclude := c.Scan.Exclude
+	if rel, err := filepath.Rel(c.Path, dataDir); err == nil && filepath.IsLocal(rel) && rel != "." {
+		exclude = append(slices.Clone(exclude), "/"+escapePattern(filepath.ToSlash(rel))+"/")
+	}
+	return workspace.Options{
 		Exclude: exclude, Home: os.Getenv("HOME"), XDGConfigHome: os.Getenv("XDG_CONFIG_HOME"), SystemConfig: "/etc/gitconfig",
-	})
+	}
 }
 
 // schedule scans when asked and at intervals, until ctx is done.

@@ -4,6 +4,7 @@
 //	attacker try TARGETS NAME...   report on each, in a process of its own
 //	attacker one TARGETS NAME      one attack; exit 0 when it succeeded
 //	attacker bomb NAME             use up something
+//	attacker fetch URL...          ask by way of the proxy of the environment
 package main
 
 import (
@@ -47,8 +48,10 @@ func main() {
 		one(readTargets(os.Args[2]), os.Args[3])
 	case len(os.Args) >= 3 && os.Args[1] == "bomb":
 		bombs[os.Args[2]]()
+	case len(os.Args) >= 3 && os.Args[1] == "fetch":
+		fetch(os.Args[2:])
 	default:
-		fmt.Fprintln(os.Stderr, "usage: attacker try|one|bomb ...")
+		fmt.Fprintln(os.Stderr, "usage: attacker try|one|bomb|fetch ...")
 		os.Exit(2)
 	}
 }

@@ -63,6 +63,11 @@ func (p *pid1) run() (err error) {
 	if err := loopbackUp(); err != nil {
 		return at("loopback", err)
 	}
+	if p.plan.Proxied {
+		if err := forward(); err != nil {
+			return at("proxy", err)
+		}
+	}
 	CloseAll(p.plan.passed)
 	p.phases["root"] = now()
 	return p.supervise(stage, upper, everything)

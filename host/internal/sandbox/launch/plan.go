@@ -19,6 +19,7 @@ const (
 	HomeDir      = "/home/sop"
 	TempDir      = "/tmp"
 	CacheDir     = "/cache"    // of its own directory for each cache
+	InputDir     = "/input"    // of its own directory for each input
 	SocketsDir   = "/run/sop"  // where a service listens
 	CallbackDir  = "/run/host" // where its host does
 )
@@ -48,6 +49,9 @@ type Plan struct {
 	Writable []string `json:"writable"`
 
 	Limits Limits `json:"limits"`
+
+	// Proxied says that there is a way out, at [ProxySocket] among the mounts.
+	Proxied bool `json:"proxied,omitempty"`
 
 	// MemoryCounted says that a cgroup bounds memory, so that calls whose
 	// memory nothing else counts may be allowed.

@@ -14,6 +14,8 @@ const (
 	quiet  = unix.MS_NOSUID | unix.MS_NODEV
 	base   = "/tmp" // where the first tmpfs is mounted, until it is the root
 	newDir = "/new"
+
+	lowerDir = "/lower" // the workspace as it is, until the second pivot
 )
 
 // buildRoot replaces the whole view of the file system by one that is built
@@ -47,6 +49,7 @@ func buildRoot(plan *Plan) (upper int, err error) {
 		{"overlay", mountWorkspace},
 		{"patch", makePatch},
 		{"caches", mountCaches},
+		{"protected", protect},
 		{"pids", func(plan *Plan) error { return boundPids(plan, proc) }},
 		{"masks", func(*Plan) error { return maskProc(proc) }},
 		{"read-only root", func(*Plan) error { return closeRoot() }},
@@ -255,7 +258,7 @@ func makeFiles(plan *Plan) error {
 
 // mountWorkspace shows the workspace as it is with what the command changes.
 func mountWorkspace(plan *Plan) error {
-	return mountOverlay(plan.Workspace.FD, "/lower", "/scratch", newDir+WorkspaceDir)
+	return mountOverlay(plan.Workspace.FD, lowerDir, "/scratch", newDir+WorkspaceDir)
 }
 
 // mountCaches shows each cache likewise; one that the host has not got is an

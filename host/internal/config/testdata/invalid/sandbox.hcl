@@ -17,6 +17,26 @@ sandbox_profile "a" {
   cache "pip" {}
 }
 
+sandbox_profile "net" {
+  network {
+    allow         = ["*.example.org:443", "example.org", "127.1:80", "example.org:http"]
+    allow_private = ["[::1]:80", "mirror:0"]
+    credential "api.example.org:443" {
+      header = "Connection"
+      prefix = "a\r\nb"
+    }
+    credential "API.example.org:443" {
+      header = "x-api-key"
+      env    = "KEY"
+    }
+    credential "api.example.org" {
+      header = "x-api-key"
+      env    = "KEY"
+      file   = "key"
+    }
+  }
+}
+
 sandbox_profile "a" {}
 
 sandbox_profile {}

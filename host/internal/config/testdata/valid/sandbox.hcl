@@ -13,6 +13,16 @@ sandbox_profile "builder" {
     open_files = 256
     inodes     = 10000
   }
+  network {
+    allow         = ["proxy.golang.org:443", "[2001:4860::8888]:53"]
+    allow_private = ["mirror:8080"]
+    credential "api.example.org:443" {
+      header   = "authorization"
+      prefix   = "Bearer "
+      file     = "key"
+      variable = "API_KEY"
+    }
+  }
   cache "go-build" {}
   cache "go-mod" {
     path = "/srv/go/mod"

@@ -1,0 +1,116 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/sop-host/sop/host/internal/sandbox"
+	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+)
+
+// A fakeDetectors finds what its function says, with and without a patch.
+type fakeDetectors func(patched bool, files []string) ([]*pluginv1.ScanResponse, error)
+
+// Open implements [Detectors].
+func (d fakeDetectors) Open(_ context.Context, _ string, spec sandbox.Spec) (Detector, error) {
+	return &fakeDetector{answer: d, patched: spec.Patch != nil}, nil
+}
+
+type fakeDetector struct {
+	answer  fakeDetectors
+	patched bool
+	files   []string
+	ended   chan struct{}
+	out     []*pluginv1.ScanResponse
+	err     error
+}
+
+func (d *fakeDetector) Scan(context.Context) (ScanStream, error) {
+	d.ended = make(chan struct{})
+	return d, nil
+}
+func (d *fakeDetector) Root() string                     { return "/workspace" }
+func (d *fakeDetector) Close() (*sandbox.Outcome, error) { return nil, nil }
+
+func (d *fakeDetector) Send(m *pluginv1.ScanRequest) error {
+	for _, f := range m.GetFiles().GetChanged() {
+		d.files = append(d.files, f.GetPath())
+	}
+	return nil
+}
+
+func (d *fakeDetector) CloseSend() error {
+	d.out, d.err = d.answer(d.patched, d.files)
+	close(d.ended)
+	return nil
+}
+
+func (d *fakeDetector) Recv() (*pluginv1.ScanResponse, error) {
+	<-d.ended
+	if d.err != nil {
+		return nil, d.err
+	}
+	if len(d.out) == 0 {
+		return nil, io.EOF
+	}
+	first := d.out[0]
+	d.out = d.out[1:]
+	return first, nil
+}
+
+func found(rule, path, symbol string, severity pluginv1.Severity) *pluginv1.Finding {
+	return &pluginv1.Finding{Rule: rule, Severity: severity, Message: rule + " " + symbol, Location: &pluginv1.Location{Path: path, Line: 1, Symbol: symbol}}
+}
+
+func answers(covered []string, findings ...*pluginv1.Finding) []*pluginv1.ScanResponse {
+	return []*pluginv1.ScanResponse{{Findings: findings, Covered: covered}, {Summary: &pluginv1.ScanSummary{}}}
+}
+
+func TestGapStep(t *testing.T) {
+	const low, high = pluginv1.Severity_SEVERITY_LOW, pluginv1.Severity_SEVERITY_HIGH
+	gapAt := found("r", "a.txt", "F", low)
+	other := found("r", "a.txt", "G", low)
+	covered := []string{"a.txt", "b/c.txt"}
+	for name, test := range map[string]struct {
+		before, after []*pluginv1.ScanResponse
+		err           error
+		why           string // "" passes
+	}{
+		"closed":          {before: answers(covered, gapAt, other), after: answers(covered, other)},
+		"still there":     {before: answers(covered, gapAt), after: answers(covered, gapAt), why: "still reported"},
+		"renamed":         {before: answers(covered, gapAt), after: answers(covered, other), why: "still reported"},
+		"not looked at":   {before: answers(covered, gapAt), after: answers(nil), why: "did not look"},
+		"never was":       {before: answers(covered), after: answers(covered), why: "scan the workspace again"},
+		"no summary":      {before: answers(covered, gapAt), after: answers(covered)[:1], why: "without a summary"},
+		"after summary":   {before: answers(covered, gapAt), after: append(answers(covered), answers(covered)...), why: "went on"},
+		"crash":           {before: answers(covered, gapAt), err: errors.New("it crashed"), why: "it crashed"},
+		"new and severe":  {before: answers(covered, gapAt), after: answers(covered, found("s", "b/c.txt", "", high)), why: "brings a gap as severe"},
+		"new and minor":   {before: answers(covered, gapAt), after: answers(covered, found("s", "b/c.txt", "", pluginv1.Severity_SEVERITY_INFO))},
+		"new elsewhere":   {before: answers(covered, gapAt), after: answers(covered, found("s", "z.txt", "", high))},
+		"known and moved": {before: answers(covered, gapAt, found("s", "a.txt", "", high)), after: answers(covered, found("s", "a.txt", "", high))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := shellSpec(t)
+			spec.Gap = &Gap{Detector: "detector.x", Workspace: "w", Rule: "r", Path: "a.txt", Symbol: "F", Severity: low}
+			v := &Verifier{Detectors: fakeDetectors(func(patched bool, files []string) ([]*pluginv1.ScanResponse, error) {
+				if list := strings.Join(files, " "); patched != strings.Contains(list, "b/c.txt") {
+					t.Errorf("patched %v: the detector is told of %s", patched, list)
+				}
+				if patched {
+					return test.after, test.err
+				}
+				return test.before, nil
+			})}
+			verdict, err := v.Verify(t.Context(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if verdict.Passed != (test.why == "") || !strings.Contains(verdict.Why, test.why) {
+				t.Errorf("passed %v: %s", verdict.Passed, verdict.Why)
+			}
+		})
+	}
+}

@@ -1,0 +1,333 @@
+package verify
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sop-host/sop/host/internal/sandbox"
+)
+
+// Tests is what running Go tests has shown. A test is expected when it passed
+// without the patch.
+type Tests struct {
+	Packages   int      `json:"packages"` // with tests
+	Expected   int      `json:"expected"`
+	Passed     int      `json:"passed"`
+	Failed     int      `json:"failed"`
+	Skipped    int      `json:"skipped"`
+	Challenged int      `json:"challenged"`         // tests that were made to fail, and did
+	Problems   []string `json:"problems,omitempty"` // the first of them
+}
+
+const maxProblems = 20
+
+func (t *Tests) problem(format string, args ...any) {
+	if len(t.Problems) < maxProblems {
+		t.Problems = append(t.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// goTest counts the tests that passed without the patch and wants each to pass
+// with it.
+//
+// Test programs are built first, all of them, while nothing of the patch is
+// run; then each is run in a sandbox of its own, so that none can have a say in
+// another. What a program writes about its own tests could be made up by the
+// code that is tested, which lies in the same process. Therefore the tests of
+// each package that the patch can reach are made to fail, in a second build, and
+// that has to show.
+func (w *work) goTest(ctx context.Context, step *Step) (verdict *StepVerdict, err error) {
+	dir, err := os.MkdirTemp("", "sop-verify-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the sandbox has another id
+		return nil, err
+	}
+	g := &goTests{work: w, step: step, dir: dir, verdict: &StepVerdict{Tests: new(Tests)}}
+	before, err := g.before(ctx)
+	if err != nil || before == nil {
+		return g.verdict, err
+	}
+	programs, err := g.build(ctx, w.spec.Patch, nil)
+	if err != nil || programs == nil {
+		return g.verdict, err
+	}
+	if err := g.compare(ctx, before, programs); err != nil {
+		return nil, err
+	}
+	if len(g.verdict.Tests.Problems) == 0 {
+		if err := g.challenge(ctx, before); err != nil {
+			return nil, err
+		}
+	}
+	g.conclude()
+	return g.verdict, nil
+}
+
+type goTests struct {
+	work    *work
+	step    *Step
+	dir     string // for what goes into sandboxes and comes out of them
+	inputs  int
+	verdict *StepVerdict
+}
+
+func (g *goTests) conclude() {
+	t := g.verdict.Tests
+	if len(t.Problems) == 0 && t.Passed == 0 {
+		t.problem("no test was run")
+	}
+	g.verdict.Passed = len(t.Problems) == 0
+	if !g.verdict.Passed {
+		g.verdict.Why = t.Problems[0]
+	}
+}
+
+// keepScript is what the go command runs instead of the tests: it keeps the
+// program that would have been run, under the name of its directory.
+const keepScript = `set -e
+mkdir -p "/workspace/$SOP_KEEP"
+cp "$1" "/workspace/$SOP_KEEP/$(pwd -P | tr / %)"
+rm -f "$1"
+`
+
+// input makes a directory that a sandbox can be shown.
+func (g *goTests) input() (string, error) {
+	g.inputs++
+	dir := filepath.Join(g.dir, fmt.Sprint(g.inputs))
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // the sandbox has another id
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o755) //nolint:gosec // whatever the umask
+}
+
+// A view of the step, with room for what the go command writes.
+func (g *goTests) view(patch *sandbox.Patch) sandbox.Spec {
+	spec := g.work.viewFor(g.step, patch)
+	spec.Settings = slices.Concat(goSettings, spec.Settings)
+	l := &spec.Profile.Limits
+	*l = l.OrDefault()
+	l.OutputBytes = max(l.OutputBytes, leastTestOutput)
+	return spec
+}
+
+const leastTestOutput = 32 << 20
+
+// build builds all test programs and returns the file of each by the directory
+// of its package; nil when some could not be built, which the verdict then says.
+// overlay replaces files of the workspace.
+func (g *goTests) build(ctx context.Context, patch *sandbox.Patch, overlay map[string][]byte) (programs map[string]string, err error) {
+	input, err := g.input()
+	if err != nil {
+		return nil, err
+	}
+	keep := sandbox.Input{Name: "keep", Path: input}
+	if err := writeInput(input, "keep.sh", []byte(keepScript)); err != nil {
+		return nil, err
+	}
+	spec := g.view(patch)
+	spec.Inputs = append(spec.Inputs, keep)
+	kept := ".sop-tests-" + rand.Text() // a name that nobody could know
+	spec.Env = append(spec.Env, "SOP_KEEP="+kept)
+	spec.Argv = []string{"go", "test", "-exec=/bin/sh " + keep.Dir() + "/keep.sh", "-count=1", "-vet=off"}
+	if overlay != nil {
+		if err := writeOverlay(input, keep.Dir(), overlay); err != nil {
+			return nil, err
+		}
+		spec.Argv = append(spec.Argv, "-overlay="+keep.Dir()+"/overlay.json")
+	}
+	spec.Argv = append(spec.Argv, g.packages()...)
+	out, err := g.work.verifier.Sandbox.Run(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if passed, why := succeeded(&out.Result); !passed {
+		g.verdict.Runs = append(g.verdict.Runs, evidenceOf(spec.Argv, out))
+		g.verdict.Why = "the tests cannot be built: " + why
+		return nil, nil //nolint:nilnil // the verdict says why
+	}
+	return g.take(out, kept)
+}
+
+func (g *goTests) packages() []string {
+	if len(g.step.Packages) == 0 {
+		return []string{"./..."}
+	}
+	return g.step.Packages
+}
+
+// take copies what was kept out of the view.
+func (g *goTests) take(out *sandbox.Outcome, kept string) (map[string]string, error) {
+	names, err := out.Names(kept)
+	if err != nil {
+		return nil, err
+	}
+	programs := make(map[string]string, len(names))
+	for _, name := range names {
+		dir, inside := strings.CutPrefix(strings.ReplaceAll(name, "%", "/"), "/workspace")
+		dir = strings.TrimPrefix(dir, "/")
+		if dir == "" {
+			dir = "."
+		}
+		if !inside || !filepath.IsLocal(dir) {
+			return nil, fmt.Errorf("the package in %q lies outside of the workspace", name)
+		}
+		input, err := g.input()
+		if err != nil {
+			return nil, err
+		}
+		if err := copyProgram(out, path.Join(kept, name), filepath.Join(input, "test")); err != nil {
+			return nil, err
+		}
+		programs[dir] = input
+	}
+	return programs, nil
+}
+
+func copyProgram(out *sandbox.Outcome, name, target string) (err error) {
+	from, err := out.Open(name)
+	if err != nil {
+		return err
+	}
+	defer from.Close()                                                       //nolint:errcheck // only read from
+	to, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755) //nolint:gosec // the sandbox has another id
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	if _, err := io.Copy(to, from); err != nil {
+		return err
+	}
+	return to.Chmod(0o755)
+}
+
+func writeInput(dir, name string, data []byte) error {
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		return err
+	}
+	return os.Chmod(file, 0o644) //nolint:gosec // whatever the umask
+}
+
+// writeOverlay writes files and the list by which the go command takes them
+// for those of the workspace.
+func writeOverlay(input, shown string, files map[string][]byte) error {
+	list := struct{ Replace map[string]string }{make(map[string]string)}
+	for name, data := range files {
+		own := fmt.Sprintf("%d.go", len(list.Replace))
+		if err := writeInput(input, own, data); err != nil {
+			return err
+		}
+		list.Replace[path.Join("/workspace", name)] = path.Join(shown, own)
+	}
+	data, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	return writeInput(input, "overlay.json", data)
+}
+
+// run runs one test program in its package's directory.
+func (g *goTests) run(ctx context.Context, patch *sandbox.Patch, dir, input string) (*report, error) {
+	spec := g.view(patch)
+	program := sandbox.Input{Name: "test", Path: input}
+	spec.Inputs = append(spec.Inputs, program)
+	if spec.Dir = dir; dir == "." {
+		spec.Dir = ""
+	}
+	within := spec.Profile.Limits.Wall
+	spec.Argv = []string{
+		program.Dir() + "/test", "-test.v=test2json", "-test.paniconexit0", "-test.count=1",
+		"-test.timeout=" + (within - within/10).Round(time.Second).String(),
+	}
+	out, err := g.work.verifier.Sandbox.Run(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	r := &report{tests: parseTests(out.Stdout.Text), text: out.Stdout.Text, evidence: evidenceOf(spec.Argv, out)}
+	r.ok, r.why = succeeded(&out.Result)
+	r.evidence.Argv[0] = path.Join(dir, path.Base(dir)+".test")
+	return r, out.Close()
+}
+
+// A report is what one test program has shown.
+type report struct {
+	tests    map[string]*testResult
+	text     string
+	ok       bool // it ended well, as its sandbox says
+	why      string
+	evidence Run
+}
+
+// compare runs every program with the patch and wants what passed before to
+// pass again.
+func (g *goTests) compare(ctx context.Context, before *baseline, programs map[string]string) error {
+	t := g.verdict.Tests
+	for dir := range before.packages {
+		if _, built := programs[dir]; !built {
+			t.problem("%s: its tests are gone", dir)
+		}
+	}
+	dirs := sortedKeys(programs)
+	for _, dir := range dirs {
+		r, err := g.run(ctx, g.work.spec.Patch, dir, programs[dir])
+		if err != nil {
+			return err
+		}
+		problems := len(t.Problems)
+		t.judge(dir, before.packages[dir], r)
+		if len(t.Problems) > problems {
+			g.verdict.Runs = append(g.verdict.Runs, r.evidence)
+		}
+	}
+	return nil
+}
+
+// judge compares the tests of one package with those that passed before.
+func (t *Tests) judge(dir string, expected map[string]pass, r *report) {
+	t.Packages++
+	t.Expected += len(expected)
+	if !r.ok {
+		t.problem("%s: %s", dir, r.why)
+	}
+	for _, name := range sortedKeys(r.tests) {
+		result := r.tests[name]
+		switch {
+		case strings.Contains(name, "/"):
+		case result.verdict() == testPassed:
+			t.Passed++
+		case result.verdict() == testSkipped:
+			t.Skipped++
+		default:
+			t.Failed++
+			t.problem("%s: %s %s", dir, name, result.verdict())
+		}
+	}
+	now := passedTests(r.tests)
+	for _, name := range sortedKeys(expected) {
+		result := r.tests[name]
+		switch {
+		case result == nil:
+			t.problem("%s: %s was not run", dir, name)
+		case result.verdict() != testPassed:
+			t.problem("%s: %s passed before and is now %s", dir, name, result.verdict())
+		case now[name].runs != expected[name].runs:
+			t.problem("%s: %s was run %d times, %d before", dir, name, now[name].runs, expected[name].runs)
+		case now[name].subtests < expected[name].subtests:
+			t.problem("%s: %s has %d passed subtests, %d before", dir, name, now[name].subtests, expected[name].subtests)
+		}
+	}
+}

@@ -1,0 +1,266 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sop-host/sop/host/internal/sandbox"
+)
+
+// A Verifier verifies patches. It may be used by several goroutines.
+type Verifier struct {
+	Sandbox   *sandbox.Runner
+	Detectors Detectors // nil: patches for gaps cannot be verified
+
+	baselines baselines
+}
+
+// A Spec says what to verify, and how.
+type Spec struct {
+	Workspace string // a directory, as it is without the patch
+	Patch     *sandbox.Patch
+	// Profile is for steps that name none, and for the detectors. Its level must
+	// be one with namespaces.
+	Profile sandbox.Profile
+	Steps   []Step
+	// Protect are patterns of files that judge the patch, beside
+	// [DefaultProtect]; MayChange are those of protected files that the patch may
+	// change nevertheless, since its task says so.
+	Protect, MayChange []string
+	// Gap is what the patch is to close; nil for nothing.
+	Gap *Gap
+}
+
+// Runners of steps.
+const (
+	RunnerCommand = "command"
+	RunnerGoTest  = "go-test"
+)
+
+// A Step is one thing that has to succeed.
+type Step struct {
+	Name     string
+	Runner   string   // "" is RunnerCommand
+	Command  []string // of RunnerCommand: it succeeds with exit code 0
+	Packages []string // of RunnerGoTest; none is all
+	Dir      string   // where it starts, relative to the workspace
+	Env      []string // NAME=value
+	Timeout  time.Duration
+	Profile  *sandbox.Profile // nil is that of the Spec
+}
+
+// A Verdict says whether a patch has passed, and why. The zero Verdict has not.
+type Verdict struct {
+	Passed bool          `json:"passed"`
+	Why    string        `json:"why,omitempty"` // it has not
+	Steps  []StepVerdict `json:"steps"`
+	Took   time.Duration `json:"took_ns"`
+}
+
+// A StepVerdict is what one step has shown. The zero StepVerdict has not passed.
+type StepVerdict struct {
+	Name   string `json:"name"`
+	Runner string `json:"runner"`
+	Passed bool   `json:"passed"`
+	Why    string `json:"why,omitempty"` // it has not
+	// Runs are the evidence: the commands that were run for it, those that say
+	// most about a failure at least.
+	Runs  []Run         `json:"runs,omitempty"`
+	Tests *Tests        `json:"tests,omitempty"` // of RunnerGoTest
+	Gap   *GapEvidence  `json:"gap,omitempty"`
+	Took  time.Duration `json:"took_ns"`
+}
+
+// A Run is the evidence of one command.
+type Run struct {
+	Argv   []string       `json:"argv"`
+	Result sandbox.Result `json:"result"` // with no more than the ends of what it wrote
+}
+
+// Names of the steps that are always there or come by themselves.
+const (
+	StepProtected = "protected"
+	StepGap       = "gap"
+)
+
+// maxSteps bounds a Spec.
+const maxSteps = 64
+
+func (s *Spec) validate() error {
+	switch {
+	case s.Patch == nil || s.Patch.Set == nil || len(s.Patch.Set.Changes) == 0:
+		return errors.New("there is no patch to verify")
+	case len(s.Steps) == 0 && s.Gap == nil:
+		return errors.New("there is nothing by which the patch could be verified")
+	case len(s.Steps) > maxSteps:
+		return fmt.Errorf("there are more than %d steps", maxSteps)
+	}
+	profiles := []*sandbox.Profile{&s.Profile}
+	for i := range s.Steps {
+		step := &s.Steps[i]
+		if step.Runner == "" {
+			step.Runner = RunnerCommand
+		}
+		if step.Runner != RunnerCommand && step.Runner != RunnerGoTest {
+			return fmt.Errorf("step %q: there is no runner %q", step.Name, step.Runner)
+		}
+		if (step.Runner == RunnerCommand) != (len(step.Command) > 0) {
+			return fmt.Errorf("step %q: a command is for the runner %q, which needs one", step.Name, RunnerCommand)
+		}
+		if step.Profile != nil {
+			profiles = append(profiles, step.Profile)
+		}
+	}
+	for _, p := range profiles {
+		if !p.Level.AtLeast(sandbox.LevelNSNoProc) {
+			return fmt.Errorf("profile %q: level %s cannot show protected files read-only; verification takes strict or ns-noproc", p.Name, p.Level)
+		}
+	}
+	for _, pattern := range slices.Concat(s.Protect, s.MayChange) {
+		if err := CheckPattern(pattern); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Verify verifies one patch. An error says that the request made no sense, that
+// the host could not do its part, or, with [sandbox.ErrConflict], that the
+// workspace is no longer what the patch was made for. Whatever else goes wrong
+// is in a verdict that has not passed. When ctx is done everything is killed.
+func (v *Verifier) Verify(ctx context.Context, spec Spec) (*Verdict, error) {
+	spec.Steps = slices.Clone(spec.Steps)
+	if err := spec.validate(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	w := &work{verifier: v, spec: &spec}
+	verdict := new(Verdict)
+	for i := range w.parts() {
+		part := &w.parts()[i]
+		if len(verdict.Steps) > 0 && !verdict.Steps[len(verdict.Steps)-1].Passed {
+			break
+		}
+		partBegan := time.Now()
+		step, err := part.do(ctx)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("verify: step %q: %w", part.name, err)
+		}
+		step.Name, step.Runner, step.Took = part.name, part.runner, time.Since(partBegan)
+		verdict.Steps = append(verdict.Steps, *step)
+	}
+	verdict.Took = time.Since(began)
+	verdict.conclude(len(w.parts()))
+	return verdict, nil
+}
+
+// conclude passes a patch when all that there was to do has been done and has
+// passed.
+func (v *Verdict) conclude(wanted int) {
+	v.Passed = len(v.Steps) == wanted && wanted > 1
+	for i := range v.Steps {
+		if s := &v.Steps[i]; !s.Passed {
+			v.Passed = false
+			v.Why = s.Name + ": " + s.Why
+		}
+	}
+}
+
+// work is one verification.
+type work struct {
+	verifier  *Verifier
+	spec      *Spec
+	protected []string // files of the workspace
+	all       []part
+}
+
+type part struct {
+	name, runner string
+	do           func(context.Context) (*StepVerdict, error)
+}
+
+// parts are all steps in order.
+func (w *work) parts() []part {
+	if w.all != nil {
+		return w.all
+	}
+	w.all = []part{{StepProtected, StepProtected, w.protect}}
+	for i := range w.spec.Steps {
+		step := &w.spec.Steps[i]
+		do := func(ctx context.Context) (*StepVerdict, error) { return w.command(ctx, step) }
+		if step.Runner == RunnerGoTest {
+			do = func(ctx context.Context) (*StepVerdict, error) { return w.goTest(ctx, step) }
+		}
+		w.all = append(w.all, part{step.Name, step.Runner, do})
+	}
+	if w.spec.Gap != nil {
+		w.all = append(w.all, part{StepGap, StepGap, w.gap})
+	}
+	return w.all
+}
+
+// command runs a command on the patched view.
+func (w *work) command(ctx context.Context, step *Step) (*StepVerdict, error) {
+	spec := w.viewFor(step, w.spec.Patch)
+	spec.Argv = step.Command
+	out, err := w.verifier.Sandbox.Run(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	verdict := &StepVerdict{Runs: []Run{evidenceOf(spec.Argv, out)}}
+	verdict.Passed, verdict.Why = succeeded(&out.Result)
+	return verdict, out.Close()
+}
+
+// succeeded says whether a command has ended well, by what its sandbox says.
+func succeeded(r *sandbox.Result) (passed bool, why string) {
+	switch {
+	case r.Status == sandbox.Exited && r.Exit == 0:
+		return true, ""
+	case r.Status == sandbox.Exited:
+		return false, fmt.Sprintf("exit code %d", r.Exit)
+	case r.Refusal != nil:
+		return false, "the sandbox was refused at " + r.Refusal.String()
+	case r.Status == sandbox.Limited:
+		return false, "it was ended at its limit of " + strings.Join(r.Limits, ", ")
+	case r.Status == sandbox.Killed:
+		return false, "it was ended by " + r.Signal
+	}
+	return false, "it ended as " + r.Status.String()
+}
+
+// viewFor is what every run of a step has in common. Each has a view of its own.
+func (w *work) viewFor(step *Step, patch *sandbox.Patch) sandbox.Spec {
+	profile := w.spec.Profile
+	if step.Profile != nil {
+		profile = *step.Profile
+	}
+	if step.Timeout > 0 {
+		profile.Limits.Wall = step.Timeout
+	}
+	return sandbox.Spec{
+		Profile: profile, Workspace: w.spec.Workspace, Dir: step.Dir, Settings: slices.Clone(step.Env),
+		Protected: w.protected, Patch: patch,
+	}
+}
+
+// maxShown bounds what is kept of each stream as evidence, in bytes.
+const maxShown = 32 << 10
+
+func evidenceOf(argv []string, out *sandbox.Outcome) Run {
+	r := Run{Argv: argv, Result: out.Result}
+	for _, stream := range []*sandbox.Output{&r.Result.Stdout, &r.Result.Stderr} {
+		if len(stream.Text) > maxShown {
+			head, tail := stream.Text[:maxShown/4], stream.Text[len(stream.Text)-maxShown*3/4:]
+			stream.Text, stream.Truncated = strings.ToValidUTF8(head+"\n…\n"+tail, "�"), true
+		}
+	}
+	return r
+}
