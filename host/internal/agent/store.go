@@ -73,6 +73,8 @@ const MaxPage = 1000
 type Page struct {
 	Agents []*Agent
 	Next   string // names the next page; empty: this is the last
+	// Total is how many there are on all pages; on the first page only.
+	Total int64
 }
 
 // ErrNotFound is the cause where an agent does not exist, for errors.Is.

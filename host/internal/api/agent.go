@@ -52,7 +52,7 @@ func (s *agentService) ListAgents(ctx context.Context, req *connect.Request[apiv
 	if err != nil {
 		return nil, err
 	}
-	resp := &apiv1.ListAgentsResponse{NextPageToken: page.Next}
+	resp := &apiv1.ListAgentsResponse{NextPageToken: page.Next, Total: page.Total}
 	for _, a := range page.Agents {
 		resp.Agents = append(resp.Agents, agentRecord(a))
 	}

@@ -38,7 +38,7 @@ func (s *auditService) ListRecords(ctx context.Context, req *connect.Request[api
 	if err != nil {
 		return nil, err
 	}
-	resp := &apiv1.ListRecordsResponse{NextPageToken: page.Next}
+	resp := &apiv1.ListRecordsResponse{NextPageToken: page.Next, Total: page.Total}
 	if !filter.Archived {
 		archived, err := s.Audit.ArchivedThrough(ctx)
 		if err != nil {

@@ -613,6 +613,50 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	}
 }
 
+// Changes are noticed without anybody asking: files written in place, replaced,
+// swapped by a link as in a mounted secret, and made readable by everybody.
+func TestCertificatesAreWatched(t *testing.T) {
+	a := serveAccess(t)
+	ctx, stop := context.WithCancel(t.Context())
+	changed, done := make(chan error, 16), make(chan struct{})
+	go func() {
+		defer close(done)
+		a.certs.Watch(ctx, func(err error) { changed <- err }, func(err error) { t.Errorf("not watched: %v", err) })
+	}()
+	defer func() {
+		stop()
+		<-done
+	}()
+	await := func(what string, good bool) {
+		t.Helper()
+		for deadline := time.After(20 * time.Second); ; {
+			select {
+			case err := <-changed:
+				if (err == nil) == good { // files that do not fit yet are told of, too
+					return
+				}
+			case <-deadline:
+				t.Fatalf("not noticed: %s", what)
+			}
+		}
+	}
+	next := a.issueHost()
+	write(t, a.tlsDir, map[string][]byte{"host.pem": next.pem(), "host.key": next.keyPEM(t)})
+	await("files are written", true)
+	next = a.issueHost()
+	write(t, a.tlsDir, map[string][]byte{"new.pem": next.pem(), "new.key": next.keyPEM(t)})
+	for _, name := range []string{".pem", ".key"} {
+		if err := os.Rename(filepath.Join(a.tlsDir, "new"+name), filepath.Join(a.tlsDir, "host"+name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await("files are replaced", true)
+	if err := os.Chmod(filepath.Join(a.tlsDir, "host.key"), 0o604); err != nil {
+		t.Fatal(err)
+	}
+	await("everybody can read the key", false)
+}
+
 func TestSources(t *testing.T) {
 	for in, want := range map[string]string{
 		"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1", "[2001:db8:1:2:3:4:5:6]:5": "2001:db8:1:2::/64", "[fe80::1%eth0]:5": "fe80::/64",

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -143,22 +144,37 @@ func (s *Server) ServeTLS(l net.Listener, certificates func() *Certificates) err
 	}))
 }
 
-// rereadEvery is how often the files are looked at.
-const rereadEvery = 2 * time.Second
+// rereadEvery is how often the files are looked at where the system does not tell
+// of changes.
+const rereadEvery = 10 * time.Second
 
-// Watch rereads the files regularly until ctx is done, and tells changed what
-// came of it where something did.
-func (c *Certificates) Watch(ctx context.Context, changed func(error)) {
+// rereadQuiet is how long the files must have been quiet before they are read:
+// a certificate and its key are two.
+const rereadQuiet = 100 * time.Millisecond
+
+// Watch rereads the files when they change until ctx is done, and tells changed
+// what came of it where something did. Where the system does not tell of changes
+// it says so to unwatched, and looks now and then.
+func (c *Certificates) Watch(ctx context.Context, changed, unwatched func(error)) {
+	look := func() {
+		if taken, err := c.Reread(); taken || err != nil {
+			changed(err)
+		}
+	}
+	files := slices.DeleteFunc([]string{c.cfg.Cert, c.cfg.Key, c.cfg.ClientCA}, func(path string) bool { return path == "" })
+	err := config.WatchFiles(ctx, files, rereadQuiet, look)
+	if err == nil { // ctx is done
+		return
+	}
+	unwatched(err)
 	tick := time.NewTicker(rereadEvery)
 	defer tick.Stop()
 	for {
+		look()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if taken, err := c.Reread(); taken || err != nil {
-				changed(err)
-			}
 		}
 	}
 }

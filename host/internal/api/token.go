@@ -157,7 +157,7 @@ func (s *tokenService) ListTokens(ctx context.Context, req *connect.Request[apiv
 	if err != nil {
 		return nil, err
 	}
-	resp := &apiv1.ListTokensResponse{NextPageToken: page.Next}
+	resp := &apiv1.ListTokensResponse{NextPageToken: page.Next, Total: page.Total}
 	for _, t := range page.Tokens {
 		resp.Tokens = append(resp.Tokens, TokenRecord(t))
 	}

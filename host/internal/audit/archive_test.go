@@ -253,6 +253,10 @@ func TestSearchAcrossArchives(t *testing.T) {
 			if err != nil || len(page.Records) > f.Limit {
 				t.Fatal(len(page.Records), err)
 			}
+			if f.Token == "" && page.Next == "" && int(page.Total) != len(page.Records) || f.Token != "" && page.Total != 0 ||
+				f.Token == "" && f.Everything() && page.Total < 95-int64(f.After) {
+				t.Errorf("%+v: %d in all, %d on this page, next %q", f, page.Total, len(page.Records), page.Next)
+			}
 			for _, r := range page.Records {
 				if r.Seq <= 95 {
 					all = append(all, r.Seq)

@@ -61,10 +61,29 @@ func (t Trail) list(ctx context.Context, f Filter) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
+	from := t.listLatest
 	if f.Oldest {
-		return t.listOldest(ctx, f, at, segments)
+		from = t.listOldest
 	}
-	return t.listLatest(ctx, f, at, segments)
+	page, err := from(ctx, f, at, segments)
+	page.Total = 0
+	if err == nil && f.Token == "" {
+		page.Total, err = t.total(ctx, &f, &page)
+	}
+	return page, err
+}
+
+// total is how many records there are for a filter, where that is known without
+// looking at them; else 0.
+func (t Trail) total(ctx context.Context, f *Filter, first *Page) (int64, error) {
+	switch {
+	case first.Next == "":
+		return int64(len(first.Records)), nil
+	case !f.Everything():
+		return 0, nil
+	}
+	head, err := t.Store.Head(ctx)
+	return max(0, int64(head.Size)-int64(f.After)), err
 }
 
 func (t Trail) listOldest(ctx context.Context, f Filter, at place, segments []Segment) (Page, error) {

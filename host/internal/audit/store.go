@@ -79,6 +79,11 @@ func (f *Filter) Match(r *Record) bool {
 		(f.Outcome == "" || f.Outcome == r.Outcome) && !r.Time.Before(f.Since) && (f.Until.IsZero() || r.Time.Before(f.Until)) && r.Seq > f.After
 }
 
+// Everything says that the filter leaves no record out but those before After.
+func (f *Filter) Everything() bool {
+	return f.Actor == "" && f.Action == "" && f.Resource == "" && f.Outcome == "" && f.Since.IsZero() && f.Until.IsZero() && f.Where == nil
+}
+
 // MaxPage bounds a page of List.
 const MaxPage = 1000
 
@@ -86,4 +91,7 @@ const MaxPage = 1000
 type Page struct {
 	Records []*Record
 	Next    string // token of the next page; empty: this is the last
+	// Total is how many there are on all pages, where that is known without
+	// reading the log; else 0. On the first page only.
+	Total int64
 }

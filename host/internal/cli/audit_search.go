@@ -53,7 +53,7 @@ func (o *auditSearchOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	records, more, archived, err := searchRecords(ctx, c, &o.where, o.limit)
+	records, more, total, archived, err := searchRecords(ctx, c, &o.where, o.limit)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,10 @@ func (o *auditSearchOptions) run(ctx context.Context) error {
 	} else if err := o.printRecords(records); err != nil {
 		return err
 	}
-	if more {
+	switch rest := total - int64(len(records)); {
+	case more && rest > 0:
+		o.note("%d more; raise --limit to see them\n", rest)
+	case more:
 		o.note("there are more; raise --limit to see them\n")
 	}
 	if archived > 0 {
@@ -81,9 +84,9 @@ type searchAnswer struct {
 }
 
 // searchRecords asks page by page until it has limit records, or all when limit
-// is 0, and says whether there are more, and which was the last that is in an
-// archive.
-func searchRecords(ctx context.Context, c *client, req *apiv1.ListRecordsRequest, limit int) (records []*apiv1.AuditRecord, more bool, archived int64, err error) {
+// is 0, and says whether there are more, how many there are if the host knows,
+// and which was the last that is in an archive.
+func searchRecords(ctx context.Context, c *client, req *apiv1.ListRecordsRequest, limit int) (records []*apiv1.AuditRecord, more bool, total, archived int64, err error) {
 	for {
 		req.PageSize = largestPage
 		if limit > 0 {
@@ -91,12 +94,13 @@ func searchRecords(ctx context.Context, c *client, req *apiv1.ListRecordsRequest
 		}
 		answer, err := c.audit.ListRecords(ctx, connect.NewRequest(req))
 		if err != nil {
-			return nil, false, 0, err
+			return nil, false, 0, 0, err
 		}
 		records = append(records, answer.Msg.GetRecords()...)
+		total = max(total, answer.Msg.GetTotal()) // on the first page
 		req.PageToken = answer.Msg.GetNextPageToken()
 		if req.PageToken == "" || limit > 0 && len(records) >= limit {
-			return records, req.PageToken != "", answer.Msg.GetArchived(), nil
+			return records, req.PageToken != "", total, answer.Msg.GetArchived(), nil
 		}
 	}
 }

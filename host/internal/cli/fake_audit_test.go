@@ -42,6 +42,9 @@ func (h fakeAudit) ListRecords(_ context.Context, r *connect.Request[apiv1.ListR
 	if !r.Msg.GetArchived() {
 		out.Archived = 7
 	}
+	if r.Msg.GetOrderBy() == "" && i == 0 {
+		out.Total = int64(len(testRecords))
+	}
 	if i+size < len(testRecords) {
 		out.NextPageToken = strings.Repeat("x", i+size)
 	}

@@ -76,7 +76,10 @@ func (h fakeToken) ListTokens(_ context.Context, r *connect.Request[apiv1.ListTo
 	}
 	out := &apiv1.ListTokensResponse{Tokens: []*apiv1.TokenRecord{testToken()}}
 	if r.Msg.GetPageToken() == "" {
-		out.NextPageToken = "x"
+		out.NextPageToken, out.Total = "x", 2
+		if r.Msg.GetRequester() == "many" {
+			out.Total = countedTokens
+		}
 	} else {
 		out.Tokens[0].Accessor, out.Tokens[0].State, out.Tokens[0].Remaining = "zzzz0aYt2QmB91xw", "revoked", 0
 	}

@@ -50,14 +50,14 @@ func (o *tokenListOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	tokens, more, err := listTokens(ctx, c, &o.filter, o.limit)
+	tokens, total, err := listTokens(ctx, c, &o.filter, o.limit)
 	if err != nil {
 		return err
 	}
 	if o.json() {
 		return printJSON(o.Out, map[string][]wire{"tokens": wires(tokens)})
 	}
-	return o.printTable(tokens, more)
+	return o.printTable(tokens, total)
 }
 
 func (o *tokenListOptions) check() error {
@@ -78,9 +78,10 @@ func (o *tokenListOptions) check() error {
 }
 
 // listTokens asks page by page until it has limit tokens, or all when limit is
-// 0. The second result says that there are more.
-func listTokens(ctx context.Context, c *client, filter *apiv1.ListTokensRequest, limit int) ([]*apiv1.TokenRecord, bool, error) {
+// 0. The second result says how many there are, counted to countedTokens.
+func listTokens(ctx context.Context, c *client, filter *apiv1.ListTokensRequest, limit int) ([]*apiv1.TokenRecord, int64, error) {
 	var tokens []*apiv1.TokenRecord
+	var total int64
 	for {
 		filter.PageSize = largestPage
 		if limit > 0 {
@@ -88,17 +89,21 @@ func listTokens(ctx context.Context, c *client, filter *apiv1.ListTokensRequest,
 		}
 		answer, err := c.token.ListTokens(ctx, connect.NewRequest(filter))
 		if err != nil {
-			return nil, false, err
+			return nil, 0, err
 		}
 		tokens = append(tokens, answer.Msg.GetTokens()...)
+		total = max(total, answer.Msg.GetTotal()) // on the first page
 		filter.PageToken = answer.Msg.GetNextPageToken()
 		if filter.PageToken == "" || limit > 0 && len(tokens) >= limit {
-			return tokens, filter.PageToken != "", nil
+			return tokens, total, nil
 		}
 	}
 }
 
-func (o *tokenListOptions) printTable(tokens []*apiv1.TokenRecord, more bool) error {
+// countedTokens is how far the host counts them.
+const countedTokens = 10_000
+
+func (o *tokenListOptions) printTable(tokens []*apiv1.TokenRecord, total int64) error {
 	if len(tokens) == 0 {
 		o.say("no tokens\n")
 		return nil
@@ -113,8 +118,12 @@ func (o *tokenListOptions) printTable(tokens []*apiv1.TokenRecord, more bool) er
 	if _, err := table.WriteTo(o.Out); err != nil {
 		return err
 	}
-	if more {
-		o.note("there are more; raise --limit to see them\n")
+	if more := total - int64(len(tokens)); more > 0 {
+		least := ""
+		if total >= countedTokens {
+			least = "at least "
+		}
+		o.note("%s%d more; raise --limit to see them\n", least, more)
 	}
 	return nil
 }

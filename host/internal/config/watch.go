@@ -64,23 +64,53 @@ func (w *Watcher) Changes() <-chan struct{} { return w.changes }
 // ended. It returns an error when nothing can be watched, as when the system
 // is out of inotify instances. It must not run twice at once, but may be run
 // again.
-func (w *Watcher) Run(ctx context.Context) (err error) {
+func (w *Watcher) Run(ctx context.Context) error {
+	if err := watchRoute(ctx, w.route, w.debounce, w.follows.changed, w.check); err != nil {
+		return fmt.Errorf("watch configuration: %w", err)
+	}
+	return nil
+}
+
+// WatchFiles calls look at once, and whenever the files may have changed: once
+// they have been quiet for debounce, and every minute. It follows symbolic links
+// and renames as a [Watcher] does. It runs until ctx is done; an error says that
+// nothing can be watched.
+func WatchFiles(ctx context.Context, files []string, debounce time.Duration, look func()) error {
+	paths := make([]string, len(files))
+	for i, file := range files {
+		var err error
+		if paths[i], err = filepath.Abs(file); err != nil {
+			return fmt.Errorf("watch files: %w", err)
+		}
+	}
+	to := func() route {
+		r := route{dirs: make(map[string]bool), entries: make(map[string]bool)}
+		for _, path := range paths {
+			r.follow(path)
+		}
+		return r
+	}
+	if err := watchRoute(ctx, to, debounce, nil, look); err != nil {
+		return fmt.Errorf("watch files: %w", err)
+	}
+	return nil
+}
+
+// watchRoute calls look at once, and whenever something on the way may have
+// changed, or other tells so. The way is found anew each time.
+func watchRoute(ctx context.Context, to func() route, debounce time.Duration, other <-chan struct{}, look func()) (err error) {
 	events, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watch configuration: %w", err)
+		return err
 	}
-	defer func() {
-		if closeErr := events.Close(); closeErr != nil {
-			err = errors.Join(err, fmt.Errorf("stop watching configuration: %w", closeErr))
-		}
-	}()
-	route, err := w.arm(events)
+	defer func() { err = errors.Join(err, events.Close()) }()
+	on, err := arm(events, to)
 	if err != nil {
-		return fmt.Errorf("watch configuration: %w", err)
+		return err
 	}
-	w.check()
+	look()
 
-	quiet := newQuietTimer(w.debounce)
+	quiet := newQuietTimer(debounce)
 	defer quiet.stop()
 	recheck := time.NewTicker(recheckEvery)
 	defer recheck.Stop()
@@ -90,30 +120,32 @@ func (w *Watcher) Run(ctx context.Context) (err error) {
 			return nil
 		case event, open := <-events.Events:
 			if !open {
-				return errors.New("watch configuration: the event source ended")
+				return errSourceEnded
 			}
-			if route.relevant(event.Name) {
+			if on.relevant(event.Name) {
 				quiet.start()
 			}
 		case _, open := <-events.Errors: // an overflow: events were lost, so look
 			if !open {
-				return errors.New("watch configuration: the event source ended")
+				return errSourceEnded
 			}
 			quiet.start()
 		case <-recheck.C:
 			quiet.start()
-		case <-w.follows.changed:
+		case <-other:
 			quiet.start()
 		case <-quiet.timer.C:
 			quiet.fired()
 			// What cannot be watched any more is still looked at.
-			if next, err := w.arm(events); err == nil {
-				route = next
+			if next, err := arm(events, to); err == nil {
+				on = next
 			}
-			w.check()
+			look()
 		}
 	}
 }
+
+var errSourceEnded = errors.New("the event source ended")
 
 // check signals if the files differ from the last time.
 func (w *Watcher) check() {
@@ -131,9 +163,9 @@ func (w *Watcher) check() {
 // arm watches every directory on the way to the files. The way may change
 // while it is followed, so it is followed until it stays the same. Watching a
 // directory again does nothing, or replaces a watch on one that was deleted.
-func (w *Watcher) arm(events *fsnotify.Watcher) (route, error) {
+func arm(events *fsnotify.Watcher, to func() route) (route, error) {
 	const mostRounds = 8
-	current := w.route()
+	current := to()
 	for range mostRounds {
 		failed := 0
 		var failure error
@@ -146,7 +178,7 @@ func (w *Watcher) arm(events *fsnotify.Watcher) (route, error) {
 		if failed == len(current.dirs) {
 			return current, failure
 		}
-		next := w.route()
+		next := to()
 		if failed == 0 && next.equal(current) {
 			break
 		}

@@ -247,3 +247,44 @@ func TestRouteRelevant(t *testing.T) {
 		}
 	}
 }
+
+func TestWatchFiles(t *testing.T) {
+	dir, target := t.TempDir(), t.TempDir()
+	one := write(t, dir, "one", "1")
+	must(t, os.Mkdir(filepath.Join(target, "a"), 0o755))
+	must(t, os.Mkdir(filepath.Join(target, "b"), 0o755))
+	must(t, os.Symlink("a", filepath.Join(target, "..data")))
+	two := filepath.Join(target, "..data", "two")
+	ctx, stop := context.WithCancel(t.Context())
+	looks, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		ended <- WatchFiles(ctx, []string{one, two}, time.Millisecond, func() {
+			select {
+			case looks <- struct{}{}:
+			default: // one is waiting already
+			}
+		})
+	}()
+	await := func(what string) {
+		t.Helper()
+		select {
+		case <-looks:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("not noticed: %s", what)
+		}
+	}
+	await("the start")
+	write(t, dir, "one", "2")
+	await("a file is written")
+	write(t, filepath.Join(target, "a"), "two", "1")
+	await("a file appears behind a link")
+	must(t, os.Symlink("b", filepath.Join(target, "new")))
+	must(t, os.Rename(filepath.Join(target, "new"), filepath.Join(target, "..data")))
+	await("a link is swapped")
+	must(t, os.Chmod(one, 0o600))
+	await("a mode is changed")
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

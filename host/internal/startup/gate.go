@@ -210,7 +210,11 @@ func (o *opening) commitCertificates() {
 	g.watch()
 	g.watch = func() {}
 	if o.certs != nil { // else connections that there are have done their handshake
-		g.watch = g.background(func(ctx context.Context) { o.certs.Watch(ctx, func(err error) { g.reread(err) }) })
+		g.watch = g.background(func(ctx context.Context) {
+			o.certs.Watch(ctx, g.reread, func(err error) {
+				g.logger.Warn("changes of the certificates are noticed late: the system does not tell of them", "error", err)
+			})
+		})
 	}
 	g.certs.Store(o.certs)
 }

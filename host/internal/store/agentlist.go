@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math"
 
 	"github.com/sop-host/sop/host/internal/agent"
 )
@@ -23,6 +24,7 @@ func (s *Agents) List(ctx context.Context, f agent.Filter) (agent.Page, error) {
 	}
 	fields, keys := agentFields(&f), total(f.Order, agentOrder)
 	q := s.selection(&f, fields)
+	count := q.clone()
 	if f.Token != "" {
 		values, err := readPage(f.Token, keys)
 		if err != nil {
@@ -33,15 +35,23 @@ func (s *Agents) List(ctx context.Context, f agent.Filter) (agent.Page, error) {
 	}
 	q.order(keys, fields)
 	q.add(" LIMIT ?", int64(f.Limit)+1)
-	agents, err := agentReader{s.db.read}.agents(ctx, q.text.String(), q.args...)
-	if err != nil || len(agents) <= f.Limit {
-		return agent.Page{Agents: agents}, s.db.translate(err)
+	var page agent.Page
+	var err error
+	if page.Agents, err = (agentReader{s.db.read}).agents(ctx, q.text.String(), q.args...); err != nil {
+		return page, s.db.translate(err)
 	}
-	agents = agents[:f.Limit]
-	last := *agents[f.Limit-1]
-	last.State = last.At(f.At)
-	next, err := nextPage(keys, last.Field)
-	return agent.Page{Agents: agents, Next: next}, err
+	if len(page.Agents) > f.Limit {
+		page.Agents = page.Agents[:f.Limit]
+		last := *page.Agents[f.Limit-1]
+		last.State = last.At(f.At)
+		if page.Next, err = nextPage(keys, last.Field); err != nil {
+			return page, err
+		}
+	}
+	if f.Token == "" {
+		page.Total, err = count.total(ctx, s.db.read, "agents", len(page.Agents), page.Next != "", math.MaxInt64)
+	}
+	return page, s.db.translate(err)
 }
 
 // selection is the condition of what passes the filter.

@@ -82,7 +82,7 @@ const removedCursor = "archived records removed"
 
 // removeAtATime is how many records Remove removes: writers wait for about
 // 7 µs for each.
-const removeAtATime = 1000
+const removeAtATime = 200
 
 // Remove implements [audit.Store].
 func (s *Audit) Remove(ctx context.Context) (more bool, err error) {

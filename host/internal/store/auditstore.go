@@ -241,11 +241,42 @@ func (s *Audit) List(ctx context.Context, f audit.Filter) (audit.Page, error) {
 		return audit.Page{}, s.db.translate(err)
 	}
 	records, err := s.db.find(ctx, in, &f, f.Limit+1)
-	if err != nil || len(records) <= f.Limit {
-		return audit.Page{Records: records}, s.db.translate(err)
+	if err != nil {
+		return audit.Page{}, s.db.translate(err)
 	}
-	records = records[:f.Limit]
-	return audit.Page{Records: records, Next: strconv.FormatInt(int64(records[f.Limit-1].Seq), 36)}, nil
+	page := audit.Page{Records: records}
+	if len(records) > f.Limit {
+		page.Records = records[:f.Limit]
+		page.Next = strconv.FormatInt(int64(page.Records[f.Limit-1].Seq), 36)
+	}
+	if f.Token == "" {
+		page.Total, err = s.total(ctx, &f, &page)
+	}
+	return page, s.db.translate(err)
+}
+
+// total is how many records there are for a filter, where that is known without
+// looking at them; else 0.
+func (s *Audit) total(ctx context.Context, f *audit.Filter, first *audit.Page) (int64, error) {
+	switch {
+	case first.Next == "":
+		return int64(len(first.Records)), nil
+	case !f.Everything():
+		return 0, nil
+	}
+	head, err := auditHead(ctx, s.db.read)
+	if err != nil {
+		return 0, err
+	}
+	archives, err := archived(ctx, s.db.read)
+	if err != nil {
+		return 0, err
+	}
+	before := int64(f.After)
+	if n := len(archives); n > 0 {
+		before = max(before, int64(archives[n-1].Last))
+	}
+	return max(0, int64(head.Size)-before), nil
 }
 
 // PutCheckpoint implements [audit.Store].

@@ -39,6 +39,7 @@ type DB struct {
 	happened event.Notice // of the journal of events
 	watch    watch
 	check    structureCheck
+	copying  *checkpointer // nil in memory, and where nothing is written
 }
 
 // Open opens the SQLite database at path, makes it where there is none, and
@@ -84,6 +85,9 @@ func start(ctx context.Context, db *DB) (*DB, error) {
 	if err := db.migrate(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	if db.read != db.write {
+		db.copying = newCheckpointer(db.read)
+	}
 	db.writer = newWriter(db)
 	db.check.goOn(db)
 	return db, nil
@@ -117,6 +121,9 @@ func (db *DB) Close() error {
 	db.check.end()
 	if db.writer != nil {
 		db.writer.close()
+	}
+	if db.copying != nil {
+		db.copying.end()
 	}
 	if db.read == db.write {
 		return db.write.Close()

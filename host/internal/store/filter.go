@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -232,4 +233,14 @@ func readPage(token string, keys []filter.Key) ([]any, error) {
 			WithRemedy("list again from the first page").WithField("page_token", "")
 	}
 	return values, nil
+}
+
+// total is how many rows of a table pass the condition that q is: those of the
+// first page where there is no other, else counted, but not beyond most.
+func (q *query) total(ctx context.Context, in querier, table string, first int, more bool, most int64) (int64, error) {
+	if !more {
+		return int64(first), nil
+	}
+	q.add(" LIMIT ?", most)
+	return number(ctx, in, "SELECT count(*) FROM (SELECT 1 FROM "+table+" WHERE "+q.text.String()+")", q.args...)
 }

@@ -168,6 +168,9 @@ func (w *writer) serve(first *turn) {
 	committing := time.Now()
 	err = w.commit()
 	w.db.observeGroup(len(w.group.turns), time.Since(committing), err)
+	if err == nil && w.db.copying != nil {
+		w.db.copying.wrote(len(w.group.turns))
+	}
 	w.answer(err)
 }
 

@@ -29,6 +29,7 @@ func (r tokenReader) list(ctx context.Context, f token.Filter) (token.Page, erro
 	}
 	fields, keys := tokenFields(&f), total(f.Order, tokenOrder)
 	q := r.selection(&f, fields)
+	count := q.clone()
 	if f.Token != "" {
 		values, err := readPage(f.Token, keys)
 		if err != nil {
@@ -39,13 +40,21 @@ func (r tokenReader) list(ctx context.Context, f token.Filter) (token.Page, erro
 	}
 	q.order(keys, fields)
 	q.add(" LIMIT ?", int64(f.Limit)+1)
-	tokens, err := r.tokens(ctx, q.text.String(), q.args...)
-	if err != nil || len(tokens) <= f.Limit {
-		return token.Page{Tokens: tokens}, err
+	var page token.Page
+	var err error
+	if page.Tokens, err = r.tokens(ctx, q.text.String(), q.args...); err != nil {
+		return page, err
 	}
-	tokens = tokens[:f.Limit]
-	next, err := nextPage(keys, tokens[f.Limit-1].At(f.At).Field)
-	return token.Page{Tokens: tokens, Next: next}, err
+	if len(page.Tokens) > f.Limit {
+		page.Tokens = page.Tokens[:f.Limit]
+		if page.Next, err = nextPage(keys, page.Tokens[f.Limit-1].At(f.At).Field); err != nil {
+			return page, err
+		}
+	}
+	if f.Token == "" {
+		page.Total, err = count.total(ctx, r.q, "tokens", len(page.Tokens), page.Next != "", token.MaxTotal)
+	}
+	return page, err
 }
 
 // selection is the condition of what passes the filter.

@@ -99,7 +99,13 @@ const MaxPage = 1000
 type Page struct {
 	Tokens []*Token
 	Next   string // names the next page; empty: this is the last
+	// Total is how many there are on all pages, counted to [MaxTotal]; on the
+	// first page only.
+	Total int64
 }
+
+// MaxTotal is how far List counts: with so many, there may be more.
+const MaxTotal = 10_000
 
 // Errors of references, for errors.Is on the cause.
 var (

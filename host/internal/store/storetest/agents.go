@@ -144,6 +144,9 @@ func testAgentList(t *testing.T, s agent.Store) {
 			if err != nil || len(page.Agents) > 2 {
 				t.Fatalf("%s: %+v, %v", name, page, err)
 			}
+			if (tt.filter.Token == "") != (page.Total > 0) || tt.filter.Token == "" && int(page.Total) != tt.want {
+				t.Errorf("%s: %d in all on the page after %q, want %d", name, page.Total, tt.filter.Token, tt.want)
+			}
 			for _, a := range page.Agents {
 				got = append(got, a.Name)
 			}

@@ -187,8 +187,8 @@ func testAuditList(t *testing.T, s AuditStores) {
 		for _, r := range page.Records {
 			fmt.Fprint(&got, r.Seq)
 		}
-		if got.String() != tt.want || page.Next != "" {
-			t.Errorf("%+v lists %s (next %q), want %s", tt.filter, got.String(), page.Next, tt.want)
+		if got.String() != tt.want || page.Next != "" || int(page.Total) != len(tt.want) {
+			t.Errorf("%+v lists %s (next %q, %d in all), want %s", tt.filter, got.String(), page.Next, page.Total, tt.want)
 		}
 	}
 }
@@ -217,6 +217,23 @@ func testAuditPages(t *testing.T, s AuditStores) {
 	}
 	if _, err := s.Audit.List(t.Context(), audit.Filter{Token: "?"}); err == nil {
 		t.Error("a made-up token was accepted")
+	}
+	for _, tt := range []struct {
+		filter audit.Filter
+		total  int64
+	}{
+		{audit.Filter{Limit: 10}, 25},
+		{audit.Filter{Limit: 10, Oldest: true, After: 5}, 20},
+		{audit.Filter{Limit: 10, Outcome: audit.Failure}, 0}, // nobody has counted them
+	} {
+		page, err := s.Audit.List(t.Context(), tt.filter)
+		if err != nil || len(page.Records) != 10 || page.Total != tt.total {
+			t.Errorf("%+v: %d records of %d, want %d; %v", tt.filter, len(page.Records), page.Total, tt.total, err)
+		}
+		tt.filter.Token = page.Next
+		if page, err = s.Audit.List(t.Context(), tt.filter); err != nil || page.Total != 0 {
+			t.Errorf("%+v: %d on the second page, %v", tt.filter, page.Total, err)
+		}
 	}
 }
 

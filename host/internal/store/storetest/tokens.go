@@ -271,6 +271,9 @@ func testTokenList(t *testing.T, s token.Store) {
 			if err != nil || len(page.Tokens) > 2 {
 				t.Fatalf("%s: %+v, %v", name, page, err)
 			}
+			if (tt.filter.Token == "") != (page.Total > 0) || tt.filter.Token == "" && int(page.Total) != tt.want {
+				t.Errorf("%s: %d in all on the page after %q, want %d", name, page.Total, tt.filter.Token, tt.want)
+			}
 			got = append(got, page.Tokens...)
 			if tt.filter.Token = page.Next; page.Next == "" {
 				break

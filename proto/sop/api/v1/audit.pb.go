@@ -208,7 +208,11 @@ type ListRecordsResponse struct {
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// The last record that was moved to an archive, and is not looked for; 0 when
 	// none was, or archives were looked in.
-	Archived      int64 `protobuf:"varint,3,opt,name=archived,proto3" json:"archived,omitempty"`
+	Archived int64 `protobuf:"varint,3,opt,name=archived,proto3" json:"archived,omitempty"`
+	// How many there are on all pages, where that is known without reading the
+	// log: all fit on this page, or nothing was said of which are wanted. Else 0. On
+	// the first page only.
+	Total         int64 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -260,6 +264,13 @@ func (x *ListRecordsResponse) GetNextPageToken() string {
 func (x *ListRecordsResponse) GetArchived() int64 {
 	if x != nil {
 		return x.Archived
+	}
+	return 0
+}
+
+func (x *ListRecordsResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
 	}
 	return 0
 }
@@ -1744,11 +1755,12 @@ const file_sop_api_v1_audit_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x16\n" +
 	"\x06filter\x18\x04 \x01(\tR\x06filter\x12\x19\n" +
 	"\border_by\x18\x05 \x01(\tR\aorderBy\x12\x1a\n" +
-	"\barchived\x18\x06 \x01(\bR\barchived\"\x8c\x01\n" +
+	"\barchived\x18\x06 \x01(\bR\barchived\"\xa2\x01\n" +
 	"\x13ListRecordsResponse\x121\n" +
 	"\arecords\x18\x01 \x03(\v2\x17.sop.api.v1.AuditRecordR\arecords\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\barchived\x18\x03 \x01(\x03R\barchived\"\\\n" +
+	"\barchived\x18\x03 \x01(\x03R\barchived\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x03R\x05total\"\\\n" +
 	"\x13WatchRecordsRequest\x12/\n" +
 	"\x06filter\x18\x01 \x01(\v2\x17.sop.api.v1.AuditFilterR\x06filter\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\"G\n" +
