@@ -78,9 +78,17 @@ func (s *pluginHost) AppendAudit(ctx context.Context, req *connect.Request[plugi
 }
 
 // ReadScaffold implements the rpc.
-func (*pluginHost) ReadScaffold(context.Context, *connect.Request[pluginv1.ReadScaffoldRequest]) (*connect.Response[pluginv1.ReadScaffoldResponse], error) {
-	return nil, sdk.Errorf(codes.Unimplemented, "NO_SCAFFOLDS", "this host has no scaffolds yet").
-		WithRemedy("bring your own")
+func (s *pluginHost) ReadScaffold(ctx context.Context, req *connect.Request[pluginv1.ReadScaffoldRequest]) (*connect.Response[pluginv1.ReadScaffoldResponse], error) {
+	m := req.Msg
+	if _, err := s.UnderToken(ctx, m.GetToken(), permission(req.Spec()), m.GetWorkspace()); err != nil {
+		return nil, err
+	}
+	found := s.Scaffolds.Get(m.GetName())
+	if found == nil {
+		return nil, sdk.Errorf(codes.NotFound, "NO_SCAFFOLD", "there is no scaffold %q", m.GetName()).
+			WithRemedy("`sop scaffold list` names those that the host has")
+	}
+	return connect.NewResponse(&pluginv1.ReadScaffoldResponse{Name: found.Name, Version: found.Version, Content: found.Source}), nil
 }
 
 var _ pluginv1connect.HostHandler = (*pluginHost)(nil)

@@ -17,7 +17,7 @@ import (
 func (a *app) newSandboxCommand() *cobra.Command {
 	return a.newGroup("sandbox", "Run commands in isolation", `Run commands in isolation, as the host runs generators and verification. A command sees a root that was built for it
 and a copy-on-write view of a workspace; what it changed there is shown, and nothing outside is touched.`,
-		a.newSandboxRunCommand(), a.newSandboxProbeCommand(), a.newSandboxProfilesCommand())
+		a.newSandboxRunCommand(), a.newSandboxGenerateCommand(), a.newSandboxProbeCommand(), a.newSandboxProfilesCommand())
 }
 
 func (a *app) newSandboxProbeCommand() *cobra.Command {

@@ -135,14 +135,7 @@ func (o *sandboxRunOptions) print(outcome *startup.SandboxOutcome) {
 	if outcome.Diff != "" {
 		o.say("%s\n%s", palette.Paint(term.Bold, "Changes:"), newlined(term.SafeLines(outcome.Diff)))
 	}
-	for _, c := range outcome.Changes {
-		if c.Flag != "" {
-			o.say("needs an approval of its own (%s): %s\n", c.Flag, term.Safe(c.Path))
-		}
-	}
-	for _, r := range outcome.Rejected {
-		o.say("%s %s\n", palette.Paint(term.BoldRed, "rejected:"), term.Safe(r.String()))
-	}
+	o.sayFlagged(outcome)
 	o.say("%s\n%s", palette.Paint(term.Bold, "Evidence:"), evidence(outcome))
 }
 

@@ -74,6 +74,7 @@ type Nexus struct {
 	Events     Events
 	Protocols  Protocols
 	Sinks      Sinks
+	Scaffolds  Scaffolds
 	// Retention is how long audit records stay in the database, 0 for good, and
 	// how many an archived segment has.
 	Retention func() (keep time.Duration, segment uint64)

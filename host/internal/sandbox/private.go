@@ -17,7 +17,7 @@ func (a *attempt) prepare() (refused bool, err error) {
 	if a.spec.Profile.Level != LevelLandlock && a.spec.Profile.Level != LevelNone {
 		return false, nil
 	}
-	if a.out.private, err = os.MkdirTemp("", "sop-private-"); err != nil {
+	if err = a.out.makePrivate(); err != nil {
 		a.refuse("private copy", err)
 		return true, nil
 	}

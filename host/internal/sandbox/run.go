@@ -54,6 +54,7 @@ type Outcome struct {
 
 	upper     *os.File // of the overlay, or the private copy; nil where nothing was run
 	private   string   // the directory of a private copy; "" where there is none
+	held      *os.File // that directory, locked
 	workspace *os.Root
 }
 
@@ -67,6 +68,10 @@ func (o *Outcome) Close() error {
 	if o.private != "" {
 		errs = append(errs, os.RemoveAll(o.private))
 		o.private = ""
+	}
+	if o.held != nil {
+		errs = append(errs, o.held.Close())
+		o.held = nil
 	}
 	if o.workspace != nil {
 		errs = append(errs, o.workspace.Close())

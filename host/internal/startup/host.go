@@ -249,13 +249,17 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 	if err != nil {
 		return nil, err
 	}
+	scaffolds, err := Scaffolds("")
+	if err != nil {
+		return nil, err
+	}
 	listener, err := api.Listen(h.dir.socket())
 	if err != nil {
 		return nil, err
 	}
 	h.server = api.NewServer(&nexus.Nexus{
 		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols,
-		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
+		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Scaffolds: scaffolds, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	}, opts...)
 	if err := h.openGate(ctx, undo, h.server, first.config); err != nil {
 		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))

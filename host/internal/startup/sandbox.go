@@ -20,11 +20,12 @@ type SandboxEngine struct {
 	Run      func(ctx context.Context, request SandboxRequest) (*SandboxOutcome, error)
 	Probe    func(ctx context.Context, configPath, pluginsDir string) (*SandboxProbe, error)
 	Profiles func(configPath, pluginsDir string) ([]sandbox.Profile, error)
+	Generate func(ctx context.Context, request GenerateRequest) (*GenerateOutcome, error)
 }
 
 // Sandbox returns the engine of this machine.
 func Sandbox() SandboxEngine {
-	return SandboxEngine{Run: runSandbox, Probe: probeSandbox, Profiles: sandboxProfiles}
+	return SandboxEngine{Run: runSandbox, Probe: probeSandbox, Profiles: sandboxProfiles, Generate: runGenerator}
 }
 
 // SandboxRequest says what to run.
