@@ -25,11 +25,12 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build the host (bin/sop), its launcher (bin/sop-sandbox) and the bundled plugins (bin/plugins/)
-	@mkdir -p bin/plugins
+build: ## Build the host (bin/sop), its launcher (bin/sop-sandbox) the bundled plugins (bin/plugins/) and the example stack (bin/stack/)
+	@mkdir -p bin/plugins bin/stack
 	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sop ./host/cmd/sop
 	@go build -trimpath -ldflags '-s -w' -o bin/sop-sandbox ./host/cmd/sop-sandbox
 	@go build -trimpath -tags $(PLUGIN_TAGS) -ldflags '$(LDFLAGS)' -o bin/plugins/ $(addprefix ./plugins/,$(PLUGINS))
+	@cd examples/stack && go build -trimpath -ldflags '-s -w' -o ../../bin/stack/ ./...
 
 .PHONY: run
 run: build ## Build, lock the bundled plugins and run the host (WORKSPACE=/some/repo governs another tree)

@@ -46,12 +46,6 @@ func (s *pluginHost) ReportGap(ctx context.Context, req *connect.Request[pluginv
 	return connect.NewResponse(&pluginv1.ReportGapResponse{GapId: g.ID}), nil
 }
 
-// RequestMaintenance implements the rpc.
-func (*pluginHost) RequestMaintenance(context.Context, *connect.Request[pluginv1.RequestMaintenanceRequest]) (*connect.Response[pluginv1.RequestMaintenanceResponse], error) {
-	return nil, sdk.Errorf(codes.Unimplemented, "NO_MAINTENANCE", "this host takes no maintenance requests yet").
-		WithRemedy("write to the log, or append an audit record")
-}
-
 // AppendAudit implements the rpc.
 func (s *pluginHost) AppendAudit(ctx context.Context, req *connect.Request[pluginv1.AppendAuditRequest]) (*connect.Response[pluginv1.AppendAuditResponse], error) {
 	m := req.Msg

@@ -67,6 +67,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
 	mux.Handle(apiv1connect.NewPolicyHandler(&policyService{n}, opts))
 	mux.Handle(apiv1connect.NewAgentHandler(&agentService{n}, opts))
+	mux.Handle(apiv1connect.NewMaintenanceHandler(&maintenanceService{n}, opts))
 	mux.Handle(apiv1connect.NewProtocolHandler(&protocolService{n}, opts))
 	mux.Handle(apiv1connect.NewEventHandler(&eventService{n}, opts))
 	describe(mux)

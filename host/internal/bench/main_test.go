@@ -64,6 +64,21 @@ func (echo) Handle(_ context.Context, call *pluginv1.Call) ([]byte, error) {
 	return call.GetPayload(), nil
 }
 
+// Activate implements [protocol.Protocol].
+func (echo) Activate(_ context.Context, req *pluginv1.ActivateRequest) (*pluginv1.ActivateResponse, error) {
+	return &pluginv1.ActivateResponse{Mode: req.GetMode()}, nil
+}
+
+// Deactivate implements [protocol.Protocol].
+func (echo) Deactivate(context.Context, *pluginv1.DeactivateRequest) (*pluginv1.DeactivateResponse, error) {
+	return &pluginv1.DeactivateResponse{}, nil
+}
+
+// Status implements [protocol.Protocol].
+func (echo) Status(context.Context, *pluginv1.StatusRequest) (*pluginv1.StatusResponse, error) {
+	return &pluginv1.StatusResponse{}, nil
+}
+
 // barePlugin serves the same service without our adapter.
 type barePlugin struct {
 	goplugin.NetRPCUnsupportedPlugin

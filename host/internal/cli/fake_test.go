@@ -268,6 +268,7 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 	mux.Handle(apiv1connect.NewAgentHandler(fakeAgent{host}))
 	mux.Handle(apiv1connect.NewEventHandler(fakeEvent{host}))
 	mux.Handle(apiv1connect.NewProtocolHandler(fakeProtocol{host}))
+	mux.Handle(apiv1connect.NewMaintenanceHandler(fakeMaintenance{host}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {

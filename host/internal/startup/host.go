@@ -25,6 +25,7 @@ import (
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/maintenance"
 	"github.com/sop-host/sop/host/internal/metrics"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/plugin"
@@ -63,13 +64,17 @@ type host struct {
 	secrets    func(purpose string) []byte // keys derived from the host's
 	workspaces *workspaces
 	protocols  *protocol.Service
-	server     *api.Server // made before the first plugin starts
-	policy     policy.Live
-	watcher    *config.Watcher
-	metrics    *metrics.Metrics
-	tracer     atomic.Pointer[trace.Tracer] // nil: traces are off
-	probe      probe
-	counted    counted
+
+	maintenance *maintenance.Service
+	maintained  *maintained // where the host's own subsystems report
+
+	server  *api.Server // made before the first plugin starts
+	policy  policy.Live
+	watcher *config.Watcher
+	metrics *metrics.Metrics
+	tracer  atomic.Pointer[trace.Tracer] // nil: traces are off
+	probe   probe
+	counted counted
 
 	loaded    atomic.Pointer[loaded]
 	verdict   atomic.Pointer[apiv1.ReloadVerdict]
@@ -202,7 +207,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	if err := h.openTokens(ctx, undo); err != nil {
 		return err
 	}
-	if err := errors.Join(h.openAgents(ctx, undo), h.openTasks(ctx, undo)); err != nil {
+	if err := errors.Join(h.openAgents(ctx, undo), h.openMaintenance(ctx, undo), h.openTasks(ctx, undo)); err != nil {
 		return err
 	}
 
@@ -231,6 +236,7 @@ func (h *host) onPluginEvent(e plugin.Event) {
 	h.steps.add(step)
 	h.recordPlugin(e)
 	h.lostPlugin(e)
+	h.maintainPlugin(e)
 	h.changed.Tell()
 }
 
@@ -260,6 +266,8 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 	h.server = api.NewServer(&nexus.Nexus{
 		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols,
 		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Scaffolds: scaffolds, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols, Maintenance: h.maintenance,
+		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	}, opts...)
 	if err := h.openGate(ctx, undo, h.server, first.config); err != nil {
 		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))

@@ -37,7 +37,7 @@ func (h *host) openProtocols(undo *closers) error {
 			return sdkprotocol.Kind.NewClient(h.pool.Conn(protocolID(name)))
 		},
 		Generation: func(name string) int { return servingGeneration(h.pool, protocolID(name)) },
-		Grants:     &protocolGrants{h},
+		Grants:     &protocolGrants{h}, Maintenance: h.maintained,
 		OnChange:   h.onProtocolChange,
 		Snapshots:  h.dir.join("file_management", "payloads"),
 		Logger:     h.logger.Named("protocol"),

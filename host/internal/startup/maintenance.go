@@ -1,0 +1,148 @@
+package startup
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/maintenance"
+	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/sdk"
+)
+
+// maintenanceTime bounds what the host files by itself.
+const maintenanceTime = 10 * time.Second
+
+// openMaintenance makes the service of maintenance requests; the store is open.
+func (h *host) openMaintenance(ctx context.Context, undo *closers) error {
+	service, err := maintenance.NewService(ctx, maintenance.Options{
+		Store: h.store.Maintenance(), Now: h.tokens.Now,
+		OnHappened: func(e maintenance.Happened) {
+			h.publisher().Publish(e)
+			h.changed.Tell()
+		},
+		OnTaskError: func(r *maintenance.Record, err error) {
+			h.logger.Error("the task of a maintenance request", "request", r.ID, "subsystem", r.Subsystem, "error", err)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	service.SetOwners(maintenanceOwners(h.loaded.Load().config))
+	h.maintenance = service
+	h.maintained = newMaintained(h)
+	undo.add(func() error { h.maintained.close(); return nil })
+	return nil
+}
+
+// maintenanceOwners are the owners in a configuration.
+func maintenanceOwners(cfg *config.Config) maintenance.Owners {
+	out := maintenance.Owners{Default: cfg.Maintenance.Owner}
+	for _, o := range cfg.Maintenance.Owners {
+		out.Of = append(out.Of, maintenance.Owner{Pattern: o.Pattern, Owner: o.Owner})
+	}
+	return out
+}
+
+// maintained is where the host's own subsystems say that they fail, and that they
+// are healthy again. What it cannot store it logs, and returns.
+type maintained struct {
+	host  *host
+	queue chan func(ctx context.Context)
+	done  chan struct{}
+}
+
+// maintainedQueue is how many reports may wait of those that must not block.
+const maintainedQueue = 1024
+
+func newMaintained(h *host) *maintained {
+	m := &maintained{host: h, queue: make(chan func(context.Context), maintainedQueue), done: make(chan struct{})}
+	go func() {
+		defer close(m.done)
+		for report := range m.queue {
+			ctx, cancel := context.WithTimeout(context.Background(), maintenanceTime)
+			report(ctx)
+			cancel()
+		}
+	}()
+	return m
+}
+
+// close stores what waits and ends.
+func (m *maintained) close() {
+	close(m.queue)
+	<-m.done
+}
+
+// File says that a subsystem fails.
+func (m *maintained) File(ctx context.Context, subsystem, description, remedy, severity string) error {
+	rank, err := maintenance.ParseSeverity(severity)
+	if err == nil {
+		_, err = m.host.maintenance.File(ctx, maintenance.Request{
+			Subsystem: subsystem, Description: description, Remedy: remedy, Severity: rank, By: actorHost,
+		})
+	}
+	if err != nil {
+		m.host.logger.Error("maintenance could not be asked for", "subsystem", subsystem, "description", description, "error", err)
+	}
+	return err
+}
+
+// Healthy says that a subsystem is healthy.
+func (m *maintained) Healthy(ctx context.Context, subsystem string) error {
+	_, err := m.host.maintenance.Healthy(ctx, subsystem, actorHost)
+	if err != nil {
+		m.host.logger.Error("a healthy subsystem could not be noted", "subsystem", subsystem, "error", err)
+	}
+	return err
+}
+
+// later stores a report without holding up who reports. One that finds no place is
+// logged: what lasts is reported again.
+func (m *maintained) later(subsystem string, report func(ctx context.Context)) {
+	select {
+	case m.queue <- report:
+	default:
+		m.host.logger.Error("too many reports of maintenance wait; one is left out", "subsystem", subsystem)
+	}
+}
+
+// maintainPlugin files a plugin that is not started again by itself, and closes
+// that when one is ready. It does not block.
+func (h *host) maintainPlugin(e plugin.Event) {
+	subsystem := "plugin." + e.ID
+	switch e.Phase {
+	case plugin.PhaseReady:
+		h.maintained.later(subsystem, func(ctx context.Context) { _ = h.maintained.Healthy(ctx, subsystem) }) // logged
+	case "failed", "exited", "unhealthy":
+		pe := sdk.FromError(e.Err)
+		if pe == nil {
+			return
+		}
+		h.maintained.later(subsystem, func(ctx context.Context) {
+			if !h.pluginFailed(e.ID) {
+				return // it is being restarted
+			}
+			_ = h.maintained.File(ctx, subsystem, sentence(capital(pe.Message)), pe.Remedy, "high") // logged
+		})
+	}
+}
+
+// pluginFailed says whether a plugin will not be started again by itself.
+func (h *host) pluginFailed(id string) bool {
+	for _, s := range h.pool.Status() {
+		if s.ID == id {
+			return s.State == plugin.StateFailed
+		}
+	}
+	return false
+}
+
+// capital makes a message the beginning of a sentence.
+func capital(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
