@@ -49,3 +49,20 @@ plugin "detector" "infra" {
     }
   }
 }
+
+# Keeps what is saved: `sop backup list` shows it, docs/backup.md says how to get
+# it back.
+plugin "backup" "files" {
+  command = "${path.plugins}/backup-files"
+}
+
+# The host's own state: database, keys and configuration.
+backup "state" {
+  plugin   = "files"
+  state    = true
+  interval = "24h"
+
+  retention {
+    keep_last = 14
+  }
+}

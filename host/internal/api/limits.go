@@ -41,11 +41,17 @@ func DefaultLimits() Limits {
 const (
 	callTimeout = time.Minute
 	longTimeout = time.Hour
+	// backupTimeout is for what the call_timeout of a plugin bounds more tightly.
+	backupTimeout = 24 * time.Hour
 )
 
 // timeoutOf is the longest that a call under a permission may take.
 func timeoutOf(permission string) time.Duration {
 	switch permission {
+	case "backup.create", "backup.restore":
+		return backupTimeout
+	case "backup.read", "backup.delete", "backup.prune", "backup.pin":
+		return longTimeout
 	case "workspace.scan", "plugin.restart", "host.reload", "audit.verify", "audit.archive", "protocol.call", "protocol.activate", "protocol.deactivate":
 		return longTimeout
 	}

@@ -32,6 +32,8 @@ func resourceOf(request any) policy.Resource {
 		return nexus.ProtocolResource(r.GetName())
 	case *apiv1.DeactivateProtocolRequest:
 		return nexus.ProtocolResource(r.GetName())
+	case *apiv1.CreateBackupRequest:
+		return workspaceResource(r.GetWorkspace())
 	case *pluginv1.ReportGapRequest:
 		return workspaceResource(r.GetWorkspace())
 	case *pluginv1.RequestMaintenanceRequest:

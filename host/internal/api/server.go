@@ -70,6 +70,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	mux.Handle(apiv1connect.NewMaintenanceHandler(&maintenanceService{n}, opts))
 	mux.Handle(apiv1connect.NewProtocolHandler(&protocolService{n}, opts))
 	mux.Handle(apiv1connect.NewEventHandler(&eventService{n}, opts))
+	mux.Handle(apiv1connect.NewBackupHandler(&backupService{n}, opts))
 	describe(mux)
 	plugins := http.NewServeMux()
 	plugins.Handle("/", mux)

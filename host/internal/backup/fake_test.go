@@ -37,7 +37,9 @@ type memory struct {
 	tokens  []string // that calls carried
 	fail    error    // what the next calls end with
 	damaged []*pluginv1.DamagedObject
-	expired []string // what Prune forgets
+	expired []string        // what Prune forgets
+	lossy   bool            // what is restored is not what was saved
+	hold    <-chan struct{} // a save waits for it to be closed
 }
 
 // kept is a snapshot with its regular files.
@@ -94,6 +96,9 @@ func (m *memory) Save(_ context.Context, req *pluginv1.SaveRequest, tell backupk
 	sum := sha256.Sum256([]byte(fmt.Sprint(k.files, k.Id)))
 	k.ManifestSha256 = sum[:]
 	m.all = append(m.all, k)
+	if m.hold != nil {
+		<-m.hold
+	}
 	return k.Snapshot, tell(&pluginv1.BackupProgress{Files: k.GetFiles(), Bytes: k.GetBytes()})
 }
 
@@ -151,6 +156,9 @@ func (m *memory) Restore(_ context.Context, req *pluginv1.RestoreRequest, _ back
 	}
 	result := &pluginv1.RestoreResult{}
 	for name, text := range k.files {
+		if m.lossy {
+			text += "!"
+		}
 		if len(req.GetRawPaths()) > 0 && !slices.ContainsFunc(req.GetRawPaths(), func(p []byte) bool { return string(p) == name }) {
 			continue
 		}

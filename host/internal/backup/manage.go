@@ -144,6 +144,9 @@ func (s *Service) Prune(ctx context.Context, plugin string, dryRun bool, by stri
 		resp, err = client.Prune(ctx, &pluginv1.PruneRequest{Token: secret, DryRun: dryRun})
 		return err
 	})
+	if !dryRun {
+		s.pruned(name) // also when it failed: it is tried again another day
+	}
 	if err != nil {
 		return nil, err
 	}

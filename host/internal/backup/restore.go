@@ -25,7 +25,10 @@ type RestoreRequest struct {
 	DryRun      bool
 	By          string
 	Task, Patch string
-	Progress    func(Progress) // nil is fine
+	// InPlace allows a target that lies in a governed workspace.
+	InPlace  bool
+	Progress func(Progress) // nil is fine
+	Key      string         // by which [Service.Watch] finds it; empty: not at all
 }
 
 // Restored says what came of a restore.
@@ -61,15 +64,30 @@ func (s *Service) Restore(ctx context.Context, r RestoreRequest) (*Restored, err
 	if err != nil {
 		return nil, err
 	}
-	out := &Restored{Snapshot: snap, Target: target}
+	if err := s.checkPlace(target, r.InPlace || r.Target == ""); err != nil {
+		return nil, err
+	}
 	if r.DryRun {
+		out := &Restored{Snapshot: snap, Target: target}
 		out.Changes, err = s.Compare(ctx, CompareRequest{Snapshot: snap.ID, Target: target, Paths: r.Paths, By: r.By})
 		return out, err
 	}
+	return s.restore(ctx, r, snap, target)
+}
+
+// restore writes a snapshot beneath a target that was checked.
+func (s *Service) restore(ctx context.Context, r RestoreRequest, snap *Snapshot, target string) (*Restored, error) {
+	out := &Restored{Snapshot: snap, Target: target}
 	_, client, err := s.plugin(snap.Plugin)
 	if err != nil {
 		return nil, err
 	}
+	expected := Progress{}
+	if len(r.Paths) == 0 {
+		expected = Progress{Files: snap.Files, Bytes: snap.Bytes}
+	}
+	tell, end := s.under.begin(r.Key, expected, r.Progress)
+	defer end()
 	var result *pluginv1.RestoreResult
 	err = s.granted(ctx, snap.Plugin, snap.Workspace, "restore "+snap.ID, func(secret string) error {
 		if err := s.genuine(ctx, client, secret, snap); err != nil {
@@ -78,7 +96,7 @@ func (s *Service) Restore(ctx context.Context, r RestoreRequest) (*Restored, err
 		stream, err := client.Restore(ctx, &pluginv1.RestoreRequest{
 			Token: secret, SnapshotId: snap.Ref, Target: target, RawPaths: rawPaths(r.Paths), Overwrite: r.Overwrite,
 		})
-		result, err = follow(stream, err, (*pluginv1.RestoreResponse).GetResult, r.Progress)
+		result, err = follow(stream, err, (*pluginv1.RestoreResponse).GetResult, tell)
 		return err
 	})
 	if recordErr := s.recordRestore(ctx, r, out, result, err); err == nil {

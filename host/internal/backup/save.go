@@ -31,6 +31,7 @@ type SaveRequest struct {
 	// Whole makes it an error when anything could not be saved.
 	Whole    bool
 	Progress func(Progress) // nil is fine
+	Key      string         // by which [Service.Watch] finds it; empty: not at all
 }
 
 // maxPaths bounds the paths of one request.
@@ -76,12 +77,14 @@ func (s *Service) save(ctx context.Context, r SaveRequest, root string) (*Snapsh
 		ID: id, Plugin: name, Workspace: r.Workspace, Root: root, Paths: r.Paths, Reason: r.Reason, Task: r.Task, Patch: r.Patch,
 		Excluded: s.excluded(root), Schedule: r.Schedule, By: r.By, State: Kept,
 	}
+	tell, end := s.under.begin(r.Key, s.expected(ctx, r), r.Progress)
+	defer end()
 	var saved *pluginv1.Snapshot
 	err = s.granted(ctx, name, r.Workspace, "backup "+id, func(secret string) error {
 		stream, err := client.Save(ctx, &pluginv1.SaveRequest{
 			Token: secret, Root: root, RawPaths: rawPaths(r.Paths), Excluded: rawPaths(snap.Excluded), Labels: snap.labels(),
 		})
-		saved, err = follow(stream, err, (*pluginv1.SaveResponse).GetSnapshot, r.Progress)
+		saved, err = follow(stream, err, (*pluginv1.SaveResponse).GetSnapshot, tell)
 		return err
 	})
 	if err != nil {
@@ -100,6 +103,7 @@ func (s *Service) save(ctx context.Context, r SaveRequest, root string) (*Snapsh
 	if err != nil {
 		return nil, fmt.Errorf("record snapshot %s of plugin %s: %w", snap.Ref, name, err)
 	}
+	s.count(name)
 	if r.Whole && !snap.Whole() {
 		return snap, incomplete(snap)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,6 +34,10 @@ type Options struct {
 	// Root returns the directory of a workspace; the error for an unknown one is
 	// the caller's.
 	Root func(workspace string) (string, error)
+	// Roots returns the directory of each governed workspace by its name.
+	Roots func() map[string]string
+	// StageState writes a copy of the host's own state into an empty directory.
+	StageState func(ctx context.Context, dir string) error
 	// Grant may be nil: plugins work without a token.
 	Grant Grant
 	// DataDir is where the host keeps its state; it is in no snapshot of a
@@ -50,6 +55,12 @@ type Options struct {
 // concurrent use.
 type Service struct {
 	Options
+	under   activities
+	staging chan struct{} // has room for the one that stages the host's state
+	crowded chan struct{} // told when a plugin was given many snapshots
+
+	mu    sync.Mutex
+	saves map[string]int // by plugin, since it was pruned
 }
 
 // NewService returns a service.
@@ -60,7 +71,7 @@ func NewService(opt Options) *Service {
 	if opt.Logger == nil {
 		opt.Logger = hclog.NewNullLogger()
 	}
-	return &Service{opt}
+	return &Service{Options: opt, staging: make(chan struct{}, 1), crowded: make(chan struct{}, 1), saves: make(map[string]int)}
 }
 
 // usual is the plugin for the few files that a change is about to replace.
@@ -106,6 +117,34 @@ func (s *Service) record(ctx context.Context, fn func(ctx context.Context, tx Tx
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
 	return s.Store.Update(ctx, func(tx Tx) error { return fn(ctx, tx) })
+}
+
+// count counts a snapshot, and tells when a plugin was given many.
+func (s *Service) count(plugin string) {
+	s.mu.Lock()
+	s.saves[plugin]++
+	many := s.saves[plugin] >= pruneAfter
+	s.mu.Unlock()
+	if many {
+		select {
+		case s.crowded <- struct{}{}:
+		default: // it was told already
+		}
+	}
+}
+
+// savesOf is how many snapshots a plugin was given since it was pruned.
+func (s *Service) savesOf(plugin string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saves[plugin]
+}
+
+// pruned counts from zero again.
+func (s *Service) pruned(plugin string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saves[plugin] = 0
 }
 
 // Get returns the snapshot that ref names.

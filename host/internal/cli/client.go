@@ -38,6 +38,7 @@ type client struct {
 
 	protocol    apiv1connect.ProtocolClient
 	maintenance apiv1connect.MaintenanceClient
+	backup      apiv1connect.BackupClient
 
 	process *http.Transport
 }
@@ -57,6 +58,7 @@ func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) 
 
 		protocol:    apiv1connect.NewProtocolClient(doer, base),
 		maintenance: apiv1connect.NewMaintenanceClient(doer, base),
+		backup:      apiv1connect.NewBackupClient(doer, base),
 
 		process: process,
 	}

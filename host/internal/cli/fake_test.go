@@ -269,6 +269,7 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 	mux.Handle(apiv1connect.NewEventHandler(fakeEvent{host}))
 	mux.Handle(apiv1connect.NewProtocolHandler(fakeProtocol{host}))
 	mux.Handle(apiv1connect.NewMaintenanceHandler(fakeMaintenance{host}))
+	mux.Handle(apiv1connect.NewBackupHandler(fakeBackup{host}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {

@@ -20,6 +20,9 @@ func (a *app) printStatus(w io.Writer, s *apiv1.Status) error {
 	if err := a.statusWorkspaces(&b, s.GetWorkspaces()); err != nil {
 		return err
 	}
+	if err := a.statusBackups(&b, s.GetBackups()); err != nil {
+		return err
+	}
 	fmt.Fprintf(&b, "\ngaps  %s", a.countsOf(s.GetGaps()))
 	if n := s.GetGaps().GetSuppressed(); n > 0 {
 		fmt.Fprintf(&b, "; %d suppressed", n)

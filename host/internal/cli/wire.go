@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -136,6 +137,10 @@ func writeScalar(b *bytes.Buffer, field protoreflect.FieldDescriptor, v protoref
 		b.WriteString(strconv.FormatBool(v.Bool()))
 	case protoreflect.Int32Kind, protoreflect.Int64Kind:
 		b.WriteString(strconv.FormatInt(v.Int(), 10))
+	case protoreflect.Uint32Kind:
+		b.WriteString(strconv.FormatUint(v.Uint(), 10))
+	case protoreflect.BytesKind:
+		return writeBytes(b, v.Bytes())
 	case protoreflect.DoubleKind:
 		if math.IsNaN(v.Float()) || math.IsInf(v.Float(), 0) {
 			return fmt.Errorf("field %s: %v has no JSON form", field.FullName(), v.Float())
@@ -145,6 +150,18 @@ func writeScalar(b *bytes.Buffer, field protoreflect.FieldDescriptor, v protoref
 		return fmt.Errorf("field %s: no JSON form for %s", field.FullName(), field.Kind())
 	}
 	return nil
+}
+
+// writeBytes writes a path as it is on disk: a string, or an object with base64
+// where it is not UTF-8.
+func writeBytes(b *bytes.Buffer, raw []byte) error {
+	if utf8.Valid(raw) {
+		writeString(b, string(raw))
+		return nil
+	}
+	text, err := json.Marshal(map[string][]byte{"base64": raw})
+	b.Write(text)
+	return err
 }
 
 func writeString(b *bytes.Buffer, s string) {

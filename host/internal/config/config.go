@@ -33,6 +33,7 @@ type Config struct {
 
 	SandboxProfiles []SandboxProfile // sorted by Name
 	Components      []Component      `json:",omitempty"` // sorted by Name
+	Backups         []Backup         `json:",omitempty"` // sorted by Name
 
 	Protocols   []Protocol  `json:",omitempty"` // sorted by Name; one for each enabled protocol plugin
 	Maintenance Maintenance `json:",omitzero"`

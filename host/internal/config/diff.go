@@ -30,6 +30,7 @@ const (
 	ObjectWorkspace Object = "workspace"
 	ObjectPlugin    Object = "plugin"
 	ObjectComponent Object = "component"
+	ObjectBackup    Object = "backup"
 	ObjectTelemetry Object = "telemetry"
 )
 
@@ -84,6 +85,7 @@ func Diff(old, next *Config, identity func(*Plugin) string) []Change {
 	}
 	changes = append(changes, diffComponents(old, next)...)
 	changes = append(changes, diffProtocols(old, next)...)
+	changes = append(changes, diffBackups(old, next)...)
 	return append(changes, diffIdentities(old, next)...)
 }
 

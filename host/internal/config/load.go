@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"agent", "api", "audit", "component", "host", "locals", "maintenance", "oidc", "plugin", "policy", "protocol", "rule", "sandbox_profile", "tasks", "telemetry", "tokens", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "audit", "backup", "component", "host", "locals", "maintenance", "oidc", "plugin", "policy", "protocol", "rule", "sandbox_profile", "tasks", "telemetry", "tokens", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -131,7 +131,7 @@ func (l *loader) newScope(opt Options) (*scope, error) {
 // readBlocks sorts the top-level blocks by type and reads them, the
 // definitions that others refer to first.
 func (l *loader) readBlocks(config *Config, s *scope) {
-	var audits, components, hosts, policies, workspaces, plugins, profiles, tasks, telemetries, tokens, unknown []*hclsyntax.Block
+	var audits, backups, components, hosts, policies, workspaces, plugins, profiles, tasks, telemetries, tokens, unknown []*hclsyntax.Block
 	definitions := newResolver(s)
 	identities, stack := make(map[string][]*hclsyntax.Block), make(map[string][]*hclsyntax.Block)
 	for _, f := range l.fragments {
@@ -140,6 +140,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 			switch b.Type {
 			case "audit":
 				audits = append(audits, b)
+			case "backup":
+				backups = append(backups, b)
 			case "component":
 				components = append(components, b)
 			case "host":
@@ -191,6 +193,8 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	config.SandboxProfiles = l.readSandboxProfiles(profiles, s)
 	l.checkPluginProfiles(config, profiles)
 	config.Components = l.readComponents(components, s)
+	config.Backups = l.readBackups(backups, s)
+	l.checkBackups(config, backups)
 	l.checkComponents(config, components, plugins)
 	l.checkComponentProfiles(config, profiles)
 	l.checkVerifyProfiles(config, profiles)

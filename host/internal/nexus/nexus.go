@@ -70,6 +70,7 @@ type Nexus struct {
 	Gaps       Gaps
 	Tokens     Tokens
 	Agents     Agents
+	Backups    Backups
 	Audit      Audit
 	Events     Events
 	Protocols  Protocols

@@ -19,7 +19,7 @@ const backupUses = 1000
 func (h *host) openBackups() {
 	h.backups = backup.NewService(backup.Options{
 		Store: h.store.Backups(), Plugins: pooledBackups{h.pool}, Grant: h.grantBackup, DataDir: string(h.dir), Scratch: h.dir.scratch(),
-		Logger: h.logger.Named("backup"), Now: h.tokens.Now,
+		Logger: h.logger.Named("backup"), Now: h.tokens.Now, StageState: h.stageState, Roots: func() map[string]string { return h.workspaces.roots() },
 		Root: func(workspace string) (string, error) {
 			g, err := h.workspaces.named(workspace)
 			if err != nil {

@@ -60,6 +60,7 @@ type host struct {
 	tasks      *task.Service
 	agents     *agent.Service
 	backups    *backup.Service
+	schedules  *backup.Scheduler
 	gate       *gate
 	secrets    func(purpose string) []byte // keys derived from the host's
 	workspaces *workspaces
@@ -123,6 +124,9 @@ func Run(ctx context.Context, opt Options) (err error) {
 	}
 	h.startPlugins(ctx, first)
 	if err := h.startWorkspaces(&undo, first); err != nil {
+		return err
+	}
+	if err := h.startSchedules(ctx, &undo, first); err != nil {
 		return err
 	}
 	undo.add(background(ctx, h.planTasks))
@@ -267,6 +271,7 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols,
 		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Scaffolds: scaffolds, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols, Maintenance: h.maintenance,
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols, Backups: h.backups,
 		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	}, opts...)
 	if err := h.openGate(ctx, undo, h.server, first.config); err != nil {
@@ -401,7 +406,8 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Reasons = slices.Concat(degraded(s), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems())
+	s.Backups = h.scheduleStatuses()
+	s.Reasons = slices.Concat(degraded(s), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()))
 	if s.GetState() == phaseRunning {
 		s.State = "ok"
 		if len(s.GetReasons()) > 0 {

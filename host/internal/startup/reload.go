@@ -77,6 +77,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 		// Checked a moment ago: the tree has gone since. It is reported; the rest stands.
 		h.logger.Error("govern workspaces", "error", err)
 	}
+	h.applySchedules(ctx, next.config)
 	h.loaded.Store(next)
 	h.protocols.Apply(protocolSettings(next.config))
 	h.maintenance.SetOwners(maintenanceOwners(next.config))

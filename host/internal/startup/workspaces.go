@@ -270,6 +270,17 @@ func (w *workspaces) named(name string) (*governed, error) {
 	return g, nil
 }
 
+// roots are the directories of all trees, by name.
+func (w *workspaces) roots() map[string]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make(map[string]string, len(w.all))
+	for name, g := range w.all {
+		out[name] = g.config.Path
+	}
+	return out
+}
+
 // List implements nexus.Workspaces.
 func (w *workspaces) List(ctx context.Context) ([]*apiv1.WorkspaceStatus, error) {
 	w.mu.Lock()
