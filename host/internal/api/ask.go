@@ -49,7 +49,11 @@ func (d *door) authorize(ctx context.Context, spec connect.Spec, header http.Hea
 	if presented != nil {
 		facts["token_type"] = string(presented.Type)
 	}
-	return ctx, d.nexus.AuthorizeOn(ctx, permission(spec), resourceOf(message), facts)
+	resource, err := d.resourceOf(ctx, message)
+	if err != nil {
+		return ctx, err
+	}
+	return ctx, d.nexus.AuthorizeOn(ctx, permission(spec), resource, facts)
 }
 
 // callFacts are what policy is told of a call of a protocol. A plugin calls from

@@ -15,6 +15,7 @@ var changers = map[string]string{
 	"Audit.Checkpoint": "audit checkpoint", "Audit.ArchiveRecords": "audit archive",
 	"Gap.SuppressGap": "gap suppress", "Gap.ReopenGap": "gap reopen",
 	"Host.Reload": "reload", "Plugin.RestartPlugin": "plugin restart", "Workspace.ScanWorkspace": "workspace scan",
+	"Patch.ApprovePatch": "patch approve", "Patch.DenyPatch": "patch deny", "Patch.RollbackPatch": "patch rollback",
 	"Token.IssueToken": "token issue", "Token.IssueChildToken": "token child", "Token.ConsumeToken": "token consume",
 	"Token.RenewToken": "token renew", "Token.RevokeToken": "token revoke",
 }
@@ -22,7 +23,7 @@ var changers = map[string]string{
 // listers are the commands of the methods that list.
 var listers = map[string]string{
 	"Agent.ListAgents": "agent list", "Audit.ListRecords": "audit search", "Audit.ListSinks": "audit sinks", "Audit.ListArchives": "audit archives",
-	"Gap.ListGaps": "gap list", "Plugin.ListPlugins": "plugin list", "Policy.ListPolicies": "policy list", "Token.ListTokens": "token list",
+	"Gap.ListGaps": "gap list", "Plugin.ListPlugins": "plugin list", "Patch.ListPatches": "patch list", "Policy.ListPolicies": "policy list", "Token.ListTokens": "token list",
 	"Workspace.ListWorkspaces": "workspace list",
 }
 

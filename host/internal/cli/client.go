@@ -31,6 +31,7 @@ type client struct {
 	gap    apiv1connect.GapClient
 	trees  apiv1connect.WorkspaceClient
 	token  apiv1connect.TokenClient
+	patch  apiv1connect.PatchClient
 	audit  apiv1connect.AuditClient
 	policy apiv1connect.PolicyClient
 	agent  apiv1connect.AgentClient
@@ -50,6 +51,7 @@ func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) 
 		plugin: apiv1connect.NewPluginClient(doer, base),
 		gap:    apiv1connect.NewGapClient(doer, base),
 		trees:  apiv1connect.NewWorkspaceClient(doer, base),
+		patch:  apiv1connect.NewPatchClient(doer, base),
 		token:  apiv1connect.NewTokenClient(doer, base),
 		audit:  apiv1connect.NewAuditClient(doer, base),
 		agent:  apiv1connect.NewAgentClient(doer, base),

@@ -167,6 +167,7 @@ func diffWorkspace(name string, old, next *Workspace) Change {
 	why.changed("scan.max_file_size", old.Scan.MaxFileSize != next.Scan.MaxFileSize)
 	why.changed("verify", !sameSteps(old.Verify, next.Verify))
 	why.changed("protect", !slices.Equal(old.Protect, next.Protect))
+	why.changed("integration", old.Integration != next.Integration)
 	change.Reasons = why
 	switch {
 	case len(why) == 0:

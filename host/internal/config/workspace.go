@@ -12,13 +12,14 @@ import (
 // A Workspace is a governed tree on disk. That it exists is for whoever opens
 // it to check: it may appear after the configuration is loaded.
 type Workspace struct {
-	Name       string
-	Path       string // absolute
-	Scan       Scan
-	Verify     []VerifyStep `json:",omitempty"` // in order; none for what suits the tree
-	Protect    []string     `json:",omitempty"` // patterns of files that judge patches, beside the usual ones
-	Source     Range
-	PathSource Range // the attribute
+	Name        string
+	Path        string // absolute
+	Scan        Scan
+	Integration Integration
+	Verify      []VerifyStep `json:",omitempty"` // in order; none for what suits the tree
+	Protect     []string     `json:",omitempty"` // patterns of files that judge patches, beside the usual ones
+	Source      Range
+	PathSource  Range // the attribute
 }
 
 // Scan says when and how a workspace is looked over for gaps.
@@ -32,7 +33,7 @@ type Scan struct {
 
 var (
 	workspaceAttributes = []string{"path", "protect"}
-	workspaceBlocks     = []string{"scan", "verify"}
+	workspaceBlocks     = []string{"scan", "integration", "verify"}
 	scanAttributes      = []string{"on_start", "interval", "exclude", "timeout", "max_file_size"}
 
 	intervalBounds    = bounds{low: time.Second, high: 366 * 24 * time.Hour, orZero: true}
@@ -57,6 +58,11 @@ func readWorkspace(r *reporter, b *block, dir string) Workspace {
 	}
 	w.Scan = readScan(s.within(scan))
 	w.Verify, w.Protect = s.readVerifySteps(b), s.texts("protect", checkProtect)
+	integration := r.single(b, "integration")
+	if integration != nil {
+		r.allow(integration, integrationAttributes, nil)
+	}
+	w.Integration = readIntegration(s.within(integration))
 	return w
 }
 

@@ -68,6 +68,7 @@ type Nexus struct {
 	Plugins    Plugins
 	Workspaces Workspaces
 	Gaps       Gaps
+	Patches    Patches
 	Tokens     Tokens
 	Agents     Agents
 	Backups    Backups

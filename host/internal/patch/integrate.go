@@ -3,6 +3,10 @@ package patch
 import (
 	"context"
 	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/sdk"
 )
 
 // Begin says that a patch is being integrated, under a token, which its accessor
@@ -17,6 +21,20 @@ func (s *Service) Begin(ctx context.Context, ref, hash, by, token string) (*Patc
 		c, err := p.move(StateIntegrating, Integrating, by, "integration has begun", now)
 		c.Token = token
 		return one(c, err)
+	})
+}
+
+// BackedUp says what the backup of what a patch is about to replace is called.
+func (s *Service) BackedUp(ctx context.Context, ref, by, backup string) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		if p.State != StateIntegrating {
+			return nil, sdk.Errorf(codes.FailedPrecondition, ReasonTransition, "patch %s is %s and is not being integrated", p.ID, p.State).
+				WithRemedy("%s", p.State.remedy())
+		}
+		p.Backup = backup
+		c := p.note(BackedUp, by, "saved as "+backup, now)
+		c.Token = p.Token
+		return &c, nil
 	})
 }
 

@@ -201,8 +201,11 @@ func TestTheWay(t *testing.T) {
 	if _, err = f.Begin(ctx, p.ID, p.Hash, "sop:flow", "tok"); err != nil {
 		t.Fatal(err)
 	}
+	if p, err = f.BackedUp(ctx, p.ID, "sop:flow", "snap"); err != nil || p.Backup != "snap" {
+		t.Fatalf("%+v, %v", p, err)
+	}
 	for range 2 {
-		if p, err = f.Integrated(ctx, p.ID, "sop:flow", patch.Done{Backup: "snap", Mode: "worktree"}); err != nil || p.Backup != "snap" || p.IntegratedAt.IsZero() {
+		if p, err = f.Integrated(ctx, p.ID, "sop:flow", patch.Done{Mode: "worktree"}); err != nil || p.Backup != "snap" || p.IntegratedAt.IsZero() {
 			t.Fatalf("%+v, %v", p, err)
 		}
 	}
@@ -216,7 +219,7 @@ func TestTheWay(t *testing.T) {
 	for _, c := range f.wantState(p.ID, patch.StateRolledBack).History {
 		actions = append(actions, string(c.Action))
 	}
-	want := "proposed verifying verified approved integrating undone integrating undone integrating integrated rolled_back"
+	want := "proposed verifying verified approved integrating undone integrating undone integrating backed_up integrated rolled_back"
 	if got := strings.Join(actions, " "); got != want {
 		t.Errorf("history %s", got)
 	}

@@ -70,6 +70,7 @@ const (
 	Approved    Action = "approved"
 	Denied      Action = "denied"
 	Integrating Action = "integrating"
+	BackedUp    Action = "backed_up" // what it replaces is saved
 	Integrated  Action = "integrated"
 	Undone      Action = "undone" // what was integrated of it was taken back
 	Lost        Action = "lost"   // whoever verified it is gone

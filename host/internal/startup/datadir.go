@@ -35,6 +35,11 @@ func (d dataDir) run() string      { return d.join("run") }
 // scratch is where what is restored, only to be looked at, is put.
 func (d dataDir) scratch() string { return d.join("file_management", "scratch") }
 
+// patches holds the content of patches, and patchFiles those that are written for
+// people to apply.
+func (d dataDir) patches() string    { return d.join("file_management", "patches") }
+func (d dataDir) patchFiles() string { return d.join("file_management", "patch_files") }
+
 // pluginState is the lasting directory of one plugin.
 func (d dataDir) pluginState(id string) string { return d.join("state", "plugins", id) }
 

@@ -61,6 +61,7 @@ type host struct {
 	agents     *agent.Service
 	backups    *backup.Service
 	schedules  *backup.Scheduler
+	patches    *patches
 	gate       *gate
 	secrets    func(purpose string) []byte // keys derived from the host's
 	workspaces *workspaces
@@ -211,7 +212,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	if err := h.openTokens(ctx, undo); err != nil {
 		return err
 	}
-	if err := errors.Join(h.openAgents(ctx, undo), h.openMaintenance(ctx, undo), h.openTasks(ctx, undo)); err != nil {
+	if err := errors.Join(h.openAgents(ctx, undo), h.openMaintenance(ctx, undo), h.openTasks(ctx, undo), h.openPatches(ctx, undo, first)); err != nil {
 		return err
 	}
 
@@ -268,10 +269,8 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 		return nil, err
 	}
 	h.server = api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols,
-		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Scaffolds: scaffolds, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols, Maintenance: h.maintenance,
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(), Protocols: h.protocols, Backups: h.backups,
+		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Patches: h.patches, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(),
+		Protocols: h.protocols, Maintenance: h.maintenance, Backups: h.backups, Scaffolds: scaffolds,
 		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	}, opts...)
 	if err := h.openGate(ctx, undo, h.server, first.config); err != nil {
@@ -407,7 +406,7 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 		return nil, err
 	}
 	s.Backups = h.scheduleStatuses()
-	s.Reasons = slices.Concat(degraded(s), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()))
+	s.Reasons = slices.Concat(degraded(s), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons())
 	if s.GetState() == phaseRunning {
 		s.State = "ok"
 		if len(s.GetReasons()) > 0 {

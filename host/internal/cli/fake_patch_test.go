@@ -1,0 +1,73 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect"
+
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+)
+
+func testPatch() *apiv1.PatchRecord {
+	return &apiv1.PatchRecord{
+		Id: "019cb000-0000-7000-8000-0000000000b1", Task: "019cb001", Workspace: "main", Title: "Comment on T", Proposer: "plugin:sandbox.scaffold",
+		Hash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", State: "verified", Reason: "every step passed", Approval: "two", ApprovalsNeeded: 2,
+		Approvals: []*apiv1.PatchApproval{{By: "uid:1000", At: before(time.Minute), Reason: "fine"}},
+		Risks:     []string{"ci", "security"}, Files: 1, Bytes: 1234, Passed: true, CreatedAt: before(time.Hour), ChangedAt: before(time.Minute),
+		Changes: []*apiv1.PatchFileChange{
+			{Path: ".github/x\x1b[31m.yml", Op: "modify", Flag: "continuous integration"}, {Path: "link", Op: "symlink", Target: "a"},
+		},
+		Evidence: `{"level":"strict","exit":0}`, Verdict: `{"steps":[{"name":"build","passed":true}]}`,
+		History: []*apiv1.PatchTransition{{At: before(time.Hour), Action: "proposed", To: "proposed", By: "plugin:sandbox.scaffold", Reason: "proposed"}},
+	}
+}
+
+const testDiff = "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1,1 +1,1 @@\n-old\n+new \x1b[31mred\n"
+
+// fakePatch answers as in a scenario.
+type fakePatch struct{ fakeHost }
+
+func (h fakePatch) ListPatches(_ context.Context, _ *connect.Request[apiv1.ListPatchesRequest]) (*connect.Response[apiv1.ListPatchesResponse], error) {
+	if h.scenario == "quiet" {
+		return answer(h.fakeHost, &apiv1.ListPatchesResponse{})
+	}
+	done := testPatch()
+	done.State, done.Risks, done.Title = "integrated", nil, "A README"
+	return answer(h.fakeHost, &apiv1.ListPatchesResponse{Patches: []*apiv1.PatchRecord{testPatch(), done}})
+}
+
+func (h fakePatch) GetPatch(_ context.Context, r *connect.Request[apiv1.GetPatchRequest]) (*connect.Response[apiv1.GetPatchResponse], error) {
+	resp := &apiv1.GetPatchResponse{Patch: testPatch()}
+	if r.Msg.GetDiff() {
+		resp.Diff = testDiff
+	}
+	return answer(h.fakeHost, resp)
+}
+
+func (h fakePatch) ApprovePatch(_ context.Context, r *connect.Request[apiv1.ApprovePatchRequest]) (*connect.Response[apiv1.ApprovePatchResponse], error) {
+	p := testPatch()
+	if r.Msg.GetHash() != p.GetHash() {
+		return nil, connect.NewError(connect.CodeAborted, context.Canceled)
+	}
+	if r.Msg.GetReason() == "second" {
+		p.State = "approved"
+	}
+	return answer(h.fakeHost, &apiv1.ApprovePatchResponse{Patch: p})
+}
+
+func (h fakePatch) DenyPatch(_ context.Context, r *connect.Request[apiv1.DenyPatchRequest]) (*connect.Response[apiv1.DenyPatchResponse], error) {
+	p := testPatch()
+	p.State, p.Reason = "denied", r.Msg.GetReason()
+	return answer(h.fakeHost, &apiv1.DenyPatchResponse{Patch: p})
+}
+
+func (h fakePatch) RollbackPatch(_ context.Context, r *connect.Request[apiv1.RollbackPatchRequest]) (*connect.Response[apiv1.RollbackPatchResponse], error) {
+	p := testPatch()
+	p.State = "rolled_back"
+	resp := &apiv1.RollbackPatchResponse{Patch: p}
+	if r.Msg.GetMerge() {
+		resp.Notes = []string{"a keeps what was edited since"}
+	}
+	return answer(h.fakeHost, resp)
+}
