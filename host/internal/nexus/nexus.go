@@ -79,7 +79,6 @@ type Nexus struct {
 	Scaffolds  Scaffolds
 	// Maintenance keeps what is asked for when subsystems fail.
 	Maintenance Maintenance
-	Sinks       Sinks
 	// Retention is how long audit records stay in the database, 0 for good, and
 	// how many an archived segment has.
 	Retention func() (keep time.Duration, segment uint64)
