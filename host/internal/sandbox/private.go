@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,7 @@ import (
 
 // prepare makes the private copy that stands in for an overlay at the levels
 // without namespaces. A workspace that cannot be copied is a refusal.
-func (a *attempt) prepare() (refused bool, err error) {
+func (a *attempt) prepare(ctx context.Context) (refused bool, err error) {
 	a.own = builtPlaces
 	if a.spec.Profile.Level != LevelLandlock && a.spec.Profile.Level != LevelNone {
 		return false, nil
@@ -23,7 +24,11 @@ func (a *attempt) prepare() (refused bool, err error) {
 	}
 	in := func(name string) string { return filepath.Join(a.out.private, name) }
 	a.own = Places{in("workspace"), in("home"), in("tmp"), in("sockets")}
-	if err := a.copyWorkspace(); err != nil {
+	if err := a.copyWorkspace(ctx); err != nil {
+		if ctx.Err() != nil {
+			a.out.Status = Canceled
+			return true, nil
+		}
 		a.refuse("private copy", err)
 		return true, nil
 	}
@@ -42,7 +47,7 @@ func (a *attempt) refuse(stage string, err error) {
 	errors.As(err, &a.out.Refusal.Errno)
 }
 
-func (a *attempt) copyWorkspace() (err error) {
+func (a *attempt) copyWorkspace(ctx context.Context) (err error) {
 	if a.spec.Service != nil && len(a.own.Sockets) > maxSocketsDir {
 		return fmt.Errorf("%s: too long for the address of a socket: set TMPDIR: %w", a.own.Sockets, syscall.ENAMETOOLONG)
 	}
@@ -64,7 +69,12 @@ func (a *attempt) copyWorkspace() (err error) {
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
 	c := copier{from: a.out.workspace, to: to, dir: a.own.Workspace, left: a.spec.Profile.Limits.DiskBytes, entries: a.spec.Profile.Limits.Inodes}
-	return fs.WalkDir(a.out.workspace.FS(), ".", c.entry)
+	return fs.WalkDir(a.out.workspace.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return c.entry(name, entry, err)
+	})
 }
 
 // giveAway makes what root has made the sandbox's own.

@@ -150,7 +150,7 @@ type attempt struct {
 func (a *attempt) run(ctx context.Context, workspace string) (err error) {
 	a.makeGroup()
 	defer func() { err = errors.Join(err, a.closeGroup(ctx)) }()
-	refused, err := a.prepare()
+	refused, err := a.prepare(ctx)
 	if err != nil || refused {
 		return err
 	}
