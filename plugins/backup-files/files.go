@@ -97,7 +97,7 @@ func (b *files) List(_ context.Context, req *pluginv1.ListRequest) (*pluginv1.Li
 	}
 	resp := &pluginv1.ListResponse{}
 	for _, id := range slices.Backward(l.live) {
-		if before != "" && id >= before {
+		if before != "" && id >= before || len(req.GetSnapshotIds()) > 0 && !slices.Contains(req.GetSnapshotIds(), id) {
 			continue
 		}
 		snapshot, ok := s.repo.describe(id, req.GetLabels())

@@ -95,6 +95,11 @@ func (b *backupTest) list() {
 	if len(resp.GetSnapshots()) != 3 {
 		b.Errorf("%d snapshots have the labels, want 3", len(resp.GetSnapshots()))
 	}
+	resp, err = b.client.List(b.Context(), &pluginv1.ListRequest{SnapshotIds: []string{ids[5], "nothing", ids[2]}})
+	b.must(err)
+	if all := resp.GetSnapshots(); len(all) != 2 || all[0].GetId() != ids[2] || all[1].GetId() != ids[5] {
+		b.Errorf("asked for two snapshots by their ids, got %v", all)
+	}
 }
 
 // pin: what is pinned stays; what is deleted is gone, and nothing else with it.

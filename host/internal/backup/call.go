@@ -80,12 +80,9 @@ func rawPaths(paths []string) [][]byte {
 	return out
 }
 
-// labelSnapshot carries the host's id of a snapshot in the repository.
-const labelSnapshot = "snapshot"
-
 // described asks the plugin for its description of a snapshot; nil: it has none.
 func (s *Service) described(ctx context.Context, client pluginv1.BackupClient, secret string, snap *Snapshot) (*pluginv1.Snapshot, error) {
-	req := &pluginv1.ListRequest{Token: secret, Labels: map[string]string{labelSnapshot: snap.ID}}
+	req := &pluginv1.ListRequest{Token: secret, SnapshotIds: []string{snap.Ref}}
 	for {
 		resp, err := client.List(ctx, req)
 		if err != nil {

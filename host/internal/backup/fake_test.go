@@ -113,7 +113,7 @@ func (m *memory) List(_ context.Context, req *pluginv1.ListRequest) (*pluginv1.L
 		if req.GetPageToken() != "" && fmt.Sprint(i) >= req.GetPageToken() {
 			continue
 		}
-		matches := true
+		matches := len(req.GetSnapshotIds()) == 0 || slices.Contains(req.GetSnapshotIds(), k.GetId())
 		for name, value := range req.GetLabels() {
 			matches = matches && k.GetLabels()[name] == value
 		}

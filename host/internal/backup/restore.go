@@ -144,7 +144,7 @@ func (s *Service) genuine(ctx context.Context, client pluginv1.BackupClient, sec
 		if err := s.lose(ctx, snap, why); err != nil {
 			s.Logger.Error("the loss of a snapshot could not be recorded", "snapshot", snap.ID, "error", err)
 		}
-		return lost(snap, found == nil, why)
+		return lost(snap, found == nil || unreadable(snap, found), why)
 	}
 	return nil
 }
@@ -154,11 +154,18 @@ func (s *Service) genuine(ctx context.Context, client pluginv1.BackupClient, sec
 func differs(snap *Snapshot, found *pluginv1.Snapshot) string {
 	switch {
 	case found == nil:
-		return "the repository has no such snapshot, or cannot read it"
+		return "the repository has no such snapshot"
+	case unreadable(snap, found):
+		return "the repository cannot read it: " + clip(found.GetFailures()[0].GetMessage())
 	case !bytes.Equal(found.GetManifestSha256(), snap.Manifest):
 		return "the repository has another snapshot under its id than was saved"
 	}
 	return ""
+}
+
+// unreadable says that the plugin only knows that there was a snapshot.
+func unreadable(snap *Snapshot, found *pluginv1.Snapshot) bool {
+	return len(snap.Manifest) > 0 && len(found.GetManifestSha256()) == 0 && len(found.GetFailures()) > 0
 }
 
 // lost is the error for a snapshot that cannot be relied on.

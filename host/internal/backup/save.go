@@ -138,6 +138,9 @@ func firstOf(a, b string) string {
 	return b
 }
 
+// labelSnapshot carries the host's id of a snapshot in the repository.
+const labelSnapshot = "snapshot"
+
 // labels are what the repository keeps with the snapshot.
 func (s *Snapshot) labels() map[string]string {
 	labels := map[string]string{labelSnapshot: s.ID}

@@ -33,12 +33,15 @@ func (s *Schedule) same(o *Schedule) bool {
 	return !slices.ContainsFunc(Works(), func(w Work) bool { return s.Every[w] != o.Every[w] })
 }
 
-// Maintainer is told of what people have to look after.
+// Maintainer is told which parts of the host people have to look after, such as
+// "backup.nightly", and which are well again.
 type Maintainer interface {
-	// RequestMaintenance asks for the part of the host with the id, such as
-	// "backup.nightly", to be looked after; reason is that of an error.
-	RequestMaintenance(ctx context.Context, id, reason, message string) error
+	File(ctx context.Context, subsystem, description, remedy, severity string) error
+	Healthy(ctx context.Context, subsystem string) error
 }
+
+// severity is how urgent it is that a schedule fails.
+const severity = "high"
 
 // SchedulerOptions are what a Scheduler is made of.
 type SchedulerOptions struct {
@@ -286,7 +289,7 @@ func (s *Scheduler) do(ctx context.Context, x *scheduled, w Work) {
 		e := sdk.FromError(err)
 		done.Reason, done.Message = firstOf(e.Reason, e.Code.String()), clip(e.Message)
 		s.Service.Logger.Error("scheduled "+string(w)+" failed", "schedule", x.Name, "plugin", x.Plugin, "error", err)
-		s.fail(ctx, x, w, &done)
+		s.fail(ctx, x, w, &done, e.Remedy)
 	}
 	if err := s.recordRun(ctx, &done); err != nil {
 		s.Service.Logger.Error("a scheduled work could not be recorded", "schedule", x.Name, "work", w, "error", err)
@@ -296,6 +299,7 @@ func (s *Scheduler) do(ctx context.Context, x *scheduled, w Work) {
 
 // note takes over how a work stands.
 func (s *Scheduler) note(x *scheduled, w Work, run *Run, running bool) {
+	well := false
 	s.mu.Lock()
 	p := x.works[w]
 	p.running = running
@@ -304,6 +308,7 @@ func (s *Scheduler) note(x *scheduled, w Work, run *Run, running bool) {
 		if run.OK() {
 			p.lastOK = run
 		}
+		well = run.OK() && !slices.ContainsFunc(Works(), func(w Work) bool { return x.works[w] != nil && x.works[w].failed() })
 		for other, q := range x.works { // a first save makes the others due
 			if other == w || q.due.IsZero() {
 				s.plan(x, other)
@@ -311,8 +316,16 @@ func (s *Scheduler) note(x *scheduled, w Work, run *Run, running bool) {
 		}
 	}
 	s.mu.Unlock()
+	if well && s.Maintainer != nil {
+		if err := s.Maintainer.Healthy(context.WithoutCancel(s.ctx), "backup."+x.Name); err != nil {
+			s.Service.Logger.Error("that a schedule is well again could not be told", "schedule", x.Name, "error", err)
+		}
+	}
 	s.Changed()
 }
+
+// failed says that the last run ended badly.
+func (p *progress) failed() bool { return p.last != nil && !p.last.EndedAt.IsZero() && !p.last.OK() }
 
 func (s *Scheduler) recordRun(ctx context.Context, run *Run) error {
 	return s.Service.record(ctx, func(ctx context.Context, tx Tx) error { return tx.PutRun(ctx, run) })
@@ -320,7 +333,7 @@ func (s *Scheduler) recordRun(ctx context.Context, run *Run) error {
 
 // fail tells of a failure: the audit log, and with it the events, and who looks
 // after things.
-func (s *Scheduler) fail(ctx context.Context, x *scheduled, w Work, run *Run) {
+func (s *Scheduler) fail(ctx context.Context, x *scheduled, w Work, run *Run, remedy string) {
 	err := s.Service.record(ctx, func(ctx context.Context, tx Tx) error {
 		return tx.Record(ctx, Deed{
 			At: run.EndedAt, Action: "scheduled", By: actor, Plugin: x.Plugin, Workspace: x.Workspace, Failed: true, Why: run.Reason,
@@ -328,7 +341,7 @@ func (s *Scheduler) fail(ctx context.Context, x *scheduled, w Work, run *Run) {
 		})
 	})
 	if s.Maintainer != nil {
-		err = errors.Join(err, s.Maintainer.RequestMaintenance(ctx, "backup."+x.Name, run.Reason, fmt.Sprintf("scheduled %s: %s", w, run.Message)))
+		err = errors.Join(err, s.Maintainer.File(ctx, "backup."+x.Name, fmt.Sprintf("scheduled %s failed: %s: %s", w, run.Reason, run.Message), remedy, severity))
 	}
 	if err != nil {
 		s.Service.Logger.Error("a failed backup could not be told of", "schedule", x.Name, "error", err)

@@ -23,12 +23,27 @@ type requests struct {
 	all []string
 }
 
-// RequestMaintenance implements [backup.Maintainer].
-func (r *requests) RequestMaintenance(_ context.Context, id, reason, _ string) error {
+// File implements [backup.Maintainer].
+func (r *requests) File(_ context.Context, subsystem, description, _, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.all = append(r.all, id+" "+reason)
+	r.all = append(r.all, subsystem+" "+description)
 	return nil
+}
+
+// Healthy implements [backup.Maintainer].
+func (r *requests) Healthy(_ context.Context, subsystem string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, subsystem+" is well")
+	return nil
+}
+
+// told says whether something was asked for or told.
+func (r *requests) told(what string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.all, what)
 }
 
 // scheduler runs schedules of a site. changed is told of every change.
@@ -158,7 +173,7 @@ func TestFailureIsTold(t *testing.T) {
 	if !strings.HasPrefix(at.Problem(), "NO_SPACE: ") || at.Due.After(time.Now().Add(11*time.Minute)) {
 		t.Errorf("%s, due at %v", at.Problem(), at.Due)
 	}
-	if !slices.Equal(asked.all, []string{"backup.nightly NO_SPACE"}) {
+	if !asked.told("backup.nightly scheduled save failed: NO_SPACE: it is full") {
 		t.Errorf("maintenance was requested for %v", asked.all)
 	}
 	if want := []string{"backup.save failure NO_SPACE", "backup.scheduled failure NO_SPACE"}; !slices.Equal(s.records(), want) {
@@ -172,6 +187,10 @@ func TestFailureIsTold(t *testing.T) {
 	}
 	if at := await(t, x, changed, backup.Save, succeeded); at.Problem() != "" {
 		t.Errorf("it went well, and yet: %s", at.Problem())
+	}
+	x.Close()
+	if !asked.told("backup.nightly is well") {
+		t.Errorf("that it is well again was not told: %v", asked.all)
 	}
 }
 

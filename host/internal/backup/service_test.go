@@ -167,7 +167,7 @@ func TestVerify(t *testing.T) {
 	}
 	want := []string{
 		"backup.save success", "backup.save success", "backup.save success",
-		"backup.lost failure the repository has no such snapshot, or cannot read it",
+		"backup.lost failure the repository has no such snapshot",
 		"backup.verify failure 1 snapshots are lost, 1 pieces of the repository are damaged, 0 paths cannot be restored",
 		"backup.found success the repository has it as it was saved", "backup.verify success", "backup.verify success",
 	}

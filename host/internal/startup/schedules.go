@@ -19,7 +19,7 @@ import (
 
 // startSchedules begins to save and verify as configured.
 func (h *host) startSchedules(ctx context.Context, undo *closers, first *loaded) error {
-	h.schedules = backup.NewScheduler(backup.SchedulerOptions{Service: h.backups, Changed: h.changed.Tell})
+	h.schedules = backup.NewScheduler(backup.SchedulerOptions{Service: h.backups, Maintainer: h.maintained, Changed: h.changed.Tell})
 	undo.add(func() error { h.schedules.Close(); return nil })
 	return h.schedules.Apply(ctx, schedulesOf(first.config))
 }
