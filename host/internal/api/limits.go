@@ -52,7 +52,7 @@ func timeoutOf(permission string) time.Duration {
 		return backupTimeout
 	case "backup.read", "backup.delete", "backup.prune", "backup.pin":
 		return longTimeout
-	case "workspace.scan", "plugin.restart", "host.reload", "audit.verify", "audit.archive", "protocol.call", "protocol.activate", "protocol.deactivate":
+	case "workspace.scan", "plugin.restart", "component.start", "component.stop", "component.restart", "host.reload", "audit.verify", "audit.archive", "protocol.call", "protocol.activate", "protocol.deactivate":
 		return longTimeout
 	}
 	return callTimeout

@@ -18,6 +18,16 @@ func resourceOf(request any) policy.Resource {
 		return pluginResource(r.GetId())
 	case *apiv1.RestartPluginRequest:
 		return pluginResource(r.GetId())
+	case *apiv1.GetComponentRequest:
+		return componentResource(r.GetName())
+	case *apiv1.ReadLogsRequest:
+		return componentResource(r.GetName())
+	case *apiv1.StartComponentRequest:
+		return componentResource(r.GetName())
+	case *apiv1.StopComponentRequest:
+		return componentResource(r.GetName())
+	case *apiv1.RestartComponentRequest:
+		return componentResource(r.GetName())
 	case *apiv1.GetWorkspaceRequest:
 		return workspaceResource(r.GetName())
 	case *apiv1.ScanWorkspaceRequest:
@@ -52,6 +62,11 @@ func workspaceResource(name string) policy.Resource {
 		return policy.TheHost()
 	}
 	return policy.Resource{Ref: policy.Ref{Type: policy.TypeWorkspace, ID: name}}
+}
+
+// componentResource is the component of that name.
+func componentResource(name string) policy.Resource {
+	return policy.Resource{Ref: policy.Ref{Type: policy.TypeComponent, ID: name}}
 }
 
 // pluginResource is the plugin with an id such as "detector.docs".

@@ -61,6 +61,8 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	)
 	mux.Handle(apiv1connect.NewHostHandler(&hostService{n}, opts))
 	mux.Handle(apiv1connect.NewPluginHandler(&pluginService{n}, opts))
+	mux.Handle(apiv1connect.NewComponentHandler(&componentService{n}, opts))
+	mux.Handle(apiv1connect.NewEmergencyHandler(&emergencyService{n}, opts))
 	mux.Handle(apiv1connect.NewWorkspaceHandler(&workspaceService{n}, opts))
 	mux.Handle(apiv1connect.NewGapHandler(&gapService{n}, opts))
 	mux.Handle(apiv1connect.NewPatchHandler(&patchService{n}, opts))

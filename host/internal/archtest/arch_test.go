@@ -31,6 +31,9 @@ var table = []rule{
 		"sdk",
 	}, "commands speak to the daemon by its API; startup is for serving and for scans without a daemon, config for validate and fmt, api for the socket's address"},
 	{"host/internal/startup", []string{
+		"host/internal/component",
+		"host/internal/process",
+		"host/internal/halt",
 		"host/internal/agent",
 		"host/internal/answer",
 		"host/internal/api",
@@ -59,6 +62,7 @@ var table = []rule{
 		"sdk",
 	}, "the composition root sees everything below it"},
 	{"host/internal/api", []string{
+		"host/internal/component",
 		"docs",
 		"host/internal/agent",
 		"host/internal/answer",
@@ -83,6 +87,7 @@ var table = []rule{
 	}, "handlers convert the features' types and call the nexus"},
 	{"host/internal/audit/ship", []string{"host/internal/audit", "sdk"}, "carries the log away: it reads it and knows no feature"},
 	{"host/internal/nexus", []string{
+		"host/internal/component",
 		"host/internal/agent",
 		"host/internal/audit",
 		"host/internal/backup",
@@ -193,6 +198,8 @@ var table = []rule{
 		"proto/sop/plugin",
 		"sdk",
 	}, "a run of a generator: it joins plugin and sandbox, and knows no feature"},
+	{"host/internal/component", []string{"host/internal/event", "host/internal/process", "host/internal/sandbox/cgroup", "host/internal/sandbox/launch", "sdk"}, "features never import each other"},
+	{"host/internal/halt", []string{"sdk"}, "a mark that is there whatever else fails: it knows nothing"},
 	{"host/internal/process", []string{"host/internal/sandbox/cgroup"}, "what plugins and components have in common: it starts processes and knows neither"},
 	{"host/internal/verify", []string{
 		"host/internal/sandbox",

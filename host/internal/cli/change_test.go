@@ -13,6 +13,8 @@ import (
 var changers = map[string]string{
 	"Agent.EnrollAgent": "agent enroll", "Agent.RotateAgent": "agent rotate", "Agent.RevokeAgent": "agent revoke",
 	"Audit.Checkpoint": "audit checkpoint", "Audit.ArchiveRecords": "audit archive",
+	"Component.StartComponent": "component start", "Component.StopComponent": "component stop", "Component.RestartComponent": "component restart",
+	"Emergency.EmergencyStop": "emergency-stop", "Emergency.Resume": "resume",
 	"Gap.SuppressGap": "gap suppress", "Gap.ReopenGap": "gap reopen",
 	"Host.Reload": "reload", "Plugin.RestartPlugin": "plugin restart", "Workspace.ScanWorkspace": "workspace scan",
 	"Patch.ApprovePatch": "patch approve", "Patch.DenyPatch": "patch deny", "Patch.RollbackPatch": "patch rollback",
@@ -23,7 +25,8 @@ var changers = map[string]string{
 // listers are the commands of the methods that list.
 var listers = map[string]string{
 	"Agent.ListAgents": "agent list", "Audit.ListRecords": "audit search", "Audit.ListSinks": "audit sinks", "Audit.ListArchives": "audit archives",
-	"Gap.ListGaps": "gap list", "Plugin.ListPlugins": "plugin list", "Patch.ListPatches": "patch list", "Policy.ListPolicies": "policy list", "Token.ListTokens": "token list",
+	"Component.ListComponents": "component list",
+	"Gap.ListGaps":             "gap list", "Plugin.ListPlugins": "plugin list", "Patch.ListPatches": "patch list", "Policy.ListPolicies": "policy list", "Token.ListTokens": "token list",
 	"Workspace.ListWorkspaces": "workspace list",
 }
 

@@ -37,6 +37,8 @@ type client struct {
 	agent  apiv1connect.AgentClient
 	event  apiv1connect.EventClient
 
+	component   apiv1connect.ComponentClient
+	emergency   apiv1connect.EmergencyClient
 	protocol    apiv1connect.ProtocolClient
 	maintenance apiv1connect.MaintenanceClient
 	backup      apiv1connect.BackupClient
@@ -58,6 +60,8 @@ func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) 
 		policy: apiv1connect.NewPolicyClient(doer, base),
 		event:  apiv1connect.NewEventClient(doer, base),
 
+		component:   apiv1connect.NewComponentClient(doer, base),
+		emergency:   apiv1connect.NewEmergencyClient(doer, base),
 		protocol:    apiv1connect.NewProtocolClient(doer, base),
 		maintenance: apiv1connect.NewMaintenanceClient(doer, base),
 		backup:      apiv1connect.NewBackupClient(doer, base),

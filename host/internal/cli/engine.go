@@ -21,6 +21,9 @@ type Engine struct {
 	Scaffolds func(dir string) (*scaffold.Set, error)
 	Sandbox   startup.SandboxEngine
 
+	EmergencyStop func(ctx context.Context, s startup.Stopping) (killed int, err error)
+	Resume        func(s startup.Stopping) error
+
 	VerifyAudit func(ctx context.Context, v startup.AuditVerification) (*apiv1.VerifyResponse, error)
 
 	Policies        func(s startup.PolicySource) (*apiv1.ListPoliciesResponse, config.Diagnostics)
@@ -49,6 +52,9 @@ func hostEngine() Engine {
 
 		Scaffolds: startup.Scaffolds,
 		Sandbox:   startup.Sandbox(),
+
+		EmergencyStop: startup.EmergencyStop,
+		Resume:        startup.Resume,
 
 		VerifyAudit: startup.VerifyAudit,
 

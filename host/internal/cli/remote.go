@@ -50,6 +50,11 @@ func (a *app) or(flag, variable string) string {
 	return a.env(variable)
 }
 
+// isRemote says whether the host is reached by an address and not by its socket.
+func (a *app) isRemote() bool {
+	return a.global.remote.address != "" || a.global.socket == "" && a.env("SOP_ADDRESS") != ""
+}
+
 // dialer returns how to call the host, and its address.
 func (a *app) dialer() (*http.Client, *http.Transport, string, error) {
 	credential, err := a.credential()

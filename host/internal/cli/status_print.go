@@ -17,6 +17,9 @@ func (a *app) printStatus(w io.Writer, s *apiv1.Status) error {
 	if err := a.statusPlugins(&b, s.GetPlugins()); err != nil {
 		return err
 	}
+	if err := a.statusComponents(&b, s.GetComponents()); err != nil {
+		return err
+	}
 	if err := a.statusWorkspaces(&b, s.GetWorkspaces()); err != nil {
 		return err
 	}

@@ -43,9 +43,9 @@ func stateStyle(state string) term.Style {
 	switch state {
 	case "ok", "ready", "idle", "in service":
 		return term.Green
-	case "degraded", "failed", "refused":
+	case "degraded", "failed", "refused", "unready":
 		return term.Red
-	case "starting", "stopping", "backoff", "scanning":
+	case "starting", "stopping", "backoff", "scanning", "waiting", "queued", "blocked":
 		return term.Yellow
 	}
 	return term.Plain

@@ -53,6 +53,9 @@ func recordedByFeature(permission string) bool {
 	return permission == "token.consume" || permission == PermissionCall // which takes a use of a token first
 }
 
+// permissionStop is what must not wait for anything: it ends what goes wrong.
+const permissionStop = "host.stop"
+
 // decision is the record of what Authorize decided.
 func decision(permission string, c Caller, outcome audit.Outcome, reason string) audit.Record {
 	actor := c.Name
@@ -85,7 +88,9 @@ func (n *Nexus) permitted(ctx context.Context, q *question, c Caller) error {
 	}
 	r := decision(q.permission, c, audit.Success, "permitted")
 	q.describe(&r)
-	if err := n.Audit.Append(ctx, r); err != nil {
+	if err := n.Audit.Append(ctx, r); err != nil && q.permission == permissionStop {
+		n.Logger.Error("an emergency stop could not be recorded; it is made all the same", "caller", c.Name, "error", err)
+	} else if err != nil {
 		n.Logger.Error("refused: the permission could not be recorded", "permission", q.permission, "caller", c.Name, "error", err)
 		return err
 	}

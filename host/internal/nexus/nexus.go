@@ -66,6 +66,8 @@ type Gaps interface {
 type Nexus struct {
 	Host       Host
 	Plugins    Plugins
+	Components Components
+	Emergency  Emergency
 	Workspaces Workspaces
 	Gaps       Gaps
 	Patches    Patches

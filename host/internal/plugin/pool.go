@@ -47,6 +47,9 @@ type Options struct {
 	// SandboxLauncher finds the program that isolates, sop-sandbox, or says why it
 	// cannot be used; nil: plugins that ask for a sandbox are refused.
 	SandboxLauncher func() (string, error)
+	// Halted says why nothing is to be started; nil when all may. A nil function
+	// never objects.
+	Halted func() error
 	// HealthInterval and HealthTimeout default to 5 s each. Three failures in a
 	// row end a generation: a busy machine must not look like a hung plugin.
 	HealthInterval, HealthTimeout time.Duration
@@ -75,6 +78,7 @@ type Pool struct {
 	healthInterval time.Duration
 	healthTimeout  time.Duration
 	runDir         *os.File
+	haltedBy       func() error
 
 	ctx        context.Context //nolint:containedctx // the pool's own life; Close ends it
 	cancel     context.CancelFunc
@@ -132,7 +136,7 @@ func New(opt Options) (*Pool, error) {
 			verifier: &verifier{}, launcher: process.NewLauncher(true), cgroups: cgroups, logger: opt.Logger,
 			runDir: runDir, realDir: realDir, version: opt.HostVersion, serve: opt.Callbacks, admit: opt.Admit, box: opt.SandboxLauncher,
 		},
-		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir,
+		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir, haltedBy: opt.Halted,
 		healthInterval: orDefault(opt.HealthInterval, 5*time.Second),
 		healthTimeout:  orDefault(opt.HealthTimeout, 5*time.Second),
 		ctx:            ctx, cancel: cancel,
@@ -172,6 +176,9 @@ func (p *Pool) emit(e Event) {
 
 // startGeneration starts the next generation of spec.
 func (p *Pool) startGeneration(ctx context.Context, spec *Spec, only Phase) (*generation, error) {
+	if e := p.halted(); e != nil {
+		return nil, e
+	}
 	p.mu.Lock()
 	p.numbers[spec.ID()]++
 	number := p.numbers[spec.ID()]
@@ -300,6 +307,9 @@ func (p *Pool) Prepare(ctx context.Context, specs []*Spec) (*Change, error) {
 	}
 	if err := group.Wait(); err != nil {
 		failed = append(failed, err)
+	}
+	if e := p.halted(); e != nil {
+		failed = append(failed, e) // what was being started meanwhile
 	}
 	if len(failed) > 0 {
 		c.Discard()

@@ -156,6 +156,11 @@ func (u *unit) onExit(g *generation) {
 func (u *unit) failLocked(err *sdk.Error) {
 	now := u.pool.now()
 	u.lastErr, u.lastErrAt, u.retryAt = err, now, time.Time{}
+	if halted := u.pool.halted(); halted != nil {
+		u.lastErr = halted
+		u.setLocked(StateFailed)
+		return
+	}
 	if permanent(err) {
 		u.setLocked(StateFailed)
 		return

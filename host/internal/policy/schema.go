@@ -20,6 +20,7 @@ const (
 	TypeHost      = "Host"
 	TypeWorkspace = "Workspace"
 	TypePlugin    = "Plugin"
+	TypeComponent = "Component"
 	TypeProtocol  = "Protocol"
 	typeAction    = "Action"
 )
@@ -44,7 +45,7 @@ func Actions() []string {
 var closedTexts = map[string][]string{
 	"trust":        {"system", "exterior"},
 	"origin_trust": {"system", "exterior"},
-	"token_type": {"operation", "todo", "integration", "test"},
+	"token_type":   {"operation", "todo", "integration", "test"},
 }
 
 // An action as the index and the requests need it.

@@ -22,9 +22,11 @@ import (
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/audit/ship"
 	"github.com/sop-host/sop/host/internal/backup"
+	"github.com/sop-host/sop/host/internal/component"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/halt"
 	"github.com/sop-host/sop/host/internal/maintenance"
 	"github.com/sop-host/sop/host/internal/metrics"
 	"github.com/sop-host/sop/host/internal/nexus"
@@ -51,6 +53,8 @@ type host struct {
 	bus        event.Bus
 	store      *store.DB
 	pool       *plugin.Pool
+	components *component.Supervisor
+	emergency  *emergency
 	audit      *audit.Log
 	facts      *audit.Queue // records of what has happened already
 	ship       *ship.Set    // carries the log away
@@ -113,6 +117,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	h.policy.Replace(first.policies)
 	h.watcher = watcher
 	h.dir = dataDir(first.config.Host.DataDir)
+	h.emergency = &emergency{host: h, mark: halt.Mark{Dir: h.dir.emergency()}}
 
 	var undo closers
 	defer func() { err = errors.Join(err, undo.close()) }()
@@ -123,7 +128,11 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := h.startComponents(first); err != nil {
+		return err
+	}
 	h.startPlugins(ctx, first)
+	h.settleComponents(ctx)
 	if err := h.startWorkspaces(&undo, first); err != nil {
 		return err
 	}
@@ -217,7 +226,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	}
 
 	h.pool, err = plugin.New(plugin.Options{
-		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent, SandboxLauncher: sandboxLauncher,
+		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent, SandboxLauncher: sandboxLauncher, Halted: h.emergency.check,
 		Callbacks: func(l net.Listener, id string) error { return h.server.ServePlugin(l, id) },
 		Admit:     h.admit,
 	})
@@ -225,6 +234,13 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 		return err
 	}
 	undo.add(h.pool.Close)
+	if err := h.openComponents(undo); err != nil {
+		return err
+	}
+	if err := h.openEmergency(undo); err != nil {
+		return err
+	}
+	h.emergency.begin(ctx)
 	return h.openProtocols(undo)
 }
 
@@ -250,7 +266,7 @@ func (h *host) onPluginEvent(e plugin.Event) {
 func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-chan error, error) {
 	scans, endScans := context.WithCancel(context.WithoutCancel(ctx)) // scans outlive the request that began them, and are ended in turn
 	h.workspaces = &workspaces{
-		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: h.publisher(), gaps: h.gaps, tokens: &meteredTokens{h.tokens, h.metrics}, onScan: h.opt.OnScan,
+		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: h.publisher(), gaps: h.gaps, tokens: h.theTokens(), onScan: h.opt.OnScan,
 		detectors: func() []gap.Detector { return detectorsOf(h.pool) },
 		changed:   h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
 		dataDir: string(h.dir), tracer: h.tracer.Load,
@@ -269,7 +285,7 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 		return nil, err
 	}
 	h.server = api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Workspaces: h.workspaces, Gaps: h.gaps, Patches: h.patches, Tokens: &meteredTokens{h.tokens, h.metrics}, Agents: h.agents, Events: h.store.Events(),
+		Host: h, Plugins: h.pool, Components: h.components, Emergency: h.emergency, Workspaces: h.workspaces, Gaps: h.gaps, Patches: h.patches, Tokens: h.theTokens(), Agents: h.agents, Events: h.store.Events(),
 		Protocols: h.protocols, Maintenance: h.maintenance, Backups: h.backups, Scaffolds: scaffolds,
 		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	}, opts...)
@@ -400,6 +416,7 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 		State: *h.phase.Load(), Version: h.opt.Version, Pid: int32(os.Getpid()), StartedAt: timestamppb.New(h.begin),
 		ConfigPath: l.config.Path, DataDir: string(h.dir), LastReload: h.verdict.Load(),
 		Plugins: api.PluginStatuses(h.pool.Status()), Workspaces: workspaces, Gaps: api.GapCounts(counts),
+		Components: api.ComponentStatuses(h.components.Status()), Emergency: h.emergency.State(),
 	}
 	sinks, err := h.ship.Sinks(ctx)
 	if err != nil {
@@ -408,17 +425,31 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 	s.Backups = h.scheduleStatuses()
 	s.Reasons = slices.Concat(degraded(s), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons())
 	if s.GetState() == phaseRunning {
-		s.State = "ok"
-		if len(s.GetReasons()) > 0 {
-			s.State = "degraded"
-		}
+		s.State = overall(s)
 	}
 	return s, nil
 }
 
+// overall is the state of a running host.
+func overall(s *apiv1.Status) string {
+	_, failed := componentReasons(s.GetComponents())
+	switch {
+	case s.GetEmergency() != nil:
+		return "stopped"
+	case failed:
+		return "failed"
+	case len(s.GetReasons()) > 0:
+		return "degraded"
+	}
+	return "ok"
+}
+
 // degraded says what is not as it should be, one sentence each.
 func degraded(s *apiv1.Status) []string {
-	var reasons []string
+	reasons, _ := componentReasons(s.GetComponents())
+	if e := s.GetEmergency(); e != nil {
+		reasons = append(reasons, fmt.Sprintf("everything was stopped in an emergency by %s: `sop resume` lifts it", e.GetBy()))
+	}
 	for _, p := range s.GetPlugins() {
 		if p.GetState() != string(plugin.StateReady) {
 			reasons = append(reasons, fmt.Sprintf("plugin %s is %s", p.GetId(), p.GetState()))

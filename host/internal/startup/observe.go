@@ -48,10 +48,19 @@ func (b *meteredBus) Publish(e any) {
 type meteredTokens struct {
 	*token.Service
 	metrics *metrics.Metrics
+	halted  func() error // why no token is given out or accepted; nil when they are
+}
+
+// theTokens are what the host serves.
+func (h *host) theTokens() *meteredTokens {
+	return &meteredTokens{h.tokens, h.metrics, h.emergency.check}
 }
 
 // Issue implements nexus.Tokens.
 func (m *meteredTokens) Issue(ctx context.Context, spec token.Spec) (token.Secret, *token.Token, error) {
+	if err := m.halted(); err != nil {
+		return token.Secret{}, nil, err
+	}
 	secret, t, err := m.Service.Issue(ctx, spec)
 	if err == nil {
 		m.metrics.TokenIssued(string(t.Type))
@@ -61,6 +70,9 @@ func (m *meteredTokens) Issue(ctx context.Context, spec token.Spec) (token.Secre
 
 // IssueChild implements nexus.Tokens.
 func (m *meteredTokens) IssueChild(ctx context.Context, secret string, holder token.Request, spec token.Spec) (token.Secret, *token.Token, error) {
+	if err := m.halted(); err != nil {
+		return token.Secret{}, nil, err
+	}
 	child, t, err := m.Service.IssueChild(ctx, secret, holder, spec)
 	if err == nil {
 		m.metrics.TokenIssued(string(t.Type))
@@ -71,6 +83,9 @@ func (m *meteredTokens) IssueChild(ctx context.Context, secret string, holder to
 
 // Validate implements nexus.Tokens.
 func (m *meteredTokens) Validate(ctx context.Context, secret string, req token.Request) (*token.Token, error) {
+	if err := m.halted(); err != nil {
+		return nil, err
+	}
 	t, err := m.Service.Validate(ctx, secret, req)
 	m.refused(secret, err)
 	return t, err
@@ -78,12 +93,23 @@ func (m *meteredTokens) Validate(ctx context.Context, secret string, req token.R
 
 // Consume implements nexus.Tokens.
 func (m *meteredTokens) Consume(ctx context.Context, secret string, req token.Request) (token.Use, error) {
+	if err := m.halted(); err != nil {
+		return token.Use{}, err
+	}
 	use, err := m.Service.Consume(ctx, secret, req)
 	if kind, ok := token.TypeOf(secret); ok && err == nil && !use.Again {
 		m.metrics.TokenUsed(string(kind))
 	}
 	m.refused(secret, err)
 	return use, err
+}
+
+// Renew implements nexus.Tokens.
+func (m *meteredTokens) Renew(ctx context.Context, ref string, ttl time.Duration, by, why string) (*token.Token, error) {
+	if err := m.halted(); err != nil {
+		return nil, err
+	}
+	return m.Service.Renew(ctx, ref, ttl, by, why)
 }
 
 // refused counts a refusal by the reason that the caller may not be told.
@@ -241,6 +267,7 @@ func (p *probe) writable(ctx context.Context, try func(context.Context) error) e
 func (h *host) degraded() []string {
 	return degraded(&apiv1.Status{
 		Plugins: api.PluginStatuses(h.pool.Status()), LastReload: h.verdict.Load(), Workspaces: h.workspaces.lastScans(),
+		Components: api.ComponentStatuses(h.components.Status()), Emergency: h.emergency.State(),
 	})
 }
 

@@ -40,6 +40,10 @@ type Step struct {
 	Detail string
 	// Remedy says what to do where Phase is "failed"; may be empty.
 	Remedy string
+	// Instance counts the starts of a component; 0 where there is one only.
+	Instance int
+	// After names the components that it waits for; set where it is queued.
+	After []string
 }
 
 // ScanOptions say what to scan without a host.

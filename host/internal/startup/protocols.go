@@ -38,6 +38,7 @@ func (h *host) openProtocols(undo *closers) error {
 		},
 		Generation: func(name string) int { return servingGeneration(h.pool, protocolID(name)) },
 		Grants:     &protocolGrants{h}, Maintenance: h.maintained,
+		Components: h.components,
 		OnChange:   h.onProtocolChange,
 		Snapshots:  h.dir.join("file_management", "payloads"),
 		Logger:     h.logger.Named("protocol"),

@@ -60,18 +60,26 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	if err != nil {
 		return nil, append(diags, preparationFailed(next, err)...)
 	}
+	components, err := h.components.Prepare(ctx, next.components)
+	if err != nil {
+		prepared.Discard()
+		return nil, append(diags, componentRefused(next, err)...)
+	}
 	access, ds := h.gate.prepare(ctx, next.config)
 	if ds.HasErrors() {
 		prepared.Discard()
+		components.Discard()
 		return nil, append(diags, ds...)
 	}
 	changes := diff(old, next)
 	if err := h.recordChange(ctx, trigger, changes); err != nil {
 		prepared.Discard()
+		components.Discard()
 		access.discard()
 		return nil, append(diags, unrecorded(err))
 	}
 	prepared.Commit()
+	components.Commit()
 	access.commit()
 	if err := h.workspaces.apply(next.config.Workspaces); err != nil {
 		// Checked a moment ago: the tree has gone since. It is reported; the rest stands.

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/component"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/sandbox"
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
@@ -221,4 +222,15 @@ func probed(p sandbox.Profile, levels []sandbox.LevelProbe) ProbedProfile {
 		}
 	}
 	return out
+}
+
+// componentSandbox says how c is isolated; nil for not at all.
+func componentSandbox(_ *config.Config, c *config.Component) (*component.Sandbox, config.Diagnostics) {
+	if c.SandboxProfile == "" {
+		return nil, nil
+	}
+	return nil, config.Diagnostics{{
+		Severity: config.SeverityError, Summary: fmt.Sprintf("Component %s cannot run under sandbox_profile %q", c.Name, c.SandboxProfile),
+		Detail: "Profiles hold for plugins and runs; a component is refused rather than started without.", Range: c.Source,
+	}}
 }

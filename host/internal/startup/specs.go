@@ -3,11 +3,9 @@ package startup
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"os"
 	"path/filepath"
-	"slices"
 
+	"github.com/sop-host/sop/host/internal/component"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
@@ -20,6 +18,8 @@ type loaded struct {
 	config *config.Config
 	lock   *plugin.Lock
 	specs  []*plugin.Spec // of the enabled plugins, sorted by id
+
+	components []*component.Spec // the enabled ones, sorted by name
 
 	policies *policy.Set
 }
@@ -52,6 +52,8 @@ func load(configPath, pluginsDir string) (*loaded, config.Diagnostics) {
 		diags = append(diags, ds...)
 		l.specs = append(l.specs, spec)
 	}
+	l.components, ds = newComponentSpecs(cfg)
+	diags = append(diags, ds...)
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -77,7 +79,7 @@ func newSpec(cfg *config.Config, lock *plugin.Lock, p *config.Plugin) (*plugin.S
 		return nil, diags
 	}
 	return &plugin.Spec{
-		Kind: p.Kind, Name: p.Name, Command: p.Command, Args: p.Args, Env: pluginEnv(p), Hash: entry.Hash,
+		Kind: p.Kind, Name: p.Name, Command: p.Command, Args: p.Args, Env: environmentOf(p.EnvPass, p.Env), Hash: entry.Hash,
 		Config: block, StateDir: dataDir(cfg.Host.DataDir).pluginState(p.ID()),
 		StartTimeout: p.StartTimeout, CallTimeout: p.CallTimeout, StopGrace: p.StopGrace, DrainTimeout: cfg.Host.DrainTimeout,
 		Restart: plugin.RestartPolicy{
@@ -112,21 +114,6 @@ func pluginSandbox(cfg *config.Config, p *config.Plugin) (*plugin.SandboxSpec, c
 		return nil, nil
 	}
 	return &plugin.SandboxSpec{Profile: profile.Name, Plan: *plan}, nil
-}
-
-// pluginEnv is what the plugin's configuration lets it see: values passed
-// through, then values given.
-func pluginEnv(p *config.Plugin) []string {
-	var env []string
-	for _, name := range p.EnvPass {
-		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
-		env = append(env, name+"="+p.Env[name])
-	}
-	return env
 }
 
 // schemaOf converts the schema that a plugin described. What is wrong with it

@@ -89,15 +89,18 @@ func (s *steps) run() {
 
 // record is a step as the file holds it.
 type record struct {
-	ElapsedMS float64 `json:"elapsed_ms"`
-	Component string  `json:"component"`
-	Phase     string  `json:"phase"`
-	Detail    string  `json:"detail,omitempty"`
-	Remedy    string  `json:"remedy,omitempty"`
+	ElapsedMS float64  `json:"elapsed_ms"`
+	Component string   `json:"component"`
+	Phase     string   `json:"phase"`
+	Detail    string   `json:"detail,omitempty"`
+	Remedy    string   `json:"remedy,omitempty"`
+	Instance  int      `json:"instance,omitempty"`
+	After     []string `json:"after,omitempty"`
 }
 
 func stepRecord(s Step) record {
 	return record{
 		ElapsedMS: float64(s.Elapsed.Microseconds()) / 1000, Component: s.Component, Phase: s.Phase, Detail: s.Detail, Remedy: s.Remedy,
+		Instance: s.Instance, After: s.After,
 	}
 }

@@ -104,6 +104,18 @@ func (g *Group) processes() (map[int]bool, error) {
 	return pids, err
 }
 
+// Has says whether a process is in the group, or in one that was made beneath it.
+func (g *Group) Has(pid int) bool {
+	pids, err := g.members()
+	return err == nil && pids[pid]
+}
+
+// Empty says whether no process is in it, nor in those beneath it.
+func (g *Group) Empty() (bool, error) {
+	pids, err := g.processes()
+	return err == nil && len(pids) == 0, err
+}
+
 func (g *Group) holdsUs() bool {
 	pids, err := g.members()
 	return err != nil || pids[os.Getpid()]

@@ -21,6 +21,9 @@ type Options struct {
 	// by a process that was started in another cgroup. It is there while the
 	// tree is.
 	Record string
+	// Keep picks groups, by name, that an earlier process left and that are not to
+	// be ended: [Tree.Kept] returns them. nil keeps none.
+	Keep func(name string) bool
 }
 
 // Tree holds the groups of one owner: in each hierarchy a cgroup named for the
@@ -34,7 +37,13 @@ type Tree struct {
 	refused     error              // why there are no groups; nil when there are
 	missing     map[Resource]error // why a resource cannot be limited
 	hierarchies []hierarchy        // in use
+	keep        func(name string) bool
+	kept        map[string]*Group // by name
+	keptParents []string
 }
+
+// treePrefix begins the names of all trees.
+const treePrefix = "sop-"
 
 // Open finds what the kernel offers, ends and removes what an earlier process
 // left of the same owner, and makes the tree. That no cgroups can be had is no
@@ -47,8 +56,8 @@ func open(sys system, opt Options) (*Tree, error) {
 	nonce := make([]byte, 4)
 	_, _ = rand.Read(nonce) // never fails
 	t := &Tree{
-		sys: sys, name: "sop-" + hex.EncodeToString(sum[:6]), nonce: hex.EncodeToString(nonce),
-		record: opt.Record, missing: make(map[Resource]error),
+		sys: sys, name: treePrefix + hex.EncodeToString(sum[:6]), nonce: hex.EncodeToString(nonce),
+		record: opt.Record, missing: make(map[Resource]error), keep: opt.Keep, kept: make(map[string]*Group),
 	}
 	found, reasons, err := discover(sys.proc)
 	if err != nil {
@@ -169,6 +178,10 @@ func (e *LimitError) Error() string { return fmt.Sprintf("limit %s: %v", e.Resou
 
 // Unwrap returns the cause.
 func (e *LimitError) Unwrap() error { return e.Err }
+
+// Kept returns the group of that name that an earlier process left and
+// [Options.Keep] picked; nil when there is none. The caller calls its Remove.
+func (t *Tree) Kept(name string) *Group { return t.kept[name] }
 
 // New makes a group with limits. The caller calls its Remove. Its name is one
 // that no group has had: a group that was killed is never used again. A process

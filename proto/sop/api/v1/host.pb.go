@@ -186,21 +186,25 @@ func (x *WatchStatusResponse) GetStatus() *Status {
 // Status is how everything stands at one moment.
 type Status struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "ok", "degraded" (a plugin is not ready, or the last reload failed),
-	// "starting" or "stopping".
+	// "ok", "degraded" (something is not as it should be), "failed" (a required
+	// component has failed), "stopped" (by an emergency stop), "starting" or
+	// "stopping".
 	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	// Why it is degraded, one sentence each.
-	Reasons       []string                `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	Version       string                  `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	Pid           int32                   `protobuf:"varint,4,opt,name=pid,proto3" json:"pid,omitempty"`
-	StartedAt     *timestamppb.Timestamp  `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	ConfigPath    string                  `protobuf:"bytes,6,opt,name=config_path,json=configPath,proto3" json:"config_path,omitempty"`
-	DataDir       string                  `protobuf:"bytes,7,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
-	LastReload    *ReloadVerdict          `protobuf:"bytes,8,opt,name=last_reload,json=lastReload,proto3" json:"last_reload,omitempty"`
-	Plugins       []*PluginStatus         `protobuf:"bytes,9,rep,name=plugins,proto3" json:"plugins,omitempty"`
-	Workspaces    []*WorkspaceStatus      `protobuf:"bytes,10,rep,name=workspaces,proto3" json:"workspaces,omitempty"`
-	Gaps          *GapCounts              `protobuf:"bytes,11,opt,name=gaps,proto3" json:"gaps,omitempty"`
-	Backups       []*BackupScheduleStatus `protobuf:"bytes,20,rep,name=backups,proto3" json:"backups,omitempty"`
+	Reasons    []string                `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	Version    string                  `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Pid        int32                   `protobuf:"varint,4,opt,name=pid,proto3" json:"pid,omitempty"`
+	StartedAt  *timestamppb.Timestamp  `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	ConfigPath string                  `protobuf:"bytes,6,opt,name=config_path,json=configPath,proto3" json:"config_path,omitempty"`
+	DataDir    string                  `protobuf:"bytes,7,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
+	LastReload *ReloadVerdict          `protobuf:"bytes,8,opt,name=last_reload,json=lastReload,proto3" json:"last_reload,omitempty"`
+	Plugins    []*PluginStatus         `protobuf:"bytes,9,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	Workspaces []*WorkspaceStatus      `protobuf:"bytes,10,rep,name=workspaces,proto3" json:"workspaces,omitempty"`
+	Gaps       *GapCounts              `protobuf:"bytes,11,opt,name=gaps,proto3" json:"gaps,omitempty"`
+	Backups    []*BackupScheduleStatus `protobuf:"bytes,20,rep,name=backups,proto3" json:"backups,omitempty"`
+	Components []*ComponentStatus      `protobuf:"bytes,12,rep,name=components,proto3" json:"components,omitempty"`
+	// The emergency stop in force; absent for none.
+	Emergency     *EmergencyState `protobuf:"bytes,13,opt,name=emergency,proto3" json:"emergency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -315,6 +319,20 @@ func (x *Status) GetGaps() *GapCounts {
 func (x *Status) GetBackups() []*BackupScheduleStatus {
 	if x != nil {
 		return x.Backups
+	}
+	return nil
+}
+
+func (x *Status) GetComponents() []*ComponentStatus {
+	if x != nil {
+		return x.Components
+	}
+	return nil
+}
+
+func (x *Status) GetEmergency() *EmergencyState {
+	if x != nil {
+		return x.Emergency
 	}
 	return nil
 }
@@ -759,13 +777,13 @@ var File_sop_api_v1_host_proto protoreflect.FileDescriptor
 const file_sop_api_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"\x15sop/api/v1/host.proto\x12\n" +
-	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sop/api/v1/backup.proto\x1a\x14sop/api/v1/gap.proto\x1a\x1bsop/api/v1/permission.proto\x1a\x17sop/api/v1/plugin.proto\x1a\x1asop/api/v1/workspace.proto\"\x12\n" +
+	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sop/api/v1/backup.proto\x1a\x1asop/api/v1/component.proto\x1a\x1asop/api/v1/emergency.proto\x1a\x14sop/api/v1/gap.proto\x1a\x1bsop/api/v1/permission.proto\x1a\x17sop/api/v1/plugin.proto\x1a\x1asop/api/v1/workspace.proto\"\x12\n" +
 	"\x10GetStatusRequest\"?\n" +
 	"\x11GetStatusResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.sop.api.v1.StatusR\x06status\"\x14\n" +
 	"\x12WatchStatusRequest\"A\n" +
 	"\x13WatchStatusResponse\x12*\n" +
-	"\x06status\x18\x01 \x01(\v2\x12.sop.api.v1.StatusR\x06status\"\xef\x03\n" +
+	"\x06status\x18\x01 \x01(\v2\x12.sop.api.v1.StatusR\x06status\"\xe6\x04\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x18\n" +
 	"\areasons\x18\x02 \x03(\tR\areasons\x12\x18\n" +
@@ -784,7 +802,11 @@ const file_sop_api_v1_host_proto_rawDesc = "" +
 	" \x03(\v2\x1b.sop.api.v1.WorkspaceStatusR\n" +
 	"workspaces\x12)\n" +
 	"\x04gaps\x18\v \x01(\v2\x15.sop.api.v1.GapCountsR\x04gaps\x12:\n" +
-	"\abackups\x18\x14 \x03(\v2 .sop.api.v1.BackupScheduleStatusR\abackups\"\x89\x02\n" +
+	"\abackups\x18\x14 \x03(\v2 .sop.api.v1.BackupScheduleStatusR\abackups\x12;\n" +
+	"\n" +
+	"components\x18\f \x03(\v2\x1b.sop.api.v1.ComponentStatusR\n" +
+	"components\x128\n" +
+	"\temergency\x18\r \x01(\v2\x1a.sop.api.v1.EmergencyStateR\temergency\"\x89\x02\n" +
 	"\rReloadVerdict\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x18\n" +
@@ -850,7 +872,9 @@ var file_sop_api_v1_host_proto_goTypes = []any{
 	(*WorkspaceStatus)(nil),       // 14: sop.api.v1.WorkspaceStatus
 	(*GapCounts)(nil),             // 15: sop.api.v1.GapCounts
 	(*BackupScheduleStatus)(nil),  // 16: sop.api.v1.BackupScheduleStatus
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*ComponentStatus)(nil),       // 17: sop.api.v1.ComponentStatus
+	(*EmergencyState)(nil),        // 18: sop.api.v1.EmergencyState
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
 }
 var file_sop_api_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sop.api.v1.GetStatusResponse.status:type_name -> sop.api.v1.Status
@@ -861,26 +885,28 @@ var file_sop_api_v1_host_proto_depIdxs = []int32{
 	14, // 5: sop.api.v1.Status.workspaces:type_name -> sop.api.v1.WorkspaceStatus
 	15, // 6: sop.api.v1.Status.gaps:type_name -> sop.api.v1.GapCounts
 	16, // 7: sop.api.v1.Status.backups:type_name -> sop.api.v1.BackupScheduleStatus
-	12, // 8: sop.api.v1.ReloadVerdict.at:type_name -> google.protobuf.Timestamp
-	6,  // 9: sop.api.v1.ReloadVerdict.changes:type_name -> sop.api.v1.PlannedChange
-	7,  // 10: sop.api.v1.ReloadVerdict.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
-	17, // 11: sop.api.v1.ReloadVerdict.took:type_name -> google.protobuf.Duration
-	5,  // 12: sop.api.v1.ReloadResponse.verdict:type_name -> sop.api.v1.ReloadVerdict
-	6,  // 13: sop.api.v1.PlanResponse.changes:type_name -> sop.api.v1.PlannedChange
-	7,  // 14: sop.api.v1.PlanResponse.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
-	0,  // 15: sop.api.v1.Host.GetStatus:input_type -> sop.api.v1.GetStatusRequest
-	2,  // 16: sop.api.v1.Host.WatchStatus:input_type -> sop.api.v1.WatchStatusRequest
-	8,  // 17: sop.api.v1.Host.Reload:input_type -> sop.api.v1.ReloadRequest
-	10, // 18: sop.api.v1.Host.Plan:input_type -> sop.api.v1.PlanRequest
-	1,  // 19: sop.api.v1.Host.GetStatus:output_type -> sop.api.v1.GetStatusResponse
-	3,  // 20: sop.api.v1.Host.WatchStatus:output_type -> sop.api.v1.WatchStatusResponse
-	9,  // 21: sop.api.v1.Host.Reload:output_type -> sop.api.v1.ReloadResponse
-	11, // 22: sop.api.v1.Host.Plan:output_type -> sop.api.v1.PlanResponse
-	19, // [19:23] is the sub-list for method output_type
-	15, // [15:19] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	17, // 8: sop.api.v1.Status.components:type_name -> sop.api.v1.ComponentStatus
+	18, // 9: sop.api.v1.Status.emergency:type_name -> sop.api.v1.EmergencyState
+	12, // 10: sop.api.v1.ReloadVerdict.at:type_name -> google.protobuf.Timestamp
+	6,  // 11: sop.api.v1.ReloadVerdict.changes:type_name -> sop.api.v1.PlannedChange
+	7,  // 12: sop.api.v1.ReloadVerdict.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
+	19, // 13: sop.api.v1.ReloadVerdict.took:type_name -> google.protobuf.Duration
+	5,  // 14: sop.api.v1.ReloadResponse.verdict:type_name -> sop.api.v1.ReloadVerdict
+	6,  // 15: sop.api.v1.PlanResponse.changes:type_name -> sop.api.v1.PlannedChange
+	7,  // 16: sop.api.v1.PlanResponse.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
+	0,  // 17: sop.api.v1.Host.GetStatus:input_type -> sop.api.v1.GetStatusRequest
+	2,  // 18: sop.api.v1.Host.WatchStatus:input_type -> sop.api.v1.WatchStatusRequest
+	8,  // 19: sop.api.v1.Host.Reload:input_type -> sop.api.v1.ReloadRequest
+	10, // 20: sop.api.v1.Host.Plan:input_type -> sop.api.v1.PlanRequest
+	1,  // 21: sop.api.v1.Host.GetStatus:output_type -> sop.api.v1.GetStatusResponse
+	3,  // 22: sop.api.v1.Host.WatchStatus:output_type -> sop.api.v1.WatchStatusResponse
+	9,  // 23: sop.api.v1.Host.Reload:output_type -> sop.api.v1.ReloadResponse
+	11, // 24: sop.api.v1.Host.Plan:output_type -> sop.api.v1.PlanResponse
+	21, // [21:25] is the sub-list for method output_type
+	17, // [17:21] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_sop_api_v1_host_proto_init() }
@@ -889,6 +915,8 @@ func file_sop_api_v1_host_proto_init() {
 		return
 	}
 	file_sop_api_v1_backup_proto_init()
+	file_sop_api_v1_component_proto_init()
+	file_sop_api_v1_emergency_proto_init()
 	file_sop_api_v1_gap_proto_init()
 	file_sop_api_v1_permission_proto_init()
 	file_sop_api_v1_plugin_proto_init()

@@ -1,0 +1,147 @@
+package component
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/process"
+	"github.com/sop-host/sop/sdk"
+)
+
+// onExit puts away an instance that has ended by itself and decides what comes
+// next.
+func (u *unit) onExit(i *instance) {
+	exit := u.putAway(i, leftWait)
+	u.s.emit(Event{Name: u.name, Instance: i.number, Phase: PhaseExited, Detail: "it " + exit.String()})
+	u.mu.Lock()
+	policy, clean := u.spec.RestartPolicy, exit.Known && exit.Code == 0 && exit.Signal == 0
+	wanted, _ := u.wantedLocked(time.Now())
+	u.mu.Unlock()
+	switch {
+	case !wanted:
+		u.settle()
+	case clean && policy != RestartAlways:
+		u.complete(nil)
+	case policy == RestartNever:
+		u.complete(u.exitFailure(i, exit, ""))
+	default:
+		u.fail(i.number, u.exitFailure(i, exit, ""))
+	}
+}
+
+// putAway ends what is left of an instance that has exited.
+func (u *unit) putAway(i *instance, grace time.Duration) process.Exit {
+	exit, err := i.finish(grace)
+	if err != nil {
+		u.s.logger.Warn("put away what a component has left", "component", u.name, "instance", i.number, "error", err)
+	}
+	u.mu.Lock()
+	u.instance = nil
+	u.mu.Unlock()
+	if i.release != nil {
+		i.release()
+	}
+	return exit
+}
+
+// settle gives a unit without a process the state that it is to have.
+func (u *unit) settle() {
+	u.mu.Lock()
+	u.setLocked(u.restLocked(), "")
+	u.mu.Unlock()
+	u.s.changed.Tell()
+}
+
+// complete notes that it has ended and is not started again: as it may, or with
+// a failure after which it is not to be.
+func (u *unit) complete(err *sdk.Error) {
+	u.mu.Lock()
+	u.lastErr = err
+	if err != nil {
+		u.lastErrAt = time.Now()
+	}
+	if u.spec.OnDemand && err == nil {
+		u.idleAt = time.Time{}
+		u.setLocked(StateIdle, "")
+	} else {
+		u.setLocked(StateCompleted, "")
+	}
+	u.mu.Unlock()
+	u.s.changed.Tell()
+}
+
+// startFailed decides what comes after a start that came to nothing, unless it
+// was given up.
+func (u *unit) startFailed(ctx context.Context, number int, err error) {
+	u.mu.Lock()
+	wanted, _ := u.wantedLocked(time.Now())
+	givenUp := !wanted || u.renew || ctx.Err() != nil
+	u.mu.Unlock()
+	if givenUp {
+		u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseStopped})
+		u.settle()
+		return
+	}
+	u.fail(number, failure(err))
+}
+
+// fail records a failure and decides when the next start is.
+func (u *unit) fail(number int, err *sdk.Error) {
+	now := time.Now()
+	u.mu.Lock()
+	u.lastErr, u.lastErrAt, u.recovering = err, now, true
+	wait, open := time.Duration(0), permanent(err) || u.spec.RestartPolicy == RestartNever
+	if !open {
+		if wait, open = u.policy.Fail(now); open {
+			u.lastErr = crashLoop(u.name, err)
+		}
+	}
+	if open {
+		u.setLocked(StateFailed, u.lastErr.Message)
+	} else {
+		u.retryAt = now.Add(wait)
+		u.setLocked(StateBackoff, err.Message)
+	}
+	told := u.lastErr
+	u.mu.Unlock()
+	u.s.changed.Tell()
+	u.s.logger.Error("component failed", "component", u.name, "instance", number, "again", !open, "error", told.Message)
+	u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseFailed, Err: told})
+}
+
+func crashLoop(name string, err *sdk.Error) *sdk.Error {
+	e := *err
+	e.Metadata = map[string]string{"last_reason": err.Reason}
+	e.Reason = ReasonCrashLoop
+	e.Message = err.Message + " (failed too often in a short time; not started again)"
+	e.Remedy = err.Remedy + "; mend the component or its configuration, then `sop component start " + name + "`"
+	return &e
+}
+
+// end stops an instance whose start has failed with cause, and says what the
+// failure was.
+func (u *unit) end(i *instance, grace time.Duration, cause error) error {
+	probe := func() Probe { u.mu.Lock(); defer u.mu.Unlock(); return u.lastProbe }()
+	if !i.ended() {
+		u.stopProcess(i, grace)
+	}
+	exit := u.putAway(i, leftWait)
+	switch {
+	case errors.Is(cause, errEnded):
+		return u.exitFailure(i, exit, " before it was ready")
+	case errors.Is(cause, context.DeadlineExceeded):
+		message := fmt.Sprintf("component %s was not ready within %v", u.name, i.spec.StartTimeout)
+		if i.spec.Readiness.polled() && probe.Error != "" {
+			message += "; its probe said: " + probe.Error
+		} else if words := u.log.lastWords(); words != "" {
+			message += "; it last said: " + words
+		}
+		return &sdk.Error{Code: codes.Unavailable, Reason: ReasonStartTimeout, Retryable: true, Message: message, Cause: cause,
+			Remedy: "see `sop component logs " + u.name + "`; raise start_timeout if it needs longer, or correct its readiness block"}
+	}
+	return cause
+}

@@ -1,0 +1,337 @@
+package startup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/halt"
+	"github.com/sop-host/sop/host/internal/token"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
+)
+
+func (d dataDir) emergency() string { return d.join("state", "emergency") }
+
+// emergency stops everything at once. Its truth is the mark: what it finds set by
+// somebody else, it carries out. It implements nexus.Emergency.
+type emergency struct {
+	host *host
+	mark halt.Mark
+	// ends holds what must end, registered by whoever runs something.
+	ends []func(context.Context) error
+
+	refusing atomic.Bool  // from the moment a stop is asked for, before there is a mark
+	own      atomic.Int32 // stops and ends that are being carried out, which the watch leaves alone
+
+	mu     sync.Mutex // held while a stop or its end is carried out
+	halted bool       // it has been carried out
+}
+
+// check says why nothing may be started and no token accepted; nil when all may.
+func (e *emergency) check() error {
+	if e.refusing.Load() {
+		return halt.Stopped()
+	}
+	return e.mark.Check()
+}
+
+// onHalt registers what an emergency stop must end. It is called while the host
+// starts; end returns when nothing of it runs any more, or ctx is done.
+func (h *host) onHalt(end func(context.Context) error) {
+	h.emergency.ends = append(h.emergency.ends, end)
+}
+
+const (
+	// deadWithin bounds the wait for what an emergency stop kills.
+	deadWithin = 2 * time.Second
+	// settleWithin bounds what an emergency stop does to the store.
+	settleWithin = 10 * time.Second
+)
+
+// openEmergency makes the emergency stop and watches its mark, so that one that
+// was made without the host is carried out by it.
+func (h *host) openEmergency(undo *closers) error {
+	e := h.emergency
+	e.ends = append(e.ends, func(ctx context.Context) error { return h.components.Halt(ctx) }, func(context.Context) error { h.pool.Kill(); return nil })
+	if err := os.MkdirAll(e.mark.Dir, 0o700); err != nil {
+		return err
+	}
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch for an emergency stop: %w", err)
+	}
+	if err := watcher.Add(e.mark.Dir); err != nil {
+		return errors.Join(fmt.Errorf("watch for an emergency stop: %w", err), watcher.Close())
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.watch(watcher)
+	}()
+	undo.add(func() error {
+		err := watcher.Close()
+		<-done
+		return err
+	})
+	return nil
+}
+
+// watch carries out what the mark says, whoever set it.
+func (e *emergency) watch(watcher *fsnotify.Watcher) {
+	for {
+		select {
+		case _, ok := <-watcher.Events:
+			if !ok {
+				return
+			}
+			e.follow()
+		case err, ok := <-watcher.Errors:
+			if !ok {
+				return
+			}
+			e.host.logger.Warn("watch for an emergency stop", "error", err)
+		}
+	}
+}
+
+// follow carries out a stop, or its end, that was made without the host.
+func (e *emergency) follow() {
+	if e.own.Load() > 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadWithin+settleWithin)
+	defer cancel()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch stopped := e.mark.Check() != nil; {
+	case stopped && !e.halted:
+		e.host.logger.Error("emergency stop, made without the host")
+		for _, problem := range e.carryOut(ctx, time.Now(), &apiv1.EmergencyStopResponse{}) {
+			e.host.logger.Error("emergency stop", "problem", problem)
+		}
+	case !stopped && e.halted:
+		e.release(ctx)
+	}
+}
+
+// begin takes over what was marked before the host started: it revokes what was
+// given out before, and records what could not be recorded. Nothing runs yet.
+func (e *emergency) begin(ctx context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s := e.mark.Lifted(); s != nil {
+		e.makeUp(ctx, s)
+		e.recordLift(ctx, s)
+	}
+	s := e.mark.Read()
+	if s == nil {
+		return
+	}
+	e.halted = true
+	e.makeUp(ctx, s)
+	e.host.logger.Warn("stopped in an emergency; nothing is brought up before `sop resume`", "by", s.By, "at", s.At)
+}
+
+// makeUp does what could not be done when the stop was made.
+func (e *emergency) makeUp(ctx context.Context, s *halt.State) {
+	_, err := e.settle(ctx, s)
+	if err := errors.Join(err, e.record(ctx, s)); err != nil {
+		e.host.logger.Error("make up for an emergency stop", "error", err)
+	}
+}
+
+// Stop implements nexus.Emergency.
+func (e *emergency) Stop(ctx context.Context, by, reason string) (*apiv1.EmergencyStopResponse, error) {
+	begin := time.Now()
+	e.own.Add(1)
+	defer e.own.Add(-1)
+	// From here on tokens are refused and nothing is started: no disk is waited for.
+	e.refusing.Store(true)
+	resp := &apiv1.EmergencyStopResponse{TokensRefusedAfter: durationpb.New(time.Since(begin))}
+	err := e.mark.Set(halt.State{At: begin.UTC(), By: by, Reason: reason})
+	e.host.logger.Error("emergency stop", "by", by, "reason", reason)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	resp.Problems = e.carryOut(ctx, begin, resp)
+	if err != nil {
+		return nil, sdk.Errorf(codes.Internal, "EMERGENCY_MARK", "everything was killed, and the stop could not be marked: %w", err).
+			WithRemedy("make room in the data directory, or stop the host: it would start everything again")
+	}
+	resp.State = e.State()
+	return resp, nil
+}
+
+// carryOut kills what runs, revokes tokens and records the stop. e.mu is held.
+func (e *emergency) carryOut(ctx context.Context, begin time.Time, resp *apiv1.EmergencyStopResponse) []string {
+	for _, c := range e.host.components.Status() {
+		if c.PID != 0 {
+			resp.ComponentsKilled++
+		}
+	}
+	e.halted = true
+	problems := e.kill(ctx)
+	resp.DeadAfter = durationpb.New(time.Since(begin))
+	s := e.mark.Read()
+	if s == nil {
+		return problems
+	}
+	revoked, err := e.settle(ctx, s)
+	resp.TokensRevoked = revoked
+	if err != nil {
+		problems = append(problems, "tokens are refused and could not all be revoked: "+sdk.FromError(err).Message)
+	}
+	if err := e.record(ctx, s); err != nil {
+		problems = append(problems, "the stop could not be recorded; that is made up for: "+sdk.FromError(err).Message)
+	}
+	e.host.changed.Tell()
+	return problems
+}
+
+// kill ends everything that was registered, side by side.
+func (e *emergency) kill(ctx context.Context) (problems []string) {
+	ctx, cancel := context.WithTimeout(ctx, deadWithin)
+	defer cancel()
+	var mu sync.Mutex
+	var ending sync.WaitGroup
+	for _, end := range e.ends {
+		ending.Go(func() {
+			if err := end(ctx); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				problems = append(problems, err.Error())
+			}
+		})
+	}
+	ending.Wait()
+	return problems
+}
+
+// settle revokes every token that was given out before the stop.
+func (e *emergency) settle(ctx context.Context, s *halt.State) (revoked int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	why := "emergency stop by " + s.By
+	for {
+		page, err := e.host.tokens.List(ctx, token.Filter{States: []token.State{token.StatePending, token.StateActive}})
+		if err != nil {
+			return revoked, err
+		}
+		n, err := e.revoke(ctx, page.Tokens, s, why)
+		if revoked += n; err != nil || n == 0 {
+			return revoked, err
+		}
+	}
+}
+
+// revokeAtOnce is how many revocations share what a commit costs.
+const revokeAtOnce = 32
+
+// revoke revokes those that were given out before the stop.
+func (e *emergency) revoke(ctx context.Context, tokens []*token.Token, s *halt.State, why string) (int64, error) {
+	var revoked atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(revokeAtOnce)
+	for _, t := range tokens {
+		if s.Lifted != nil && t.CreatedAt.After(s.At) {
+			continue
+		}
+		group.Go(func() error {
+			_, n, err := e.host.tokens.Revoke(ctx, t.ID, s.By, why)
+			revoked.Add(int64(n))
+			return err
+		})
+	}
+	err := group.Wait()
+	return revoked.Load(), err
+}
+
+// record puts the stop on record, once.
+func (e *emergency) record(ctx context.Context, s *halt.State) error {
+	if s.Recorded {
+		return nil
+	}
+	err := e.host.audit.Append(ctx, audit.Record{
+		Time: s.At, Actor: s.By, Action: "host.emergency_stop", Resource: "host", Outcome: audit.Success, Reason: s.Reason,
+	})
+	if err != nil {
+		e.host.logger.Error("record the emergency stop", "error", err)
+		return err
+	}
+	s.Recorded = true
+	if s.Lifted != nil {
+		return nil
+	}
+	return e.mark.Update(s)
+}
+
+// recordLift puts the end of a stop on record, and forgets it then.
+func (e *emergency) recordLift(ctx context.Context, s *halt.State) {
+	err := e.host.audit.Append(ctx, audit.Record{
+		Time: s.Lifted.At, Actor: s.Lifted.By, Action: "host.resume", Resource: "host", Outcome: audit.Success, Reason: s.Lifted.Reason,
+	})
+	if err == nil {
+		err = e.mark.Forget()
+	}
+	if err != nil {
+		e.host.logger.Error("record the end of the emergency stop", "error", err)
+	}
+}
+
+// Resume implements nexus.Emergency.
+func (e *emergency) Resume(ctx context.Context, by, reason string) (*apiv1.EmergencyState, error) {
+	e.own.Add(1)
+	defer e.own.Add(-1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	was := e.State()
+	if was == nil {
+		return nil, sdk.Errorf(codes.FailedPrecondition, "NOT_STOPPED", "there is no emergency stop in force").WithRemedy("`sop status` says how the host stands")
+	}
+	if s := e.mark.Read(); s != nil {
+		if _, err := e.settle(ctx, s); err != nil { // what was given out before must not come back to life
+			return nil, err
+		}
+		if err := e.record(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.mark.Lift(halt.Lift{At: time.Now().UTC(), By: by, Reason: reason}); err != nil {
+		return nil, err
+	}
+	e.release(ctx)
+	return was, nil
+}
+
+// release lets everything start again. e.mu is held.
+func (e *emergency) release(ctx context.Context) {
+	if s := e.mark.Lifted(); s != nil {
+		e.recordLift(ctx, s)
+	}
+	e.halted = false
+	e.refusing.Store(false)
+	e.host.logger.Warn("the emergency stop was lifted")
+	e.host.components.Release()
+	e.host.pool.Retry()
+	e.host.changed.Tell()
+}
+
+// State implements nexus.Emergency.
+func (e *emergency) State() *apiv1.EmergencyState {
+	s := e.mark.Read()
+	if s == nil {
+		return nil
+	}
+	return &apiv1.EmergencyState{At: timestamppb.New(s.At), By: s.By, Reason: s.Reason}
+}
