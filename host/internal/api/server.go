@@ -66,6 +66,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	mux.Handle(apiv1connect.NewWorkspaceHandler(&workspaceService{n}, opts))
 	mux.Handle(apiv1connect.NewGapHandler(&gapService{n}, opts))
 	mux.Handle(apiv1connect.NewPatchHandler(&patchService{n}, opts))
+	mux.Handle(apiv1connect.NewTaskHandler(&taskService{n}, opts))
 	mux.Handle(apiv1connect.NewTokenHandler(&tokenService{n}, opts))
 	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
 	mux.Handle(apiv1connect.NewPolicyHandler(&policyService{n}, opts))

@@ -30,6 +30,7 @@ type client struct {
 	plugin apiv1connect.PluginClient
 	gap    apiv1connect.GapClient
 	trees  apiv1connect.WorkspaceClient
+	task   apiv1connect.TaskClient
 	token  apiv1connect.TokenClient
 	patch  apiv1connect.PatchClient
 	audit  apiv1connect.AuditClient
@@ -54,6 +55,7 @@ func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) 
 		gap:    apiv1connect.NewGapClient(doer, base),
 		trees:  apiv1connect.NewWorkspaceClient(doer, base),
 		patch:  apiv1connect.NewPatchClient(doer, base),
+		task:   apiv1connect.NewTaskClient(doer, base),
 		token:  apiv1connect.NewTokenClient(doer, base),
 		audit:  apiv1connect.NewAuditClient(doer, base),
 		agent:  apiv1connect.NewAgentClient(doer, base),

@@ -263,6 +263,7 @@ func serveFake(socket, scenario string) (stop func(), err error) {
 	mux.Handle(apiv1connect.NewGapHandler(host))
 	mux.Handle(apiv1connect.NewWorkspaceHandler(fakeWorkspace{host}))
 	mux.Handle(apiv1connect.NewPatchHandler(fakePatch{host}))
+	mux.Handle(apiv1connect.NewTaskHandler(fakeTask{host}))
 	mux.Handle(apiv1connect.NewTokenHandler(fakeToken{host}))
 	mux.Handle(apiv1connect.NewAuditHandler(fakeAudit{fakeHost: host}))
 	mux.Handle(apiv1connect.NewPolicyHandler(fakePolicy{fakeHost: host}))

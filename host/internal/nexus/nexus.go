@@ -71,6 +71,7 @@ type Nexus struct {
 	Workspaces Workspaces
 	Gaps       Gaps
 	Patches    Patches
+	Tasks      Tasks
 	Tokens     Tokens
 	Agents     Agents
 	Backups    Backups

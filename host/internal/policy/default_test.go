@@ -79,7 +79,9 @@ func resourceFor(t *testing.T, action string) Resource {
 
 // What each kind of agent may do, cell by cell: every action there is.
 func TestDefaultMatrix(t *testing.T) {
-	permittedOutside := []string{"host.status", "agent.whoami", "token.validate", "token.consume", "token.delegate"}
+	permittedOutside := []string{
+		"host.status", "agent.whoami", "token.validate", "token.consume", "token.delegate", "task.heartbeat", "task.submit", "task.status",
+	}
 	permittedPlugins := append([]string{"gap.report", "maintenance.file", "scaffold.read", "audit.append"}, permittedOutside...)
 	for _, action := range Actions() {
 		context := map[string]any{}

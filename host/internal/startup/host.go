@@ -30,6 +30,7 @@ import (
 	"github.com/sop-host/sop/host/internal/maintenance"
 	"github.com/sop-host/sop/host/internal/metrics"
 	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/host/internal/patch"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
 	"github.com/sop-host/sop/host/internal/protocol"
@@ -62,6 +63,7 @@ type host struct {
 	gaps       *gap.Service
 	tokens     *token.Service
 	tasks      *task.Service
+	patches    *patch.Service
 	agents     *agent.Service
 	backups    *backup.Service
 	schedules  *backup.Scheduler
@@ -285,7 +287,7 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 		return nil, err
 	}
 	h.server = api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Components: h.components, Emergency: h.emergency, Workspaces: h.workspaces, Gaps: h.gaps, Patches: h.patches, Tokens: h.theTokens(), Agents: h.agents, Events: h.store.Events(),
+		Host: h, Plugins: h.pool, Components: h.components, Emergency: h.emergency, Workspaces: h.workspaces, Gaps: h.gaps, Tasks: h.tasks, Patches: h.patches, Tokens: h.theTokens(), Agents: h.agents, Events: h.store.Events(),
 		Protocols: h.protocols, Maintenance: h.maintenance, Backups: h.backups, Scaffolds: scaffolds,
 		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
 	}, opts...)

@@ -17,7 +17,7 @@ import (
 // and has lost leases returned until the host stops.
 func (h *host) openTasks(ctx context.Context, undo *closers) error {
 	h.tasks = task.NewService(h.store.Tasks(), task.Options{
-		Settings: taskSettings(h.loaded.Load().config), Publisher: h.publisher(), Now: h.tokens.Now, Trees: trees{h},
+		Settings: taskSettings(h.loaded.Load().config), Publisher: h.publisher(), Now: h.tokens.Now, Trees: trees{h}, Proposals: proposals{h},
 	})
 	n, err := h.tasks.Recover(ctx)
 	if err != nil {

@@ -28,10 +28,12 @@ const (
 	OpDelete  Op = "delete"
 	OpChmod   Op = "chmod"
 	OpSymlink Op = "symlink"
+	// OpPut is add or modify, as it stands; a proposal has one of these.
+	OpPut Op = "put"
 )
 
 // Ops returns all operations.
-func Ops() []Op { return []Op{OpAdd, OpModify, OpDelete, OpChmod, OpSymlink} }
+func Ops() []Op { return []Op{OpAdd, OpModify, OpDelete, OpChmod, OpSymlink, OpPut} }
 
 // Submission is what a holder brings.
 type Submission struct {
@@ -198,7 +200,7 @@ func (f *File) check(field string) error {
 		return refused(field, "the mode %o of %q holds more than permissions", f.Mode, f.Path)
 	case f.Op == OpChmod && f.Mode == 0:
 		return refused(field, "chmod of %q names no mode", f.Path)
-	case f.Op != OpAdd && f.Op != OpModify && len(f.Content) > 0:
+	case f.Op != OpAdd && f.Op != OpModify && f.Op != OpPut && len(f.Content) > 0:
 		return refused(field, "%s of %q has no content", f.Op, f.Path)
 	case (f.Op == OpSymlink) != (f.Target != ""):
 		return refused(field, "a symlink, and nothing else, has a target: %q", f.Path)
@@ -228,6 +230,11 @@ func change(root *os.Root, f *File) (ProposedChange, error) {
 	if err != nil {
 		return c, err
 	}
+	if f.Op == OpPut {
+		if c.Op = OpAdd; there {
+			c.Op = OpModify
+		}
+	}
 	switch {
 	case f.OldSHA256 != "" && f.OldSHA256 != c.OldSHA256:
 		now := "not there"
@@ -236,9 +243,9 @@ func change(root *os.Root, f *File) (ProposedChange, error) {
 		}
 		return c, sdk.Errorf(codes.Aborted, ReasonBaseMoved, "%q is not what was worked on: it is %s, not %s", f.Path, now, clip(f.OldSHA256, maxRef)).
 			WithRemedy("read the file again, and submit a change of it as it is")
-	case f.Op == OpAdd && there:
+	case c.Op == OpAdd && there:
 		return c, refused(f.Path, "%q is there already", f.Path).WithRemedy("submit it as modify")
-	case f.Op != OpAdd && f.Op != OpSymlink && !there:
+	case c.Op != OpAdd && c.Op != OpSymlink && !there:
 		return c, refused(f.Path, "there is no %q to %s", f.Path, f.Op)
 	}
 	if c.Mode == 0 {
@@ -246,7 +253,7 @@ func change(root *os.Root, f *File) (ProposedChange, error) {
 			c.Mode = usualMode
 		}
 	}
-	switch f.Op {
+	switch c.Op {
 	case OpAdd, OpModify:
 		c.SHA256 = sum(f.Content)
 	case OpSymlink:

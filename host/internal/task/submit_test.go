@@ -64,7 +64,7 @@ func TestSubmit(t *testing.T) {
 	_, s, kept, held := submitting(t)
 	got, err := s.Submit(t.Context(), held.Hold(), task.Submission{Explanation: "because", Files: []task.File{
 		{Path: "a.txt", Op: task.OpModify, Content: []byte("new\n"), OldSHA256: sumOf("old\n")},
-		{Path: "new/c.txt", Op: task.OpAdd, Content: []byte("c")},
+		{Path: "new/c.txt", Op: task.OpPut, Content: []byte("c")},
 		{Path: "d/b.sh", Op: task.OpChmod, Mode: 0o755},
 		{Path: "link", Op: task.OpDelete},
 		{Path: "d/to", Op: task.OpSymlink, Target: "../a.txt"},

@@ -1,0 +1,136 @@
+package startup
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
+)
+
+const wordsRule = "rule \"words\" {\n  match {\n    rule = \"words.*\"\n  }\n}\n"
+
+// awaitTasks asks for tasks until the condition holds.
+func (s *site) awaitTasks(c apiv1connect.TaskClient, states []string, until func([]*apiv1.TaskRecord) bool) []*apiv1.TaskRecord {
+	s.t.Helper()
+	events := apiv1connect.NewEventClient(s.http(), "http://sop")
+	stream, err := events.Watch(s.t.Context(), connect.NewRequest(&apiv1.WatchRequest{}))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer stream.Close() //nolint:errcheck // it was read as far as it matters
+	for {
+		answer, err := c.ListTasks(s.t.Context(), connect.NewRequest(&apiv1.ListTasksRequest{States: states}))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if until(answer.Msg.GetTasks()) {
+			return answer.Msg.GetTasks()
+		}
+		if !stream.Receive() {
+			s.t.Fatalf("no more events: %v", stream.Err())
+		}
+	}
+}
+
+// TestAnAgentFromOutside does what one does: claim, heartbeat, submit, verdict. A
+// scan makes the task, and closes another whose gap goes by itself.
+func TestAnAgentFromOutside(t *testing.T) {
+	s := newSite(t)
+	s.write("work/sub/b.txt", "bad\n")
+	s.configure(wordsRule)
+	s.lock()
+	s.start()
+	ctx := t.Context()
+	c := apiv1connect.NewTaskClient(s.http(), "http://sop")
+	ready := s.awaitTasks(c, []string{"ready"}, func(all []*apiv1.TaskRecord) bool { return len(all) == 2 })
+	of := func(target string) *apiv1.TaskRecord {
+		i := slices.IndexFunc(ready, func(r *apiv1.TaskRecord) bool { return r.GetTarget() == target })
+		if i < 0 {
+			t.Fatalf("no task for %s in %v", target, ready)
+		}
+		return ready[i]
+	}
+	first, second := of("a.txt"), of("sub/b.txt")
+
+	claim, err := c.ClaimTask(ctx, connect.NewRequest(&apiv1.ClaimTaskRequest{Id: first.GetId()}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, secret, fence := claim.Msg.GetTask().GetId(), claim.Msg.GetToken(), claim.Msg.GetTask().GetFence()
+	target := claim.Msg.GetPackage().AsMap()["target"].(map[string]any)
+	if secret == "" || target["content"] != "bad\n" {
+		t.Fatalf("claimed %+v", claim.Msg)
+	}
+	if _, err := c.ClaimTask(ctx, connect.NewRequest(&apiv1.ClaimTaskRequest{Id: id})); connect.CodeOf(err) != connect.CodeAborted {
+		t.Errorf("claimed twice: %v", err)
+	}
+	beat := func(on, with string, fence int64) error {
+		_, err := c.HeartbeatTask(ctx, connect.NewRequest(&apiv1.HeartbeatTaskRequest{Id: on, Token: with, Fence: fence}))
+		return err
+	}
+	if err := beat(id, secret, fence); err != nil {
+		t.Error(err)
+	}
+	if err := beat(id, secret, fence+1); connect.CodeOf(err) != connect.CodeAborted {
+		t.Errorf("under another fence: %v", err)
+	}
+	if err := beat(second.GetId(), secret, 0); connect.CodeOf(err) != connect.CodePermissionDenied {
+		t.Errorf("with the token of another task: %v", err)
+	}
+	submit := &apiv1.SubmitTaskRequest{
+		Id: id, Token: secret, Fence: fence, Explanation: "good instead",
+		Files: []*apiv1.SubmittedFile{
+			{Path: "a.txt", Op: "put", Content: []byte("good\n"), OldSha256: target["sha256"].(string)},
+			{Path: "new/dir/c.txt", Op: "add", Content: []byte("c")},
+		},
+	}
+	answer, err := c.SubmitTask(ctx, connect.NewRequest(submit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer.Msg.GetPatch() == "" || answer.Msg.GetTask().GetState() != "proposed" {
+		t.Errorf("submitted %+v", answer.Msg)
+	}
+	if _, err := c.SubmitTask(ctx, connect.NewRequest(submit)); connect.CodeOf(err) != connect.CodeAborted {
+		t.Errorf("submitted again: %v", err)
+	}
+	verdict, err := c.GetTaskVerdict(ctx, connect.NewRequest(&apiv1.GetTaskVerdictRequest{Id: id, Token: secret}))
+	if err != nil || verdict.Msg.GetState() == "" || verdict.Msg.GetPatch() != answer.Msg.GetPatch() {
+		t.Errorf("%+v, %v", verdict, err)
+	}
+	if content, err := os.ReadFile(filepath.Join(s.dir, "work/a.txt")); string(content) != "bad\n" {
+		t.Errorf("a submission changed the workspace: %q, %v", content, err)
+	}
+
+	// The other gap goes by itself, and takes its task along.
+	s.write("work/sub/b.txt", "fine\n")
+	if _, err := apiv1connect.NewWorkspaceClient(s.http(), "http://sop").ScanWorkspace(ctx, connect.NewRequest(&apiv1.ScanWorkspaceRequest{Workspace: "main"})); err != nil {
+		t.Fatal(err)
+	}
+	done := s.awaitTasks(c, []string{"done"}, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 })
+	if done[0].GetId() != second.GetId() {
+		t.Errorf("done is %v", done)
+	}
+}
+
+// TestRulesAreReloaded: tasks follow the rules as they are.
+func TestRulesAreReloaded(t *testing.T) {
+	s := newSite(t)
+	s.lock()
+	s.start()
+	c := apiv1connect.NewTaskClient(s.http(), "http://sop")
+	s.await("scanned", func(st *apiv1.Status) bool { return st.GetGaps().GetHigh() == 1 })
+	if answer, err := c.ListTasks(t.Context(), connect.NewRequest(&apiv1.ListTasksRequest{})); err != nil || len(answer.Msg.GetTasks()) != 0 {
+		t.Fatalf("without a rule: %v, %v", answer, err)
+	}
+	s.configure(wordsRule)
+	s.awaitTasks(c, nil, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 && all[0].GetRoute() == "words" })
+	s.configure(strings.ReplaceAll(wordsRule, `"words"`, `"others"`))
+	s.awaitTasks(c, nil, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 && all[0].GetRoute() == "others" })
+}
