@@ -30,7 +30,6 @@ import (
 	"github.com/sop-host/sop/host/internal/maintenance"
 	"github.com/sop-host/sop/host/internal/metrics"
 	"github.com/sop-host/sop/host/internal/nexus"
-	"github.com/sop-host/sop/host/internal/patch"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
 	"github.com/sop-host/sop/host/internal/protocol"
@@ -45,33 +44,33 @@ import (
 // host is the resident process. Its parts are made in Run and do not change;
 // what a reload replaces is in loaded.
 type host struct {
-	opt        Options
-	begin      time.Time
-	dir        dataDir
-	logger     hclog.Logger
-	steps      *steps
-	changed    event.Notice
-	bus        event.Bus
-	store      *store.DB
-	pool       *plugin.Pool
-	components *component.Supervisor
-	emergency  *emergency
-	audit      *audit.Log
-	facts      *audit.Queue // records of what has happened already
-	ship       *ship.Set    // carries the log away
-	reloaded   event.Notice
-	gaps       *gap.Service
-	tokens     *token.Service
-	tasks      *task.Service
-	patches    *patch.Service
-	agents     *agent.Service
-	backups    *backup.Service
-	schedules  *backup.Scheduler
-	patches    *patches
-	gate       *gate
-	secrets    func(purpose string) []byte // keys derived from the host's
-	workspaces *workspaces
-	protocols  *protocol.Service
+	opt         Options
+	begin       time.Time
+	dir         dataDir
+	logger      hclog.Logger
+	steps       *steps
+	changed     event.Notice
+	bus         event.Bus
+	store       *store.DB
+	pool        *plugin.Pool
+	components  *component.Supervisor
+	emergency   *emergency
+	audit       *audit.Log
+	facts       *audit.Queue // records of what has happened already
+	ship        *ship.Set    // carries the log away
+	reloaded    event.Notice
+	gaps        *gap.Service
+	tokens      *token.Service
+	tasks       *task.Service
+	agents      *agent.Service
+	backups     *backup.Service
+	schedules   *backup.Scheduler
+	patches     *patches
+	gate        *gate
+	secrets     func(purpose string) []byte // keys derived from the host's
+	workspaces  *workspaces
+	protocols   *protocol.Service
+	upProtocols upProtocols
 
 	maintenance *maintenance.Service
 	maintained  *maintained // where the host's own subsystems report
@@ -142,6 +141,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 		return err
 	}
 	undo.add(background(ctx, h.planTasks))
+	undo.add(background(ctx, h.watchProtocols))
 	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first)), Diagnostics: api.ConfigDiagnostics(diags, diagnosticText)})
 	h.setPhase(phaseRunning)
 	h.steps.add(Step{Component: "host", Phase: "ready", Detail: fmt.Sprintf("resident, pid %d", os.Getpid())})

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/protocol"
 	"github.com/sop-host/sop/host/internal/task"
 )
 
@@ -18,6 +20,7 @@ import (
 func (h *host) openTasks(ctx context.Context, undo *closers) error {
 	h.tasks = task.NewService(h.store.Tasks(), task.Options{
 		Settings: taskSettings(h.loaded.Load().config), Publisher: h.publisher(), Now: h.tokens.Now, Trees: trees{h}, Proposals: proposals{h},
+		Available: h.upProtocols.has,
 	})
 	n, err := h.tasks.Recover(ctx)
 	if err != nil {
@@ -30,6 +33,37 @@ func (h *host) openTasks(ctx context.Context, undo *closers) error {
 		h.tasks.Run(ctx, func(err error) { h.logger.Warn("sweep tasks", "error", err) })
 	}))
 	return nil
+}
+
+// protocolsEvery is how often is looked which protocols can be used.
+const protocolsEvery = 15 * time.Second
+
+// upProtocols are the protocols that can be used, as they were a moment ago: tasks
+// are asked about within transactions, which wait for no plugin.
+type upProtocols struct {
+	names atomic.Pointer[map[string]bool]
+}
+
+func (u *upProtocols) has(name string) bool {
+	names := u.names.Load()
+	return names != nil && (*names)[name]
+}
+
+// watchProtocols keeps upProtocols up to date until ctx is done.
+func (h *host) watchProtocols(ctx context.Context) {
+	tick := time.NewTicker(protocolsEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		names := make(map[string]bool)
+		for _, p := range h.protocols.List(ctx) {
+			names[p.Name] = p.State == protocol.StateActive
+		}
+		h.upProtocols.names.Store(&names)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // background runs work until what is returned is called, which waits for it.
