@@ -75,7 +75,9 @@ func decision(permission string, c Caller, outcome audit.Outcome, reason string)
 // permitted records that c may do what q asks for. What is more than looking
 // must not happen when that cannot be recorded.
 func (n *Nexus) permitted(ctx context.Context, q *question, c Caller) error {
-	n.Logger.Debug("permitted", "permission", q.permission, "caller", c.Name, "pid", c.PID)
+	if n.Logger.IsDebug() { // to put together what would be told costs more than the rest
+		n.Logger.Debug("permitted", "permission", q.permission, "caller", c.Name, "pid", c.PID)
+	}
 	if looks(q.permission) {
 		return nil
 	}

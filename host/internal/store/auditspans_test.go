@@ -2,10 +2,12 @@ package store
 
 import (
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -162,4 +164,12 @@ func migrationFiles(t *testing.T) fs.FS {
 		t.Fatal(err)
 	}
 	return sub
+}
+
+func TestResourceHash(t *testing.T) {
+	for _, text := range []string{"", "a", "token/0198f2a0-0000-7000-8000-000000000000", strings.Repeat("é", 300)} {
+		if got, want := resourceHash(text), crc32.ChecksumIEEE([]byte(text)); got != want {
+			t.Errorf("%q: %x, want %x", text, got, want)
+		}
+	}
 }

@@ -51,25 +51,28 @@ func (p *pendingAudit) reset(mark pendingAudit) { *p = mark }
 // appendAudit appends records to the log in the transaction of an update: they
 // are there exactly if what they speak of is. Call it from within update only.
 func (db *DB) appendAudit(ctx context.Context, tx *sql.Tx, records ...audit.Record) error {
-	if len(records) == 0 {
-		return nil
+	for i := range records {
+		if err := db.appendRecord(ctx, tx, records[i]); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// appendRecord is appendAudit for one record.
+func (db *DB) appendRecord(ctx context.Context, tx *sql.Tx, record audit.Record) error {
 	pending := &db.writer.group.audit
 	if !pending.loaded {
 		if err := db.loadHead(ctx, tx, pending); err != nil {
 			return err
 		}
 	}
-	r := &db.writer.record // callers keep what they gave
-	for i := range records {
-		*r = records[i]
-		pending.bytes = audit.AppendSealed(ctx, &pending.head, r, pending.bytes)
-		pending.sealed = append(pending.sealed, sealed{len(pending.bytes), r.Time.UnixNano(), resourceHash(r.Resource)})
-		if e, ok := recordEvent(r); ok {
-			if err := db.appendEvents(ctx, tx, e); err != nil {
-				return err
-			}
-		}
+	r := &db.writer.record // of the writer's, so that none is made
+	*r = record
+	pending.bytes = audit.AppendSealed(ctx, &pending.head, r, pending.bytes)
+	pending.sealed = append(pending.sealed, sealed{len(pending.bytes), r.Time.UnixNano(), resourceHash(r.Resource)})
+	if e, ok := recordEvent(r); ok {
+		return db.appendEvents(ctx, tx, e)
 	}
 	return nil
 }

@@ -5,18 +5,14 @@ import (
 	"github.com/sop-host/sop/host/internal/token"
 )
 
-// tokenRecords are changes of tokens as the audit log has them, one record
-// each.
-func tokenRecords(changes []token.Change) []audit.Record {
-	out := make([]audit.Record, len(changes))
-	for i, c := range changes {
-		out[i] = audit.Record{
-			Actor: c.By, Action: "token." + string(c.Action), Resource: "token/" + c.TokenID, Outcome: audit.Success,
-			Reason: c.Why, Token: c.Accessor,
-		}
-		if c.From != c.To {
-			out[i].Attributes = map[string]string{"from": string(c.From), "to": string(c.To)}
-		}
+// tokenRecord is a change of a token as the audit log has it.
+func tokenRecord(c *token.Change) audit.Record {
+	r := audit.Record{
+		Actor: c.By, Action: "token." + string(c.Action), Resource: "token/" + c.TokenID, Outcome: audit.Success,
+		Reason: c.Why, Token: c.Accessor,
 	}
-	return out
+	if c.From != c.To {
+		r.Attributes = map[string]string{"from": string(c.From), "to": string(c.To)}
+	}
+	return r
 }

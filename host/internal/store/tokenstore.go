@@ -179,12 +179,15 @@ func (t *tokenTx) Put(ctx context.Context, tokens []*token.Token, changes []toke
 // log only: the history of a token would grow with them.
 func (t *tokenTx) record(ctx context.Context, changes []token.Change) error {
 	g := t.db.writer.group
-	for _, c := range changes {
-		if c.Action != token.Used {
-			g.history = append(g.history, c)
+	for i := range changes {
+		if changes[i].Action != token.Used {
+			g.history = append(g.history, changes[i])
+		}
+		if err := t.db.appendRecord(ctx, t.tx, tokenRecord(&changes[i])); err != nil {
+			return err
 		}
 	}
-	return t.db.appendAudit(ctx, t.tx, tokenRecords(changes)...)
+	return nil
 }
 
 // flushHistory writes the changes of a group.
