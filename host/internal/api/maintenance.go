@@ -35,7 +35,7 @@ func (s *maintenanceService) ListMaintenance(ctx context.Context, req *connect.R
 	if err != nil {
 		return nil, err
 	}
-	resp := &apiv1.ListMaintenanceResponse{NextPageToken: page.Next}
+	resp := &apiv1.ListMaintenanceResponse{NextPageToken: page.Next, Total: page.Total}
 	for _, r := range page.Records {
 		resp.Requests = append(resp.Requests, maintenanceRecord(r))
 	}

@@ -23,6 +23,7 @@ const MaxPage = 1000
 type Page struct {
 	Records []*Record
 	Next    string
+	Total   int64 // on all pages; of the first page only
 }
 
 // ListFields are what lists of requests can be narrowed and ordered by.

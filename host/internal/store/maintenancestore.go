@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/sop-host/sop/host/internal/audit"
@@ -177,6 +178,7 @@ func (s *Maintenance) List(ctx context.Context, f maintenance.Filter) (maintenan
 		q.add(" AND ")
 		in(q, "state", f.States)
 	}
+	count := q.clone()
 	if f.Token != "" {
 		values, err := readPage(f.Token, keys)
 		if err != nil {
@@ -187,11 +189,19 @@ func (s *Maintenance) List(ctx context.Context, f maintenance.Filter) (maintenan
 	}
 	q.order(keys, fields)
 	q.add(" LIMIT ?", int64(f.Limit)+1)
-	found, err := maintenanceReader{s.db.read}.records(ctx, "WHERE "+q.text.String(), q.args...)
-	if err != nil || len(found) <= f.Limit {
-		return maintenance.Page{Records: found}, s.db.translate(err)
+	var page maintenance.Page
+	var err error
+	if page.Records, err = (maintenanceReader{s.db.read}).records(ctx, "WHERE "+q.text.String(), q.args...); err != nil {
+		return page, s.db.translate(err)
 	}
-	found = found[:f.Limit]
-	next, err := nextPage(keys, found[f.Limit-1].Field)
-	return maintenance.Page{Records: found, Next: next}, err
+	if len(page.Records) > f.Limit {
+		page.Records = page.Records[:f.Limit]
+		if page.Next, err = nextPage(keys, page.Records[f.Limit-1].Field); err != nil {
+			return page, err
+		}
+	}
+	if f.Token == "" {
+		page.Total, err = count.total(ctx, s.db.read, "maintenance_requests", len(page.Records), page.Next != "", math.MaxInt64)
+	}
+	return page, s.db.translate(err)
 }

@@ -113,8 +113,11 @@ func (x *ListMaintenanceRequest) GetOrderBy() string {
 type ListMaintenanceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By severity, worst first, then latest first.
-	Requests      []*MaintenanceRecord `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
-	NextPageToken string               `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	Requests []*MaintenanceRecord `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many there are on all pages; on the first page only.
+	Total         int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,6 +164,13 @@ func (x *ListMaintenanceResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListMaintenanceResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
 }
 
 type GetMaintenanceRequest struct {
@@ -771,10 +781,11 @@ const file_sop_api_v1_maintenance_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\x12\x16\n" +
 	"\x06filter\x18\x05 \x01(\tR\x06filter\x12\x19\n" +
-	"\border_by\x18\x06 \x01(\tR\aorderBy\"|\n" +
+	"\border_by\x18\x06 \x01(\tR\aorderBy\"\x92\x01\n" +
 	"\x17ListMaintenanceResponse\x129\n" +
 	"\brequests\x18\x01 \x03(\v2\x1d.sop.api.v1.MaintenanceRecordR\brequests\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"'\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"'\n" +
 	"\x15GetMaintenanceRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"Q\n" +
 	"\x16GetMaintenanceResponse\x127\n" +
