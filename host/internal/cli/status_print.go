@@ -26,6 +26,7 @@ func (a *app) printStatus(w io.Writer, s *apiv1.Status) error {
 	if err := a.statusBackups(&b, s.GetBackups()); err != nil {
 		return err
 	}
+	a.statusSandbox(&b, s.GetSandbox())
 	fmt.Fprintf(&b, "\ngaps  %s", a.countsOf(s.GetGaps()))
 	if n := s.GetGaps().GetSuppressed(); n > 0 {
 		fmt.Fprintf(&b, "; %d suppressed", n)

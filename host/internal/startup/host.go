@@ -82,6 +82,7 @@ type host struct {
 	tracer  atomic.Pointer[trace.Tracer] // nil: traces are off
 	probe   probe
 	counted counted
+	levels  sandboxLevels
 
 	loaded    atomic.Pointer[loaded]
 	verdict   atomic.Pointer[apiv1.ReloadVerdict]
@@ -142,6 +143,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	}
 	undo.add(background(ctx, h.planTasks))
 	undo.add(background(ctx, h.watchProtocols))
+	undo.add(background(ctx, h.probeLevels))
 	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first)), Diagnostics: api.ConfigDiagnostics(diags, diagnosticText)})
 	h.setPhase(phaseRunning)
 	h.steps.add(Step{Component: "host", Phase: "ready", Detail: fmt.Sprintf("resident, pid %d", os.Getpid())})
@@ -420,12 +422,13 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 		Plugins: api.PluginStatuses(h.pool.Status()), Workspaces: workspaces, Gaps: api.GapCounts(counts),
 		Components: api.ComponentStatuses(h.components.Status()), Emergency: h.emergency.State(),
 	}
+	s.Sandbox = h.levels.status(l.config)
 	sinks, err := h.ship.Sinks(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s.Backups = h.scheduleStatuses()
-	s.Reasons = slices.Concat(degraded(s), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons())
+	s.Reasons = slices.Concat(degraded(s), sandboxReasons(l.config, s.GetSandbox()), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons())
 	if s.GetState() == phaseRunning {
 		s.State = overall(s)
 	}

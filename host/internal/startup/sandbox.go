@@ -146,14 +146,19 @@ func sandboxProfile(request SandboxRequest) (sandbox.Profile, error) {
 // sandboxProfiles are those of the configuration, and the default one, which a
 // configuration may replace.
 func sandboxProfiles(configPath, pluginsDir string) ([]sandbox.Profile, error) {
-	out := []sandbox.Profile{sandbox.DefaultProfile}
 	if configPath == "" {
-		return out, nil
+		return []sandbox.Profile{sandbox.DefaultProfile}, nil
 	}
 	cfg, diags := config.Load(configPath, config.Options{PluginsDir: pluginsDir})
 	if cfg == nil {
 		return nil, diags
 	}
+	return profilesOf(cfg), nil
+}
+
+// profilesOf are those of a configuration, and the default one.
+func profilesOf(cfg *config.Config) []sandbox.Profile {
+	out := []sandbox.Profile{sandbox.DefaultProfile}
 	for i := range cfg.SandboxProfiles {
 		p := configured(&cfg.SandboxProfiles[i])
 		if p.Name == sandbox.DefaultProfile.Name {
@@ -162,7 +167,7 @@ func sandboxProfiles(configPath, pluginsDir string) ([]sandbox.Profile, error) {
 		}
 		out = append(out, p)
 	}
-	return out, nil
+	return out
 }
 
 func configured(p *config.SandboxProfile) sandbox.Profile {

@@ -205,6 +205,7 @@ type Status struct {
 	Components []*ComponentStatus      `protobuf:"bytes,12,rep,name=components,proto3" json:"components,omitempty"`
 	// The emergency stop in force; absent for none.
 	Emergency     *EmergencyState `protobuf:"bytes,13,opt,name=emergency,proto3" json:"emergency,omitempty"`
+	Sandbox       *SandboxStatus  `protobuf:"bytes,24,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -333,6 +334,13 @@ func (x *Status) GetComponents() []*ComponentStatus {
 func (x *Status) GetEmergency() *EmergencyState {
 	if x != nil {
 		return x.Emergency
+	}
+	return nil
+}
+
+func (x *Status) GetSandbox() *SandboxStatus {
+	if x != nil {
+		return x.Sandbox
 	}
 	return nil
 }
@@ -777,13 +785,13 @@ var File_sop_api_v1_host_proto protoreflect.FileDescriptor
 const file_sop_api_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"\x15sop/api/v1/host.proto\x12\n" +
-	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sop/api/v1/backup.proto\x1a\x1asop/api/v1/component.proto\x1a\x1asop/api/v1/emergency.proto\x1a\x14sop/api/v1/gap.proto\x1a\x1bsop/api/v1/permission.proto\x1a\x17sop/api/v1/plugin.proto\x1a\x1asop/api/v1/workspace.proto\"\x12\n" +
+	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sop/api/v1/backup.proto\x1a\x1asop/api/v1/component.proto\x1a\x1asop/api/v1/emergency.proto\x1a\x14sop/api/v1/gap.proto\x1a\x1bsop/api/v1/permission.proto\x1a\x17sop/api/v1/plugin.proto\x1a\x18sop/api/v1/sandbox.proto\x1a\x1asop/api/v1/workspace.proto\"\x12\n" +
 	"\x10GetStatusRequest\"?\n" +
 	"\x11GetStatusResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.sop.api.v1.StatusR\x06status\"\x14\n" +
 	"\x12WatchStatusRequest\"A\n" +
 	"\x13WatchStatusResponse\x12*\n" +
-	"\x06status\x18\x01 \x01(\v2\x12.sop.api.v1.StatusR\x06status\"\xe6\x04\n" +
+	"\x06status\x18\x01 \x01(\v2\x12.sop.api.v1.StatusR\x06status\"\x9b\x05\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x18\n" +
 	"\areasons\x18\x02 \x03(\tR\areasons\x12\x18\n" +
@@ -806,7 +814,8 @@ const file_sop_api_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"components\x18\f \x03(\v2\x1b.sop.api.v1.ComponentStatusR\n" +
 	"components\x128\n" +
-	"\temergency\x18\r \x01(\v2\x1a.sop.api.v1.EmergencyStateR\temergency\"\x89\x02\n" +
+	"\temergency\x18\r \x01(\v2\x1a.sop.api.v1.EmergencyStateR\temergency\x123\n" +
+	"\asandbox\x18\x18 \x01(\v2\x19.sop.api.v1.SandboxStatusR\asandbox\"\x89\x02\n" +
 	"\rReloadVerdict\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x18\n" +
@@ -874,7 +883,8 @@ var file_sop_api_v1_host_proto_goTypes = []any{
 	(*BackupScheduleStatus)(nil),  // 16: sop.api.v1.BackupScheduleStatus
 	(*ComponentStatus)(nil),       // 17: sop.api.v1.ComponentStatus
 	(*EmergencyState)(nil),        // 18: sop.api.v1.EmergencyState
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*SandboxStatus)(nil),         // 19: sop.api.v1.SandboxStatus
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
 }
 var file_sop_api_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sop.api.v1.GetStatusResponse.status:type_name -> sop.api.v1.Status
@@ -887,26 +897,27 @@ var file_sop_api_v1_host_proto_depIdxs = []int32{
 	16, // 7: sop.api.v1.Status.backups:type_name -> sop.api.v1.BackupScheduleStatus
 	17, // 8: sop.api.v1.Status.components:type_name -> sop.api.v1.ComponentStatus
 	18, // 9: sop.api.v1.Status.emergency:type_name -> sop.api.v1.EmergencyState
-	12, // 10: sop.api.v1.ReloadVerdict.at:type_name -> google.protobuf.Timestamp
-	6,  // 11: sop.api.v1.ReloadVerdict.changes:type_name -> sop.api.v1.PlannedChange
-	7,  // 12: sop.api.v1.ReloadVerdict.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
-	19, // 13: sop.api.v1.ReloadVerdict.took:type_name -> google.protobuf.Duration
-	5,  // 14: sop.api.v1.ReloadResponse.verdict:type_name -> sop.api.v1.ReloadVerdict
-	6,  // 15: sop.api.v1.PlanResponse.changes:type_name -> sop.api.v1.PlannedChange
-	7,  // 16: sop.api.v1.PlanResponse.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
-	0,  // 17: sop.api.v1.Host.GetStatus:input_type -> sop.api.v1.GetStatusRequest
-	2,  // 18: sop.api.v1.Host.WatchStatus:input_type -> sop.api.v1.WatchStatusRequest
-	8,  // 19: sop.api.v1.Host.Reload:input_type -> sop.api.v1.ReloadRequest
-	10, // 20: sop.api.v1.Host.Plan:input_type -> sop.api.v1.PlanRequest
-	1,  // 21: sop.api.v1.Host.GetStatus:output_type -> sop.api.v1.GetStatusResponse
-	3,  // 22: sop.api.v1.Host.WatchStatus:output_type -> sop.api.v1.WatchStatusResponse
-	9,  // 23: sop.api.v1.Host.Reload:output_type -> sop.api.v1.ReloadResponse
-	11, // 24: sop.api.v1.Host.Plan:output_type -> sop.api.v1.PlanResponse
-	21, // [21:25] is the sub-list for method output_type
-	17, // [17:21] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	19, // 10: sop.api.v1.Status.sandbox:type_name -> sop.api.v1.SandboxStatus
+	12, // 11: sop.api.v1.ReloadVerdict.at:type_name -> google.protobuf.Timestamp
+	6,  // 12: sop.api.v1.ReloadVerdict.changes:type_name -> sop.api.v1.PlannedChange
+	7,  // 13: sop.api.v1.ReloadVerdict.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
+	20, // 14: sop.api.v1.ReloadVerdict.took:type_name -> google.protobuf.Duration
+	5,  // 15: sop.api.v1.ReloadResponse.verdict:type_name -> sop.api.v1.ReloadVerdict
+	6,  // 16: sop.api.v1.PlanResponse.changes:type_name -> sop.api.v1.PlannedChange
+	7,  // 17: sop.api.v1.PlanResponse.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
+	0,  // 18: sop.api.v1.Host.GetStatus:input_type -> sop.api.v1.GetStatusRequest
+	2,  // 19: sop.api.v1.Host.WatchStatus:input_type -> sop.api.v1.WatchStatusRequest
+	8,  // 20: sop.api.v1.Host.Reload:input_type -> sop.api.v1.ReloadRequest
+	10, // 21: sop.api.v1.Host.Plan:input_type -> sop.api.v1.PlanRequest
+	1,  // 22: sop.api.v1.Host.GetStatus:output_type -> sop.api.v1.GetStatusResponse
+	3,  // 23: sop.api.v1.Host.WatchStatus:output_type -> sop.api.v1.WatchStatusResponse
+	9,  // 24: sop.api.v1.Host.Reload:output_type -> sop.api.v1.ReloadResponse
+	11, // 25: sop.api.v1.Host.Plan:output_type -> sop.api.v1.PlanResponse
+	22, // [22:26] is the sub-list for method output_type
+	18, // [18:22] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_sop_api_v1_host_proto_init() }
@@ -920,6 +931,7 @@ func file_sop_api_v1_host_proto_init() {
 	file_sop_api_v1_gap_proto_init()
 	file_sop_api_v1_permission_proto_init()
 	file_sop_api_v1_plugin_proto_init()
+	file_sop_api_v1_sandbox_proto_init()
 	file_sop_api_v1_workspace_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
