@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	case modeSDK:
 		sdk.Serve(protocol.Kind, sdk.Plugin[protocol.Protocol]{Name: "bench", Version: "1.0.0", Impl: echo{}})
 		return
+	case modeReady:
+		actReady()
+		return
 	case modeBare:
 		goplugin.Serve(&goplugin.ServeConfig{
 			HandshakeConfig: sdk.Handshake, Plugins: goplugin.PluginSet{"bench": barePlugin{}}, GRPCServer: goplugin.DefaultGRPCServer,

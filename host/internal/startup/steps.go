@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/sop-host/sop/host/internal/timeline"
 )
 
 // steps is the activation timeline: each step is written to a file and told to
@@ -30,7 +32,7 @@ type steps struct {
 const stepQueue = 1024
 
 func newSteps(dir dataDir, onStep func(Step), logger hclog.Logger) (*steps, error) {
-	file, err := os.OpenFile(dir.timeline(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	file, err := newBoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open activation timeline: %w", err)
 	}
@@ -87,19 +89,8 @@ func (s *steps) run() {
 	}
 }
 
-// record is a step as the file holds it.
-type record struct {
-	ElapsedMS float64  `json:"elapsed_ms"`
-	Component string   `json:"component"`
-	Phase     string   `json:"phase"`
-	Detail    string   `json:"detail,omitempty"`
-	Remedy    string   `json:"remedy,omitempty"`
-	Instance  int      `json:"instance,omitempty"`
-	After     []string `json:"after,omitempty"`
-}
-
-func stepRecord(s Step) record {
-	return record{
+func stepRecord(s Step) timeline.Step {
+	return timeline.Step{
 		ElapsedMS: float64(s.Elapsed.Microseconds()) / 1000, Component: s.Component, Phase: s.Phase, Detail: s.Detail, Remedy: s.Remedy,
 		Instance: s.Instance, After: s.After,
 	}
