@@ -31,6 +31,13 @@ build: ## Build the host (bin/sop), its launcher (bin/sop-sandbox) the bundled p
 	@go build -trimpath -ldflags '-s -w' -o bin/sop-sandbox ./host/cmd/sop-sandbox
 	@go build -trimpath -tags $(PLUGIN_TAGS) -ldflags '$(LDFLAGS)' -o bin/plugins/ $(addprefix ./plugins/,$(PLUGINS))
 	@cd examples/stack && go build -trimpath -ldflags '-s -w' -o ../../bin/stack/ ./...
+	@[ -d bin/example ] || $(MAKE) -s bin/example
+
+# A copy of the example workspace that is SOP's to change, in a repository of its own.
+bin/example:
+	@rm -rf $@.new && cp -r examples/workspace $@.new
+	@cd $@.new && git init -q -b main && git add -A && git -c user.name=SOP -c user.email=sop@localhost commit -qm 'The example as it was'
+	@mv $@.new $@
 
 .PHONY: run
 run: build ## Build, lock the bundled plugins and run the host (WORKSPACE=/some/repo governs another tree)

@@ -16,6 +16,17 @@ workspace "main" {
   scan {
     on_start = true
     interval = "10m"
+    exclude  = ["/examples/workspace/"] # has gaps on purpose
+  }
+}
+
+# A small Go module with gaps on purpose, which SOP may change: `make build` puts a
+# copy of examples/workspace here. `git -C bin/example diff` shows what SOP did.
+workspace "example" {
+  path = "${path.plugins}/../example"
+
+  scan {
+    on_start = true
   }
 }
 
@@ -50,8 +61,13 @@ plugin "detector" "infra" {
   }
 }
 
-# Keeps what is saved: `sop backup list` shows it, docs/backup.md says how to get
-# it back.
+# Makes changes from templates: doc comments, README skeletons, moved links.
+plugin "sandbox" "scaffold" {
+  command = "${path.plugins}/sandbox-scaffold"
+}
+
+# Keeps what is about to be replaced, and what schedules save: `sop backup list`
+# shows it, docs/backup.md says how to get it back.
 plugin "backup" "files" {
   command = "${path.plugins}/backup-files"
 }
@@ -65,4 +81,26 @@ backup "state" {
   retention {
     keep_last = 14
   }
+}
+
+# Undocumented symbols of the example are documented without asking anybody, once
+# every verify step has passed. Only the example: what is yours, SOP does not touch
+# until a rule of yours says so (docs/tasks.md).
+rule "example-docs" {
+  match {
+    workspace = "example"
+    rule      = "docs.go.exported"
+  }
+  sandbox  = "scaffold"
+  approval = "auto"
+}
+
+# Whatever else the templates can mend there waits for somebody's approval.
+rule "example-rest" {
+  match {
+    workspace = "example"
+    type      = "documentation_incomplete"
+  }
+  sandbox  = "scaffold"
+  approval = "one"
 }

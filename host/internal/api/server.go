@@ -75,6 +75,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	mux.Handle(apiv1connect.NewProtocolHandler(&protocolService{n}, opts))
 	mux.Handle(apiv1connect.NewEventHandler(&eventService{n}, opts))
 	mux.Handle(apiv1connect.NewBackupHandler(&backupService{n}, opts))
+	mux.Handle(apiv1connect.NewRunHandler(&runService{n}, opts))
 	describe(mux)
 	plugins := http.NewServeMux()
 	plugins.Handle("/", mux)

@@ -43,6 +43,7 @@ var table = []rule{
 		"host/internal/backup",
 		"host/internal/config",
 		"host/internal/event",
+		"host/internal/flow",
 		"host/internal/gap",
 		"host/internal/generate",
 		"host/internal/integration",
@@ -149,6 +150,14 @@ var table = []rule{
 		"host/internal/secret",
 		"sdk",
 	}, "features never import each other"},
+	{"host/internal/flow", []string{
+		"host/internal/backup",
+		"host/internal/integration",
+		"host/internal/patch",
+		"host/internal/sandbox",
+		"host/internal/task",
+		"sdk",
+	}, "the loop knows the features' types and calls them through interfaces of its own"},
 	{"host/internal/task", []string{"sdk", "host/internal/filter"}, "features never import each other"},
 	{"host/internal/agent", []string{
 		"host/internal/event",

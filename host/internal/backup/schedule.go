@@ -58,6 +58,8 @@ type SchedulerOptions struct {
 const (
 	// MaxJitter bounds by how much a work is put off.
 	MaxJitter = 5 * time.Minute
+	// soon bounds by how much what was never done, or was cut off, is put off.
+	soon = 2 * time.Second
 	// retryAfter is how long after a failure a work is tried again, unless its
 	// interval is shorter.
 	retryAfter = 10 * time.Minute
@@ -223,7 +225,7 @@ func (s *Scheduler) plan(x *scheduled, w Work) {
 	case w != Save && x.works[Save] != nil && x.works[Save].lastOK == nil:
 		p.due = time.Time{}
 	case p.last == nil, p.last.EndedAt.IsZero(): // never, or cut off by the end of the host
-		p.due = now.Add(jitter)
+		p.due = now.Add(min(jitter, soon))
 	case !p.last.OK():
 		p.due = p.last.EndedAt.Add(min(interval, retryAfter) + jitter)
 	default:

@@ -18,6 +18,7 @@ var changers = map[string]string{
 	"Gap.SuppressGap": "gap suppress", "Gap.ReopenGap": "gap reopen",
 	"Host.Reload": "reload", "Plugin.RestartPlugin": "plugin restart", "Workspace.ScanWorkspace": "workspace scan",
 	"Patch.ApprovePatch": "patch approve", "Patch.DenyPatch": "patch deny", "Patch.RollbackPatch": "patch rollback",
+	"Run.StartRun":     "fix",
 	"Token.IssueToken": "token issue", "Token.IssueChildToken": "token child", "Token.ConsumeToken": "token consume",
 	"Token.RenewToken": "token renew", "Token.RevokeToken": "token revoke",
 }

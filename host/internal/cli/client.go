@@ -43,8 +43,8 @@ type client struct {
 	protocol    apiv1connect.ProtocolClient
 	maintenance apiv1connect.MaintenanceClient
 	backup      apiv1connect.BackupClient
-
-	process *http.Transport
+	run         apiv1connect.RunClient
+	process     *http.Transport
 }
 
 // newClientOf returns a client that calls the host at base through doer.
@@ -67,8 +67,8 @@ func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) 
 		protocol:    apiv1connect.NewProtocolClient(doer, base),
 		maintenance: apiv1connect.NewMaintenanceClient(doer, base),
 		backup:      apiv1connect.NewBackupClient(doer, base),
-
-		process: process,
+		run:         apiv1connect.NewRunClient(doer, base),
+		process:     process,
 	}
 }
 

@@ -46,7 +46,7 @@ func TestInvalid(t *testing.T) {
 // TestValid compares what is loaded from testdata/valid, as JSON, with the
 // test's directory replaced.
 func TestValid(t *testing.T) {
-	for _, name := range []string{"full", "minimal", "protocol", "sandbox", "telemetry", "component", "task"} {
+	for _, name := range []string{"full", "minimal", "protocol", "sandbox", "telemetry", "component", "task", "verify"} {
 		t.Run(name, func(t *testing.T) {
 			config, diags := Load(filepath.Join("testdata/valid", name+".hcl"), testOptions)
 			if len(diags) > 0 {

@@ -78,6 +78,7 @@ type Nexus struct {
 	Audit      Audit
 	Events     Events
 	Protocols  Protocols
+	Runs       Runs
 	Sinks      Sinks
 	Scaffolds  Scaffolds
 	// Maintenance keeps what is asked for when subsystems fail.

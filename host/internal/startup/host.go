@@ -25,6 +25,7 @@ import (
 	"github.com/sop-host/sop/host/internal/component"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
+	"github.com/sop-host/sop/host/internal/flow"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/halt"
 	"github.com/sop-host/sop/host/internal/maintenance"
@@ -33,10 +34,12 @@ import (
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
 	"github.com/sop-host/sop/host/internal/protocol"
+	"github.com/sop-host/sop/host/internal/sandbox"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/host/internal/token"
 	"github.com/sop-host/sop/host/internal/trace"
+	"github.com/sop-host/sop/host/internal/verify"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
 )
@@ -71,6 +74,12 @@ type host struct {
 	workspaces  *workspaces
 	protocols   *protocol.Service
 	upProtocols upProtocols
+	door        *nexus.Nexus
+	flow        *flow.Engine
+	work        event.Notice    // tasks or patches have changed
+	runner      *sandbox.Runner // nil: runs cannot be had; runnerErr says why
+	runnerErr   error
+	verifier    *verify.Verifier
 
 	maintenance *maintenance.Service
 	maintained  *maintained // where the host's own subsystems report
@@ -144,6 +153,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	undo.add(background(ctx, h.planTasks))
 	undo.add(background(ctx, h.watchProtocols))
 	undo.add(background(ctx, h.probeLevels))
+	h.startFlow(ctx, &undo)
 	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first)), Diagnostics: api.ConfigDiagnostics(diags, diagnosticText)})
 	h.setPhase(phaseRunning)
 	h.steps.add(Step{Component: "host", Phase: "ready", Detail: fmt.Sprintf("resident, pid %d", os.Getpid())})
@@ -276,11 +286,8 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 		dataDir: string(h.dir), tracer: h.tracer.Load,
 	}
 	h.openBackups()
+	h.openFlow(undo)
 	opts, err := h.apiOptions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	scaffolds, err := Scaffolds("")
 	if err != nil {
 		return nil, err
 	}
@@ -288,11 +295,10 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 	if err != nil {
 		return nil, err
 	}
-	h.server = api.NewServer(&nexus.Nexus{
-		Host: h, Plugins: h.pool, Components: h.components, Emergency: h.emergency, Workspaces: h.workspaces, Gaps: h.gaps, Tasks: h.tasks, Patches: h.patches, Tokens: h.theTokens(), Agents: h.agents, Events: h.store.Events(),
-		Protocols: h.protocols, Maintenance: h.maintenance, Backups: h.backups, Scaffolds: scaffolds,
-		Audit: &meteredAudit{h.audit, h.metrics}, Sinks: h.ship, Retention: h.retention, Policy: &h.policy, Logger: h.logger.Named("nexus"), OnDenied: h.metrics.Denied,
-	}, opts...)
+	if h.door, err = h.newDoor(); err != nil {
+		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))
+	}
+	h.server = api.NewServer(h.door, opts...)
 	if err := h.openGate(ctx, undo, h.server, first.config); err != nil {
 		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))
 	}

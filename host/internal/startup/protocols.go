@@ -37,11 +37,10 @@ func (h *host) openProtocols(undo *closers) error {
 			return sdkprotocol.Kind.NewClient(h.pool.Conn(protocolID(name)))
 		},
 		Generation: func(name string) int { return servingGeneration(h.pool, protocolID(name)) },
-		Grants:     &protocolGrants{h}, Maintenance: h.maintained,
-		Components: h.components,
-		OnChange:   h.onProtocolChange,
-		Snapshots:  h.dir.join("file_management", "payloads"),
-		Logger:     h.logger.Named("protocol"),
+		Grants:     &protocolGrants{h}, Maintenance: h.maintained, Components: h.components,
+		OnChange:  h.onProtocolChange,
+		Snapshots: h.dir.join("file_management", "payloads"),
+		Logger:    h.logger.Named("protocol"),
 	})
 	if err != nil {
 		return err

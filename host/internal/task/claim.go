@@ -233,6 +233,9 @@ type Step struct {
 	Why string
 	// Patch and Feedback replace those of the task, unless they are empty.
 	Patch, Feedback string
+	// Elsewhere says that what was done is not in the workspace but in a branch or
+	// a file: done does not wait for the gaps, and they wait for a scan.
+	Elsewhere bool
 }
 
 func (step *Step) onto(t *Task) {
@@ -258,7 +261,7 @@ func (s *Service) Advance(ctx context.Context, h Hold, step Step) (*Task, error)
 		if err != nil {
 			return nil, Change{}, err
 		}
-		if step.To == StateDone {
+		if step.To == StateDone && !step.Elsewhere {
 			if err := w.gone(ctx, t); err != nil {
 				return nil, Change{}, err
 			}
@@ -348,6 +351,11 @@ func (w *work) fail(t *Task, by string, f Failure) (Change, error) {
 // Release gives a lease back: the task is as it was before it was claimed, and the
 // attempt does not count.
 func (s *Service) Release(ctx context.Context, h Hold, why string) (*Task, error) {
+	return s.Postpone(ctx, h, why, 0)
+}
+
+// Postpone releases a task that is due again after a while.
+func (s *Service) Postpone(ctx context.Context, h Hold, why string, after time.Duration) (*Task, error) {
 	return s.act(ctx, func(w *work) (*Task, Change, error) {
 		t, err := w.held(ctx, h)
 		if err != nil {
@@ -358,6 +366,7 @@ func (s *Service) Release(ctx context.Context, h Hold, why string) (*Task, error
 			t.Attempts = max(0, t.Attempts-1)
 		}
 		c, err := t.move(to, ActionReleased, h.By, clipText(why, maxWhy), w.now)
+		t.DueAt = w.now.Add(after)
 		return t, c, err
 	})
 }

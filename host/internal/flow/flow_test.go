@@ -1,0 +1,305 @@
+package flow_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/backup"
+	"github.com/sop-host/sop/host/internal/flow"
+	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/patch"
+	"github.com/sop-host/sop/host/internal/task"
+	"github.com/sop-host/sop/sdk"
+)
+
+func TestByItself(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	w.save = func(_ context.Context, r backup.SaveRequest) error {
+		w.holds(content) // the backup comes first
+		if !slices.Equal(r.Paths, []string{file}) || !r.Whole || r.Patch == "" || r.Task == "" {
+			t.Errorf("%+v", r)
+		}
+		return nil
+	}
+	w.run()
+	done := w.await(task.StateDone)
+	w.holds(mended)
+	if p := w.patch(); p.State != patch.StateIntegrated || p.Backup != "snapshot-1" || p.Proposer != "plugin:sandbox.fake" || p.Token != "accessor" {
+		t.Errorf("%+v", p)
+	}
+	if done.Attempts != 1 || done.Reason == "" {
+		t.Errorf("%+v", done)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var states []task.State
+	for _, s := range w.steps {
+		if s.Phase == "" {
+			states = append(states, s.State)
+		}
+	}
+	want := []task.State{
+		task.StateLeased, task.StateRunning, task.StateProposed, task.StateVerifying, task.StateApproved, task.StateIntegrating, task.StateDone,
+	}
+	if !slices.Equal(states, want) {
+		t.Errorf("the way was %v, want %v", states, want)
+	}
+}
+
+func TestApproval(t *testing.T) {
+	w := newWorld(t, task.ApprovalOne)
+	w.run()
+	w.await(task.StateAwaiting)
+	w.holds(content)
+	p := w.patch()
+	if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "somebody", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.await(task.StateDone)
+	w.holds(mended)
+}
+
+func TestDenial(t *testing.T) {
+	w := newWorld(t, task.ApprovalOne)
+	w.run()
+	w.await(task.StateAwaiting)
+	if _, err := w.patches.Deny(t.Context(), w.patch().ID, "somebody", "not so"); err != nil {
+		t.Fatal(err)
+	}
+	if denied := w.await(task.StateDenied); denied.Feedback != "not so" {
+		t.Errorf("%+v", denied)
+	}
+	w.holds(content)
+}
+
+// A decision that was made while no host ran counts as well.
+func TestDecisionWhileTheHostWasAway(t *testing.T) {
+	w := newWorld(t, task.ApprovalOne)
+	stop := w.run()
+	w.await(task.StateAwaiting)
+	stop()
+	p := w.patch()
+	if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "somebody", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.engine = w.newEngine()
+	w.run()
+	w.await(task.StateDone)
+}
+
+// What verification found is told to the next attempt; with all attempts spent
+// the task is dead and nothing was changed.
+func TestVerificationFails(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+		return patch.Verdict{Why: "test: it does not compile"}, nil
+	}
+	w.run()
+	dead := w.await(task.StateDead)
+	if dead.Attempts != 2 || !strings.Contains(dead.Feedback, "does not compile") {
+		t.Errorf("%+v", dead)
+	}
+	w.holds(content)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.feedback) != 2 || contains(w.feedback[:1], "does not compile") || !contains(w.feedback[1:], "does not compile") {
+		t.Errorf("the generator was told %v", w.feedback)
+	}
+}
+
+// A patch that does not close the gap is taken out again.
+func TestGapStillThere(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	w.generate = func(_ context.Context, _ flow.RunRequest, now string) (*flow.Run, error) {
+		return w.replaces(now, now+"more\n"), nil
+	}
+	w.run()
+	dead := w.await(task.StateDead)
+	w.holds(content)
+	if p := w.patch(); p.State != patch.StateRolledBack || !strings.Contains(dead.Feedback, "still there") {
+		t.Errorf("%+v\n%+v", p, dead)
+	}
+}
+
+// An edit that somebody makes while a patch waits is kept.
+func TestBaseMoves(t *testing.T) {
+	for name, edit := range map[string]struct{ text, want string }{
+		"elsewhere":     {"first, edited\nGAP\nlast\n", "first, edited\nmended\nlast\n"},
+		"the same line": {"first\nGAP, edited\nlast\n", "first\nmended, edited\nlast\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, task.ApprovalOne)
+			w.run()
+			w.await(task.StateAwaiting)
+			first := w.patch()
+			w.write(edit.text)
+			if _, err := w.patches.Approve(t.Context(), first.ID, first.Hash, "somebody", ""); err != nil {
+				t.Fatal(err)
+			}
+			// The approval was for what it was: the new patch needs its own.
+			w.awaitThat("waits with another patch", func(now *task.Task) bool {
+				return now.State == task.StateAwaiting && now.Patch != first.ID
+			})
+			w.holds(edit.text)
+			p := w.patch()
+			if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "somebody", ""); err != nil {
+				t.Fatal(err)
+			}
+			w.await(task.StateDone)
+			w.holds(edit.want)
+		})
+	}
+}
+
+func TestNothingToDo(t *testing.T) {
+	for name, c := range map[string]struct {
+		gone bool
+		want task.State
+	}{"the gap is gone": {true, task.StateDone}, "the gap is there": {false, task.StateDead}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, task.ApprovalAuto)
+			w.generate = func(context.Context, flow.RunRequest, string) (*flow.Run, error) {
+				return &flow.Run{Outcome: flow.Unchanged, Why: "all is well", Close: func() error { return nil }}, nil
+			}
+			w.rescan = func(ctx context.Context) error {
+				if c.gone {
+					w.found(gap.StateResolved)
+					_, err := w.tasks.Plan(ctx, "w")
+					return err
+				}
+				return nil
+			}
+			w.run()
+			w.await(c.want)
+		})
+	}
+}
+
+// What cannot be saved is not replaced.
+func TestBackupFails(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	w.save = func(context.Context, backup.SaveRequest) error {
+		return sdk.Errorf(codes.FailedPrecondition, "BACKUP_INCOMPLETE", "a file could not be read")
+	}
+	w.run()
+	if dead := w.await(task.StateDead); !strings.Contains(dead.Reason, "could not be read") {
+		t.Errorf("%+v", dead)
+	}
+	w.holds(content)
+	if p := w.patch(); p.State != patch.StateApproved {
+		t.Errorf("%+v", p)
+	}
+}
+
+// A scan that proves nothing leads to no rollback: it is asked again.
+func TestRescanFails(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	asked := make(chan struct{}, 8)
+	w.rescan = func(ctx context.Context) error {
+		asked <- struct{}{}
+		return sdk.Errorf(codes.Unavailable, "SCAN_INCOMPLETE", "a detector is away")
+	}
+	stop := w.run()
+	<-asked
+	w.awaitThat("was given back", func(now *task.Task) bool { return now.State == task.StateApproved })
+	w.holds(mended)
+	stop()
+	if p := w.patch(); p.State != patch.StateIntegrated {
+		t.Errorf("%+v", p)
+	}
+}
+
+// A host that stops in the middle goes on where it was.
+func TestStopInTheMiddle(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	begun := make(chan struct{})
+	w.verify = func(ctx context.Context, _ flow.Check) (patch.Verdict, error) {
+		close(begun)
+		<-ctx.Done()
+		return patch.Verdict{}, ctx.Err()
+	}
+	stop := w.run()
+	<-begun
+	stop()
+	if now := w.only(); now.State != task.StateProposed {
+		t.Fatalf("%+v", now)
+	}
+	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
+	w.engine = w.newEngine()
+	w.run()
+	if done := w.await(task.StateDone); done.Attempts != 1 {
+		t.Errorf("%+v", done)
+	}
+	w.holds(mended)
+}
+
+// Cancelling a task ends the work on it.
+func TestCancel(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	ended := make(chan error, 1)
+	begun := make(chan struct{})
+	w.generate = func(ctx context.Context, _ flow.RunRequest, _ string) (*flow.Run, error) {
+		close(begun)
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return nil, ctx.Err()
+	}
+	w.tasks.SetSettings(shortLease())
+	w.run()
+	<-begun
+	if _, err := w.tasks.Cancel(t.Context(), w.only().ID, "somebody", "no longer wanted"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "no longer wanted") {
+		t.Errorf("the work ended because of %v", err)
+	}
+	w.await(task.StateCancelled)
+	w.holds(content)
+}
+
+// While everything is halted nothing is begun.
+func TestHalted(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	w.halted = errors.New("stopped")
+	if _, err := w.engine.Try(t.Context(), w.only()); !errors.Is(err, w.halted) {
+		t.Errorf("%v", err)
+	}
+	stop := w.run()
+	_, err := w.engine.Start(t.Context(), w.only().ID, "")
+	if err == nil || !errors.Is(err, w.halted) && sdk.FromError(err).Reason != "RUNS_BUSY" {
+		t.Errorf("%v", err)
+	}
+	stop()
+	if now := w.only(); now.State != task.StateReady {
+		t.Errorf("%+v", now)
+	}
+}
+
+// Trying leaves everything as it is.
+func TestTry(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	run, err := w.engine.Try(t.Context(), w.only())
+	if err != nil || run.Outcome != flow.Changed || len(run.Set.Changes) != 1 {
+		t.Fatalf("%+v, %v", run, err)
+	}
+	if err := run.Close(); err != nil {
+		t.Error(err)
+	}
+	w.holds(content)
+	if now := w.only(); now.State != task.StateReady || now.Attempts != 0 {
+		t.Errorf("%+v", now)
+	}
+}
+
+// shortLease makes the engine ask soon whether it is to stop.
+func shortLease() task.Settings {
+	return task.Settings{
+		Lease: task.LeastLease, Attempts: 2,
+		Rules: []task.Rule{{Name: "all", Route: task.Route{Sandbox: "fake", Approval: task.ApprovalAuto}}},
+	}
+}

@@ -1,0 +1,219 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sop-host/sop/host/internal/backup"
+	"github.com/sop-host/sop/host/internal/integration"
+	"github.com/sop-host/sop/host/internal/patch"
+	"github.com/sop-host/sop/host/internal/sandbox"
+	"github.com/sop-host/sop/host/internal/task"
+)
+
+// integrate puts an approved patch into its workspace, with a backup on disk
+// before, and has a rescan prove that the gap is gone. A host that was killed in
+// between comes here again: how far it was, patch and journal say.
+func (e *Engine) integrate(ctx context.Context, t *task.Task) error {
+	p, err := e.opt.Patches.Get(ctx, t.Patch)
+	if err != nil {
+		return err
+	}
+	root, err := e.opt.Workspaces.Root(t.Workspace)
+	if err != nil {
+		return err
+	}
+	if p.State == patch.StateIntegrating {
+		if p, err = e.resume(ctx, p, root); err != nil {
+			return e.integrationFailed(ctx, t, p, root, err)
+		}
+	}
+	if p.State == patch.StateApproved {
+		if p, err = e.putIn(ctx, t, p); err != nil {
+			return e.integrationFailed(ctx, t, p, root, err)
+		}
+	}
+	if p.State != patch.StateIntegrated {
+		return e.fail(ctx, t, task.Failure{Why: fmt.Sprintf("patch %s is %s and cannot be integrated", p.ID, p.State)})
+	}
+	return e.confirm(ctx, t, p)
+}
+
+// resume finds out what became of an integration that was cut short. Journals
+// were recovered when the host started.
+func (e *Engine) resume(ctx context.Context, p *patch.Patch, root string) (*patch.Patch, error) {
+	state, err := e.opt.Integrator.State(ctx, root, p.ID)
+	if err != nil {
+		return p, err
+	}
+	switch state {
+	case integration.StateIntegrated:
+		done := patch.Done{Mode: string(integration.WorkTree)}
+		if snapshots, err := e.opt.Backups.ForPatch(ctx, p.ID); err == nil && len(snapshots) > 0 {
+			done.Backup = snapshots[0].ID
+		}
+		return e.opt.Patches.Integrated(ctx, p.ID, By, done)
+	case integration.StateConflict:
+		return p, errConflict
+	}
+	return e.opt.Patches.Undone(ctx, p.ID, By, "the host was ended while it integrated; nothing was changed")
+}
+
+// errConflict says that journal and workspace disagree: a person has to look.
+var errConflict = errors.New("journal and workspace disagree")
+
+// putIn integrates an approved patch under a token of its own.
+func (e *Engine) putIn(ctx context.Context, t *task.Task, p *patch.Patch) (*patch.Patch, error) {
+	accessor, err := e.opt.Tokens.Integration(ctx, p)
+	if err != nil {
+		return p, err
+	}
+	if p, err = e.opt.Patches.Begin(ctx, p.ID, p.Hash, By, accessor); err != nil {
+		return p, err
+	}
+	request, err := e.opt.Patches.Request(p)
+	if err != nil {
+		return p, err
+	}
+	var snapshot *backup.Snapshot
+	request.Trailers = append(request.Trailers, integration.Trailer{Key: "Sop-Audit", Value: accessor})
+	request.Before = func(ctx context.Context) (err error) {
+		if request.Mode == integration.WorkTree { // otherwise it stays as it is
+			snapshot, err = e.save(ctx, t, p)
+		}
+		return err
+	}
+	result, err := e.opt.Integrator.Integrate(ctx, request)
+	if err != nil {
+		return p, err
+	}
+	done := patch.Done{Mode: string(result.Mode), Commit: result.Commit, Branch: result.Branch, File: result.File, Notes: result.Notes}
+	if snapshot != nil {
+		done.Backup = snapshot.ID
+	}
+	return e.opt.Patches.Integrated(ctx, p.ID, By, done)
+}
+
+// save keeps what a patch replaces. It returns nil where there is nothing.
+func (e *Engine) save(ctx context.Context, t *task.Task, p *patch.Patch) (*backup.Snapshot, error) {
+	paths := replaced(p.Set)
+	if len(paths) == 0 {
+		return nil, nil //nolint:nilnil // there is nothing to keep, and nothing is wrong
+	}
+	e.tell(t, Step{Phase: "backup", Detail: fmt.Sprintf("%d paths", len(paths))})
+	return e.opt.Backups.Save(ctx, backup.SaveRequest{
+		Workspace: p.Workspace, Paths: paths, Reason: backup.ForIntegration, Task: t.ID, Patch: p.ID, By: By, Whole: true,
+	})
+}
+
+// replaced are the paths that a change set finds and does not leave as they are.
+func replaced(set *sandbox.ChangeSet) []string {
+	var paths []string
+	for _, c := range set.Changes {
+		if c.OldSHA256 != "" || c.OldDir || c.Op == sandbox.OpDelete {
+			paths = append(paths, c.Path)
+		}
+	}
+	return paths
+}
+
+// Reasons of errors that package integration documents.
+const (
+	reasonBaseMoved = "INTEGRATION_BASE_MOVED"
+	reasonConflict  = "INTEGRATION_CONFLICT"
+	reasonBusy      = "INTEGRATION_BUSY"
+)
+
+// integrationFailed does with a task what an integration has come to that left
+// the workspace as it was.
+func (e *Engine) integrationFailed(ctx context.Context, t *task.Task, p *patch.Patch, root string, why error) error {
+	if ctx.Err() != nil || lost(why) {
+		return why // patch and journal say how far it was, to whoever goes on
+	}
+	if errors.Is(why, errConflict) || isReason(why, reasonConflict) {
+		e.tell(t, Step{Phase: "conflict", Detail: plain(why), Remedy: "sop patch show " + p.ID})
+		return e.fail(ctx, t, task.Failure{Why: "a person has to look: " + plain(why), Final: true})
+	}
+	if p.State == patch.StateIntegrating {
+		var err error
+		if p, err = e.opt.Patches.Undone(ctx, p.ID, By, plain(why)); err != nil {
+			return errors.Join(why, err)
+		}
+	}
+	switch {
+	case isReason(why, reasonBaseMoved):
+		return e.rebase(ctx, t, p, root)
+	case isReason(why, reasonBusy):
+		return why // given back, and claimed again
+	}
+	return e.fail(ctx, t, task.Failure{Why: "not integrated: " + plain(why), Final: !temporary(why)})
+}
+
+// confirm has the workspace scanned again: gone, the task is done; still there,
+// the patch is rolled back.
+func (e *Engine) confirm(ctx context.Context, t *task.Task, p *patch.Patch) error {
+	moved, err := e.opt.Tasks.Integrated(ctx, t.Hold())
+	if err != nil {
+		return err
+	}
+	*t = *moved
+	e.tell(t, Step{Phase: "integrated", Detail: "the rescan decides"})
+	if p.Done.Mode != string(integration.WorkTree) {
+		return e.advance(ctx, t, task.Step{To: task.StateDone, Why: "handed over: " + handedOver(p), Elsewhere: true})
+	}
+	if err := e.opt.Workspaces.Rescan(ctx, t.Workspace); err != nil {
+		return fmt.Errorf("confirm by a rescan: %w", err) // nothing is known; it is tried again
+	}
+	live, err := e.opt.Tasks.GapsLive(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	if len(live) == 0 {
+		return e.advance(ctx, t, task.Step{To: task.StateDone, Why: "the rescan confirms that the gap is gone"})
+	}
+	why := fmt.Sprintf("after the integration %d of its gaps are still there: %s", len(live), strings.Join(live, ", "))
+	return e.undo(ctx, t, p, why)
+}
+
+// handedOver says where a patch went that did not go into the work tree.
+func handedOver(p *patch.Patch) string {
+	switch {
+	case p.Done.Commit != "":
+		return fmt.Sprintf("commit %s on branch %s", p.Done.Commit, p.Done.Branch)
+	case p.Done.File != "":
+		return p.Done.File
+	}
+	return p.Done.Mode
+}
+
+// undo rolls a patch back that did not do what it was for, and has the task done
+// anew with what is known now.
+func (e *Engine) undo(ctx context.Context, t *task.Task, p *patch.Patch, why string) error {
+	if _, _, err := e.opt.Patches.Rollback(ctx, p.ID, By, why, false); err != nil {
+		if ctx.Err() != nil || temporary(err) {
+			return err
+		}
+		e.tell(t, Step{Phase: "conflict", Detail: "not rolled back: " + plain(err), Remedy: "sop patch show " + p.ID})
+		return e.fail(ctx, t, task.Failure{Why: why + "; and it could not be rolled back: " + plain(err), Final: true})
+	}
+	if err := e.advance(ctx, t, task.Step{To: task.StateRolledBack, Why: why, Feedback: why}); err != nil {
+		return err
+	}
+	return e.again(ctx, t, why)
+}
+
+// again has a task done anew that was rolled back; with its attempts spent it
+// stays down.
+func (e *Engine) again(ctx context.Context, t *task.Task, why string) error {
+	e.order.Lock()
+	defer e.order.Unlock()
+	moved, err := e.opt.Tasks.Move(ctx, t.ID, task.StateRolledBack, By, task.Step{To: task.StateReady, Why: why})
+	if err != nil {
+		return err
+	}
+	*t = *moved
+	e.tell(t, Step{Detail: why})
+	return nil
+}

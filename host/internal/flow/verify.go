@@ -1,0 +1,94 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/sop-host/sop/host/internal/patch"
+	"github.com/sop-host/sop/host/internal/sandbox"
+	"github.com/sop-host/sop/host/internal/task"
+)
+
+// verify tries a proposed patch out.
+func (e *Engine) verify(ctx context.Context, t *task.Task) error {
+	p, err := e.opt.Patches.StartVerify(ctx, t.Patch, By)
+	if err != nil {
+		return e.patchTrouble(ctx, t, err)
+	}
+	root, err := e.opt.Workspaces.Root(t.Workspace)
+	if err != nil {
+		return err
+	}
+	verdict, err := e.opt.Verifier.Verify(ctx, Check{
+		Task: t, Patch: p, Content: e.opt.Patches.Content(p), Root: root, Steps: e.opt.Tasks.Route(t).Verify,
+	}, e.progress(t))
+	switch {
+	case errors.Is(err, sandbox.ErrConflict):
+		return e.rebase(ctx, t, p, root)
+	case err != nil && ctx.Err() != nil:
+		return err
+	case err != nil:
+		return e.fail(ctx, t, task.Failure{Why: "the patch could not be verified: " + plain(err)})
+	}
+	if p, err = e.opt.Patches.Verified(ctx, p.ID, p.Hash, By, verdict); err != nil {
+		return err
+	}
+	if p.State != patch.StateVerified {
+		return e.fail(ctx, t, task.Failure{Why: "verification failed: " + verdict.Why, Feedback: verdict.Why})
+	}
+	return e.askApproval(ctx, t, p)
+}
+
+// patchTrouble ends an attempt whose patch is not in the state that its task
+// says.
+func (e *Engine) patchTrouble(ctx context.Context, t *task.Task, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	return e.fail(ctx, t, task.Failure{Why: "the patch cannot be taken further: " + plain(err)})
+}
+
+// askApproval lets a verified patch through where a rule says so, and waits for
+// somebody's approval otherwise.
+func (e *Engine) askApproval(ctx context.Context, t *task.Task, p *patch.Patch) error {
+	route := e.opt.Tasks.Route(t)
+	if p.Rule == patch.Auto {
+		approved, ok, err := e.opt.Patches.AutoApprove(ctx, p.ID, route.Rule)
+		if err != nil {
+			return err
+		}
+		if ok {
+			return e.advance(ctx, t, task.Step{To: task.StateApproved, Why: "approved by the rule " + route.Rule, Patch: approved.ID})
+		}
+	}
+	if err := e.advance(ctx, t, task.Step{To: task.StateAwaiting, Why: "verified"}); err != nil {
+		return err
+	}
+	e.tell(t, Step{Phase: "approval", Detail: "waits for approval", Remedy: fmt.Sprintf("sop patch show %s, then sop patch approve %s", p.ID, p.ID)})
+	return nil
+}
+
+// rebase makes a patch fit a workspace that has moved on, or has the task done
+// anew.
+func (e *Engine) rebase(ctx context.Context, t *task.Task, p *patch.Patch, root string) error {
+	next, err := e.rebased(ctx, p, root)
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		why := "the workspace has changed since, and the patch does not fit any more: " + plain(err)
+		return e.fail(ctx, t, task.Failure{Why: why, Feedback: why})
+	}
+	return e.advance(ctx, t, task.Step{To: task.StateProposed, Why: "the workspace has changed; the patch was merged", Patch: next.ID})
+}
+
+func (e *Engine) rebased(ctx context.Context, p *patch.Patch, path string) (next *patch.Patch, err error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	return e.opt.Patches.Rebase(ctx, p.ID, root, By)
+}
