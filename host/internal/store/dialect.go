@@ -15,9 +15,20 @@ type dialect struct {
 	// otherwise they are bare question marks. SQLite knows both, but looks for
 	// numbered ones from the first, each time: quadratic in long lists.
 	numbered bool
+	// hinted says that a table can be read by an index that is named: without
+	// statistics SQLite sorts all that waits rather than read it in order.
+	hinted bool
 }
 
-var sqliteDialect = dialect{goose: goose.DialectSQLite3, migrations: "migrations/sqlite"}
+// by names the index that a table is to be read by.
+func (d *dialect) by(index string) string {
+	if d.hinted {
+		return " INDEXED BY " + index
+	}
+	return ""
+}
+
+var sqliteDialect = dialect{goose: goose.DialectSQLite3, migrations: "migrations/sqlite", hinted: true}
 
 // tuples returns rows × columns placeholders: "(?,?),(?,?)".
 func (d *dialect) tuples(rows, columns int) string {

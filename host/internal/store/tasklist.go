@@ -36,7 +36,11 @@ func (r taskReader) list(ctx context.Context, f *task.Filter) (task.Page, error)
 	}
 	q.order(keys, taskFields)
 	q.add(" LIMIT ?", int64(f.Limit)+1)
-	tasks, err := r.tasks(ctx, q.text.String(), q.args...)
+	hint := ""
+	if len(f.Order) == 0 && f.Gap == "" && f.Holder == "" {
+		hint = r.db.dialect.by("tasks_in_order")
+	}
+	tasks, err := r.tasksBy(ctx, hint, q.text.String(), q.args...)
 	page.Tasks = tasks
 	if err != nil || len(tasks) <= f.Limit {
 		return page, err

@@ -99,7 +99,12 @@ type taskReader struct {
 }
 
 func (r taskReader) tasks(ctx context.Context, where string, args ...any) ([]*task.Task, error) {
-	return collect(ctx, r.q, scanTask, "SELECT "+taskColumns+" FROM tasks WHERE "+where, args...)
+	return r.tasksBy(ctx, "", where, args...)
+}
+
+// tasksBy reads tasks; hint is of [dialect.by].
+func (r taskReader) tasksBy(ctx context.Context, hint, where string, args ...any) ([]*task.Task, error) {
+	return collect(ctx, r.q, scanTask, "SELECT "+taskColumns+" FROM tasks"+hint+" WHERE "+where, args...)
 }
 
 // Get implements [task.Tx].
@@ -225,15 +230,24 @@ type taskTx struct {
 	tally   gapTally // what becomes of gaps
 }
 
+// waitingIndex has what waits for a stage, in the order in which it is claimed.
+var waitingIndex = map[task.Stage]string{
+	task.StageGenerate: "tasks_to_generate", task.StageVerify: "tasks_to_verify", task.StageIntegrate: "tasks_to_integrate",
+}
+
 // Take implements [task.Tx].
 func (t *taskTx) Take(ctx context.Context, c task.Candidates, claim task.Claim) (*task.Task, error) {
 	attempt := 0
 	if c.Stage == task.StageGenerate {
 		attempt = 1
 	}
+	hint := t.db.dialect.by(waitingIndex[c.Stage])
+	if c.ID != "" {
+		hint = ""
+	}
 	q := query{dialect: t.db.dialect}
 	q.add(`UPDATE tasks SET before = state, state = ?, reason = ?, holder = ?, fence = fence + 1, lease = ?, lease_until = ?,
-		attempts = attempts + ?, changed_at = ?, version = version + 1 WHERE id = (SELECT id FROM tasks WHERE `,
+		attempts = attempts + ?, changed_at = ?, version = version + 1 WHERE id = (SELECT id FROM tasks`+hint+` WHERE `,
 		string(c.Stage.To()), claim.Why, claim.By, int64(claim.Lease), claim.Until.UnixNano(), attempt, c.At.UnixNano())
 	q.candidates(&c)
 	q.add(" ORDER BY pinned DESC, rank DESC, id LIMIT 1) RETURNING " + taskColumns)
@@ -247,14 +261,13 @@ func (t *taskTx) Take(ctx context.Context, c task.Candidates, claim task.Claim) 
 // candidates appends the condition of what a claim may take. The states stand
 // there in words, so that it shows which index has them.
 func (q *query) candidates(c *task.Candidates) {
-	states := "state IN ('"
-	for i, s := range c.Stage.From() {
-		if i > 0 {
-			states += "', '"
-		}
-		states += string(s)
+	states := "state = '"
+	if from := c.Stage.From(); len(from) == 1 {
+		states += string(from[0]) + "'"
+	} else {
+		states = "state IN ('" + string(from[0]) + "', '" + string(from[1]) + "')"
 	}
-	q.add(states+"') AND due_at <= ?", c.At.UnixNano())
+	q.add(states+" AND due_at <= ?", c.At.UnixNano())
 	if c.ID != "" {
 		q.add(" AND id = ?", c.ID)
 	}
