@@ -114,7 +114,7 @@ func TestBackup(t *testing.T) {
 	if r := s.must(1, "backup", "verify"); !strings.Contains(r.stdout, id) {
 		t.Errorf("what is lost is not named: %v", r)
 	}
-	if r := s.must(1, "backup", "restore", id, "--to", filepath.Join(s.dir, "none")); !strings.Contains(r.stderr, "BACKUP_LOST") {
+	if r := s.must(1, "backup", "restore", id, "--to", filepath.Join(s.dir, "none")); !strings.Contains(r.stderr, "no such snapshot") {
 		t.Errorf("%v", r)
 	}
 }

@@ -18,7 +18,14 @@ var changers = map[string]string{
 	"Gap.SuppressGap": "gap suppress", "Gap.ReopenGap": "gap reopen",
 	"Host.Reload": "reload", "Plugin.RestartPlugin": "plugin restart", "Workspace.ScanWorkspace": "workspace scan",
 	"Patch.ApprovePatch": "patch approve", "Patch.DenyPatch": "patch deny", "Patch.RollbackPatch": "patch rollback",
-	"Run.StartRun":     "fix",
+	"Run.StartRun": "fix", "Run.TryRun": "fix",
+	"Backup.CreateBackup": "backup create", "Backup.RestoreBackup": "backup restore", "Backup.PinBackup": "backup pin",
+	"Backup.DeleteBackups": "backup delete", "Backup.PruneBackups": "backup prune",
+	"Maintenance.FileMaintenance": "maintenance file", "Maintenance.CloseMaintenance": "maintenance close",
+	"Protocol.CallProtocol": "protocol call", "Protocol.StreamProtocol": "protocol call",
+	"Protocol.ActivateProtocol": "protocol activate", "Protocol.DeactivateProtocol": "protocol deactivate",
+	"Task.CreateTask": "task create", "Task.ClaimTask": "task claim", "Task.HeartbeatTask": "task heartbeat", "Task.SubmitTask": "task submit",
+	"Task.GiveUpTask": "task give-up", "Task.CancelTask": "task cancel", "Task.RetryTask": "task retry", "Task.PinTask": "task pin",
 	"Token.IssueToken": "token issue", "Token.IssueChildToken": "token child", "Token.ConsumeToken": "token consume",
 	"Token.RenewToken": "token renew", "Token.RevokeToken": "token revoke",
 }
@@ -26,8 +33,9 @@ var changers = map[string]string{
 // listers are the commands of the methods that list.
 var listers = map[string]string{
 	"Agent.ListAgents": "agent list", "Audit.ListRecords": "audit search", "Audit.ListSinks": "audit sinks", "Audit.ListArchives": "audit archives",
-	"Component.ListComponents": "component list",
-	"Gap.ListGaps":             "gap list", "Plugin.ListPlugins": "plugin list", "Patch.ListPatches": "patch list", "Policy.ListPolicies": "policy list", "Token.ListTokens": "token list",
+	"Component.ListComponents": "component list", "Backup.ListBackups": "backup list", "Maintenance.ListMaintenance": "maintenance list",
+	"Protocol.ListProtocols": "protocol list", "Task.ListTasks": "task list",
+	"Gap.ListGaps": "gap list", "Plugin.ListPlugins": "plugin list", "Patch.ListPatches": "patch list", "Policy.ListPolicies": "policy list", "Token.ListTokens": "token list",
 	"Workspace.ListWorkspaces": "workspace list",
 }
 
