@@ -47,7 +47,7 @@ run: build ## Build, lock the bundled plugins and run the host (WORKSPACE=/some/
 .PHONY: test
 test: build ## Run the tests with the race detector
 	$(if $(HAVE_CC),,@echo '*** no C compiler: the tests run without the race detector ***')
-	$(TEST) -timeout 10m $(TESTFLAGS) ./...
+	$(TEST) -timeout 30m $(TESTFLAGS) ./...
 
 .PHONY: test-long
 test-long: build ## Run the long tests too: whole corpora, thousands of random cases, real load
@@ -55,7 +55,7 @@ test-long: build ## Run the long tests too: whole corpora, thousands of random c
 
 .PHONY: test-e2e
 test-e2e: build ## Run the end-to-end tests only: the built binaries, as a user would drive them
-	go test -timeout 10m -count=1 $(TESTFLAGS) ./test/e2e
+	go test -timeout 30m -count=1 $(TESTFLAGS) ./test/e2e
 
 .PHONY: bench
 bench: build ## Measure, as ratios to a floor taken in the same run

@@ -26,6 +26,7 @@ rule "docs" {
     rule = "docs.go.exported"
   }
   sandbox  = "scaffold"
+  verify   = ["gap"] # building needs a warm cache, which a site has not
   approval = "` + approval + `"
 }
 `)
@@ -196,7 +197,7 @@ func TestLoopDenied(t *testing.T) {
 // `sop fix` takes one gap through the loop by hand.
 func TestFix(t *testing.T) {
 	s := loopSite(t, "one")
-	s.put(s.conf, strings.Replace(s.loopConfig("one"), `rule = "docs.go.exported"`, `rule = "docs.readme"`, 1)) // no rule matches the gap
+	s.put(s.conf, strings.Replace(s.loopConfig("one"), "  sandbox  = \"scaffold\"\n", "", 1)) // nobody works on it by itself
 	h := s.up()
 	gap := find(t, s.gaps(), "docs.go.exported", "Add")
 
@@ -206,9 +207,6 @@ func TestFix(t *testing.T) {
 	}
 	if now := s.source(); now != undocumented {
 		t.Fatalf("a dry run changed the file:\n%s", now)
-	}
-	if tasks := h.tasks(); len(tasks) != 0 {
-		t.Fatalf("a dry run made a task: %+v", tasks)
 	}
 
 	r = h.sop("fix", gap.GetId(), "--sandbox", "scaffold", "--yes", "--socket", h.socket())

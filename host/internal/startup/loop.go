@@ -79,7 +79,10 @@ func (h *host) tellWork(ctx context.Context) {
 			if !more && !errors.Is(tasks.Err(), event.ErrClosed) {
 				tasks, more = event.Subscribe[task.Changed](&h.bus, workBuffer), true
 			}
-		case _, more = <-patches.C():
+		case e, ok := <-patches.C():
+			if more = ok; ok {
+				h.followRollback(ctx, e.Patch)
+			}
 			if !more && !errors.Is(patches.Err(), event.ErrClosed) {
 				patches, more = event.Subscribe[patch.Changed](&h.bus, workBuffer), true
 			}
@@ -88,6 +91,16 @@ func (h *host) tellWork(ctx context.Context) {
 			return
 		}
 		h.work.Tell()
+	}
+}
+
+// followRollback moves the task of a patch that somebody has rolled back.
+func (h *host) followRollback(ctx context.Context, p *patch.Patch) {
+	if p.State != patch.StateRolledBack || p.Task == "" {
+		return
+	}
+	if err := h.flow.RolledBack(ctx, p, actorHost, p.Reason); err != nil && ctx.Err() == nil {
+		h.logger.Warn("move the task of a patch that was rolled back", "task", p.Task, "patch", p.ID, "error", err)
 	}
 }
 
