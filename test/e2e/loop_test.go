@@ -213,7 +213,7 @@ func TestFix(t *testing.T) {
 	if r.code != 0 {
 		t.Fatalf("%v", r)
 	}
-	for _, state := range []string{"running", "proposed", "verifying", "awaiting_approval", "approved", "integrating", "done"} {
+	for _, state := range []string{"running", "proposed", "verifying", "awaiting_approval", "done"} {
 		if !strings.Contains(r.stdout, state) {
 			t.Errorf("nothing is said of %s: %v", state, r)
 		}
