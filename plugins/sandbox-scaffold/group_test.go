@@ -54,4 +54,3 @@ func TestTheWholePackage(t *testing.T) {
 		t.Error("a word that is not known is read")
 	}
 }
-

@@ -86,9 +86,11 @@ func (u *unit) hopeless() error {
 func (u *unit) notReady(cause error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	e := &sdk.Error{Code: codes.Unavailable, Reason: ReasonNotReady, Retryable: true, Cause: cause,
+	e := &sdk.Error{
+		Code: codes.Unavailable, Reason: ReasonNotReady, Retryable: true, Cause: cause,
 		Message: "component " + u.name + " was not ready in time: it is " + string(u.state),
-		Remedy:  "see `sop component show " + u.name + "`"}
+		Remedy:  "see `sop component show " + u.name + "`",
+	}
 	if u.detail != "" {
 		e.Message += ", " + u.detail
 	}

@@ -140,8 +140,10 @@ func (u *unit) end(i *instance, grace time.Duration, cause error) error {
 		} else if words := u.log.lastWords(); words != "" {
 			message += "; it last said: " + words
 		}
-		return &sdk.Error{Code: codes.Unavailable, Reason: ReasonStartTimeout, Retryable: true, Message: message, Cause: cause,
-			Remedy: "see `sop component logs " + u.name + "`; raise start_timeout if it needs longer, or correct its readiness block"}
+		return &sdk.Error{
+			Code: codes.Unavailable, Reason: ReasonStartTimeout, Retryable: true, Message: message, Cause: cause,
+			Remedy: "see `sop component logs " + u.name + "`; raise start_timeout if it needs longer, or correct its readiness block",
+		}
 	}
 	return cause
 }

@@ -224,17 +224,21 @@ func newID() string {
 // exitFailure says that a process ended when it should not have.
 func (u *unit) exitFailure(i *instance, exit process.Exit, when string) *sdk.Error {
 	if i.outOfMemory.Load() && (exit.Signal == syscall.SIGKILL || !exit.Known) {
-		e := &sdk.Error{Code: codes.Unavailable, Reason: ReasonOutOfMemory, Retryable: true,
+		e := &sdk.Error{
+			Code: codes.Unavailable, Reason: ReasonOutOfMemory, Retryable: true,
 			Message: fmt.Sprintf("component %s was killed by the kernel for want of memory", u.name),
-			Remedy:  "raise limits.memory in the component's block, or give it less to do"}
+			Remedy:  "raise limits.memory in the component's block, or give it less to do",
+		}
 		return e
 	}
 	message := fmt.Sprintf("component %s %s%s", u.name, exit, when)
 	if words := u.log.lastWords(); words != "" {
 		message += "; it last said: " + words
 	}
-	e := &sdk.Error{Code: codes.Unavailable, Reason: ReasonExited, Retryable: true, Message: message,
-		Remedy: "see `sop component logs " + u.name + "`"}
+	e := &sdk.Error{
+		Code: codes.Unavailable, Reason: ReasonExited, Retryable: true, Message: message,
+		Remedy: "see `sop component logs " + u.name + "`",
+	}
 	if exit.Known && exit.Code == 0 && exit.Signal == 0 && strings.Contains(when, "before") {
 		e.Remedy += "; a program that puts itself into the background must be told to stay in the foreground"
 	}
