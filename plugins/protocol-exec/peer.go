@@ -300,7 +300,7 @@ func (p *peer) cancel(prog *program, r *request) {
 }
 
 func (p *peer) tooLate(ctx context.Context) error {
-	if ctx.Err() == context.Canceled { //nolint:errorlint // Err returns it bare
+	if ctx.Err() == context.Canceled {
 		p.count.add("canceled")
 		return ctx.Err()
 	}

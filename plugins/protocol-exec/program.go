@@ -85,7 +85,7 @@ func start(set *settings, count *counters, logger hclog.Logger) (*program, error
 	if err != nil {
 		return nil, errors.Join(err, childIn.Close(), in.Close(), out.Close(), childOut.Close())
 	}
-	cmd := exec.Command(set.Command[0], set.Command[1:]...) //nolint:gosec // the configuration names it
+	cmd := exec.Command(set.Command[0], set.Command[1:]...) //nolint:noctx // it lives as long as the plugin
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = set.Directory, childIn, childOut, childErr
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
 	for name, value := range set.Env {
@@ -119,11 +119,11 @@ func (p *program) run(out *os.File) {
 	case err = <-read: // it has closed its output, or is not to be understood
 		p.end(err)
 		p.kill(p.set.stopGrace)
-		<-waited
+		<-waited //nolint:errcheck // it is going away
 	case err = <-waited:
 		p.kill(0) // what it has left
 		_ = out.SetReadDeadline(time.Now().Add(logInterval))
-		<-read
+		<-read //nolint:errcheck // it is going away
 	}
 	p.mu.Lock()
 	p.ended = true

@@ -320,5 +320,5 @@ func protocolDrain(t *testing.T, p *protocolTrial) {
 	if err := <-out; err != nil {
 		t.Errorf("Deactivate: %v", err)
 	}
-	<-ended
+	<-ended //nolint:errcheck // the test is over
 }

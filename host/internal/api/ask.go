@@ -14,7 +14,7 @@ import (
 
 // tokenHeader is the header, or gRPC metadata, in which a caller presents the
 // token that it works under. Its type is what policy sees as token_type.
-const tokenHeader = "Sop-Token" //nolint:gosec // the name of a header
+const tokenHeader = "Sop-Token"
 
 // protocolRequest is a call of a protocol, however it is made.
 type protocolRequest interface {

@@ -345,7 +345,7 @@ func runHost(t *testing.T, dir string, specs []*Spec) *killedHost {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &killedHost{cmd: exec.Command(exe), status: make(map[string]Status)} //nolint:noctx // it is killed
+	h := &killedHost{cmd: exec.Command(exe), status: make(map[string]Status)}
 	h.cmd.Env = append(os.Environ(), hostEnv+"="+string(config))
 	h.cmd.Stderr = os.Stderr
 	stdout, err := h.cmd.StdoutPipe()

@@ -67,7 +67,7 @@ func (u *unit) awaitReady(ctx context.Context, i *instance) error {
 	ctx, cancel := context.WithDeadline(ctx, since.Add(i.spec.StartTimeout))
 	defer cancel()
 	var ready <-chan struct{}
-	switch kind := i.spec.Readiness.Kind; {
+	switch kind := i.spec.Readiness.Kind; { //nolint:staticcheck // the cases differ
 	case kind == ProbeNone:
 		return nil
 	case kind == ProbeNotify:

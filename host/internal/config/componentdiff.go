@@ -49,7 +49,7 @@ func diffComponent(name string, old, next *Component) Change {
 		case len(around) > 0:
 			change.Action = ActionUpdate
 		}
-		change.Reasons = append(process, around...)
+		change.Reasons = append(process, around...) //nolint:gocritic // a copy is meant
 	}
 	return change
 }

@@ -67,7 +67,7 @@ func Stopped() error {
 // stays as it is.
 func (m Mark) Set(s State) error {
 	if m.Check() != nil {
-		return nil
+		return nil //nolint:nilerr // what cannot be read is no mark
 	}
 	return m.write(m.stopped(), &s)
 }

@@ -145,7 +145,7 @@ func (c *checked) WriteTo(w io.Writer) (int64, error) {
 }
 
 // content opens what is at a path of the changes, before or after.
-func (b *blobs) content(hash func(*sandbox.Change) string) sandbox.Content {
+func (b *blobs) content(hash func(*sandbox.Change) string) sandbox.Content { //nolint:unused // for whoever reads content by change
 	return func(c sandbox.Change) (io.ReadCloser, error) { return b.open(hash(&c)) }
 }
 

@@ -47,7 +47,7 @@ func newFixture(t *testing.T, opt patch.Options) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(f.Service.Close(), db.Close()); err != nil {
+		if err := errors.Join(f.Service.Close(), db.Close()); err != nil { //nolint:staticcheck // it is the service that is meant
 			t.Error(err)
 		}
 	})

@@ -27,7 +27,7 @@ func (a *attempt) prepare(ctx context.Context) (refused bool, err error) {
 	if err := a.copyWorkspace(ctx); err != nil {
 		if ctx.Err() != nil {
 			a.out.Status = Canceled
-			return true, nil
+			return true, nil //nolint:nilerr // it is somebody else's
 		}
 		a.refuse("private copy", err)
 		return true, nil

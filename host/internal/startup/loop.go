@@ -71,7 +71,7 @@ func (h *host) tellWork(ctx context.Context) {
 	tasks, patches := event.Subscribe[task.Changed](&h.bus, workBuffer), event.Subscribe[patch.Changed](&h.bus, workBuffer)
 	defer func() { tasks.Close(); patches.Close() }()
 	for {
-		more := false
+		var more bool
 		select {
 		case <-ctx.Done():
 			return

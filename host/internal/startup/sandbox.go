@@ -230,7 +230,7 @@ func probed(p sandbox.Profile, levels []sandbox.LevelProbe) ProbedProfile {
 }
 
 // componentSandbox says how c is isolated; nil for not at all.
-func componentSandbox(_ *config.Config, c *config.Component) (*component.Sandbox, config.Diagnostics) {
+func componentSandbox(_ *config.Config, c *config.Component) (*component.Sandbox, config.Diagnostics) { //nolint:unparam // profiles are to come
 	if c.SandboxProfile == "" {
 		return nil, nil
 	}

@@ -23,7 +23,7 @@ func (s *site) awaitTasks(c apiv1connect.TaskClient, states []string, until func
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer stream.Close() //nolint:errcheck // it was read as far as it matters
+	defer stream.Close()
 	for {
 		answer, err := c.ListTasks(s.t.Context(), connect.NewRequest(&apiv1.ListTasksRequest{States: states}))
 		if err != nil {
