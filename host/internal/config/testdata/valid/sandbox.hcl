@@ -14,7 +14,7 @@ sandbox_profile "builder" {
     inodes     = 10000
   }
   network {
-    allow         = ["proxy.golang.org:443", "[2001:4860::8888]:53"]
+    allow         = ["modules.example.com:443", "[2001:4860::8888]:53"]
     allow_private = ["mirror:8080"]
     credential "api.example.org:443" {
       header   = "authorization"
