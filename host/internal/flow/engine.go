@@ -48,6 +48,9 @@ type Engine struct {
 	// in the order in which they happened.
 	order sync.Mutex
 
+	busy  sync.Mutex
+	works map[*work]struct{} // under way
+
 	watch    sync.Mutex
 	watchers map[*watcher]struct{}
 }
@@ -63,7 +66,7 @@ func New(opt Options) *Engine {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	return &Engine{opt: opt, jobs: make(chan job), watchers: make(map[*watcher]struct{})}
+	return &Engine{opt: opt, jobs: make(chan job), works: make(map[*work]struct{}), watchers: make(map[*watcher]struct{})}
 }
 
 // A stage is a part of the way that one worker goes with a task that it holds.
@@ -110,6 +113,10 @@ const (
 func (e *Engine) serve(ctx context.Context, s stage) {
 	for ctx.Err() == nil {
 		changed := e.opt.Changed()
+		if e.opt.Halted() != nil {
+			pause(ctx, changed, busyWait)
+			continue
+		}
 		wait := e.untilDue(ctx, s.name)
 		if wait <= 0 {
 			t, err := e.claim(ctx, task.ClaimRequest{Stage: s.name, By: By})

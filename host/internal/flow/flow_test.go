@@ -265,19 +265,51 @@ func TestCancel(t *testing.T) {
 // While everything is halted nothing is begun.
 func TestHalted(t *testing.T) {
 	w := newWorld(t, task.ApprovalAuto)
-	w.halted = errors.New("stopped")
-	if _, err := w.engine.Try(t.Context(), w.only()); !errors.Is(err, w.halted) {
+	stopped := errors.New("stopped")
+	w.halt(stopped)
+	if _, err := w.engine.Try(t.Context(), w.only()); !errors.Is(err, stopped) {
 		t.Errorf("%v", err)
 	}
 	stop := w.run()
 	_, err := w.engine.Start(t.Context(), w.only().ID, "")
-	if err == nil || !errors.Is(err, w.halted) && sdk.FromError(err).Reason != "RUNS_BUSY" {
+	if err == nil || !errors.Is(err, stopped) && sdk.FromError(err).Reason != "RUNS_BUSY" {
 		t.Errorf("%v", err)
 	}
 	stop()
 	if now := w.only(); now.State != task.StateReady {
 		t.Errorf("%+v", now)
 	}
+}
+
+// Halting ends what is under way, gives the task back, and nothing is begun until
+// it is lifted.
+func TestHalt(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	w.generate = func(ctx context.Context, _ flow.RunRequest, _ string) (*flow.Run, error) {
+		close(begun)
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return nil, ctx.Err()
+	}
+	w.run()
+	<-begun
+	w.halt(errors.New("stopped"))
+	if err := w.engine.Halt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "halted") {
+		t.Errorf("the work ended because of %v", err)
+	}
+	if now := w.only(); now.State != task.StateRunning && now.State != task.StateReady {
+		t.Errorf("%+v", now)
+	}
+	w.awaitThat("was given back", func(now *task.Task) bool { return now.State == task.StateReady && now.Attempts == 0 })
+	w.generate = func(_ context.Context, _ flow.RunRequest, now string) (*flow.Run, error) {
+		return w.replaces(now, mended), nil
+	}
+	w.halt(nil)
+	w.await(task.StateDone)
 }
 
 // Trying leaves everything as it is.

@@ -24,13 +24,13 @@ var errLost = errors.New("the lease was lost")
 // its context, when the holder is asked to stop or the lease is lost; the cause
 // says which.
 func (e *Engine) holding(ctx context.Context, t *task.Task, work func(ctx context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, end := e.begin(ctx)
+	defer end(nil)
 	beating, stopBeating := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		e.beat(beating, t, cancel)
+		e.beat(beating, t, end)
 	}()
 	err := work(ctx)
 	stopBeating()

@@ -80,5 +80,7 @@ func (e *Engine) Try(ctx context.Context, t *task.Task) (*Run, error) {
 	if err := e.opt.Halted(); err != nil {
 		return nil, err
 	}
+	ctx, end := e.begin(ctx)
+	defer end(nil)
 	return e.runSandbox(ctx, t, t.Sandbox)
 }

@@ -53,10 +53,10 @@ type world struct {
 	verify   func(ctx context.Context, c flow.Check) (patch.Verdict, error)
 	save     func(ctx context.Context, r backup.SaveRequest) error
 	rescan   func(ctx context.Context) error
-	halted   error
 	mode     integration.Mode
 
 	mu       sync.Mutex
+	halted   error
 	steps    []flow.Step
 	feedback []string // of the packages that were generated for
 	saved    int
@@ -105,8 +105,22 @@ func (w *world) newEngine() *flow.Engine {
 	return flow.New(flow.Options{
 		Tasks: w.tasks, Patches: patches{w.patches, w}, Generator: generator{w}, Verifier: verifier{w}, Backups: backups{w},
 		Integrator: w.integrator, Workspaces: workspaces{w}, Tokens: tokens{},
-		Changed: w.changed.Wait, Halted: func() error { return w.halted }, Logger: hclog.NewNullLogger(), OnStep: w.step,
+		Changed: w.changed.Wait, Halted: w.whyHalted, Logger: hclog.NewNullLogger(), OnStep: w.step,
 	})
+}
+
+func (w *world) whyHalted() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.halted
+}
+
+// halt says why nothing may be begun; nil lifts it.
+func (w *world) halt(why error) {
+	w.mu.Lock()
+	w.halted = why
+	w.mu.Unlock()
+	w.changed.Tell()
 }
 
 // run runs the engine until what is returned is called.

@@ -49,8 +49,11 @@ func (e *emergency) check() error {
 
 // onHalt registers what an emergency stop must end. It is called while the host
 // starts; end returns when nothing of it runs any more, or ctx is done.
-func (h *host) onHalt(end func(context.Context) error) { //nolint:unused // runs in sandboxes are to register
-	h.emergency.ends = append(h.emergency.ends, end)
+func (h *host) onHalt(end func(context.Context) error) {
+	e := h.emergency
+	e.mu.Lock() // one that was marked meanwhile may be under way
+	defer e.mu.Unlock()
+	e.ends = append(e.ends, end)
 }
 
 const (

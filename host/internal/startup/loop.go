@@ -33,6 +33,7 @@ func (h *host) openFlow(undo *closers) {
 		Generator: generator{h}, Verifier: verifier{h}, Workspaces: flowWorkspaces{h}, Tokens: flowTokens{h},
 		Changed: h.work.Wait, Halted: h.halted, Logger: h.logger.Named("flow"), OnStep: h.onFlowStep, Now: h.tokens.Now,
 	})
+	h.onHalt(h.flow.Halt)
 }
 
 // openRunner makes what runs commands in sandboxes, each in a cgroup of its own
@@ -60,7 +61,7 @@ func (h *host) startFlow(ctx context.Context, undo *closers) {
 }
 
 // halted says why no work may be begun.
-func (h *host) halted() error { return nil }
+func (h *host) halted() error { return h.emergency.check() }
 
 // workBuffer is how many changes of tasks and patches may wait to be told of.
 const workBuffer = 256
