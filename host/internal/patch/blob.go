@@ -12,8 +12,6 @@ import (
 	"path"
 	"strings"
 	"time"
-
-	"github.com/sop-host/sop/host/internal/sandbox"
 )
 
 // blobs keeps content by its hash, beneath a directory of its own.
@@ -142,11 +140,6 @@ func (c *checked) Read(p []byte) (int, error) {
 // WriteTo keeps io.Copy from passing by the check.
 func (c *checked) WriteTo(w io.Writer) (int64, error) {
 	return io.Copy(w, struct{ io.Reader }{c})
-}
-
-// content opens what is at a path of the changes, before or after.
-func (b *blobs) content(hash func(*sandbox.Change) string) sandbox.Content { //nolint:unused // for whoever reads content by change
-	return func(c sandbox.Change) (io.ReadCloser, error) { return b.open(hash(&c)) }
 }
 
 // prune removes content that is not needed and was not just written.
