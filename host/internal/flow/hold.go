@@ -28,9 +28,10 @@ func (e *Engine) holding(ctx context.Context, t *task.Task, work func(ctx contex
 	defer end(nil)
 	beating, stopBeating := context.WithCancel(ctx)
 	done := make(chan struct{})
+	hold, every := t.Hold(), max(t.Lease/leaseParts, time.Second) // t is the work's
 	go func() {
 		defer close(done)
-		e.beat(beating, t, end)
+		e.beat(beating, hold, every, end)
 	}()
 	err := work(ctx)
 	stopBeating()
@@ -44,8 +45,8 @@ func (e *Engine) holding(ctx context.Context, t *task.Task, work func(ctx contex
 }
 
 // beat renews the lease until ctx is done.
-func (e *Engine) beat(ctx context.Context, t *task.Task, end context.CancelCauseFunc) {
-	tick := time.NewTicker(max(t.Lease/leaseParts, time.Second))
+func (e *Engine) beat(ctx context.Context, hold task.Hold, every time.Duration, end context.CancelCauseFunc) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -53,7 +54,7 @@ func (e *Engine) beat(ctx context.Context, t *task.Task, end context.CancelCause
 			return
 		case <-tick.C:
 		}
-		beat, err := e.opt.Tasks.Heartbeat(ctx, t.Hold())
+		beat, err := e.opt.Tasks.Heartbeat(ctx, hold)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -62,7 +63,7 @@ func (e *Engine) beat(ctx context.Context, t *task.Task, end context.CancelCause
 			return
 		case err != nil:
 			// The lease may last until the store answers again; if not, it is lost.
-			e.opt.Logger.Warn("renew the lease of a task", "task", t.ID, "error", err)
+			e.opt.Logger.Warn("renew the lease of a task", "task", hold.ID, "error", err)
 		case beat.Stop != "":
 			end(&stoppedError{beat.Stop})
 			return

@@ -99,7 +99,9 @@ func TestDedicated(t *testing.T) {
 			view := newView(t, level)
 			asked := make(chan string, 1)
 			p := newPool(t, callbacks(asked))
-			p.start(newSpec(t, "p", "good"))
+			spec := newSpec(t, "p", "good")
+			spec.StopGrace = 10 * time.Second // with the race detector a program takes a second to exit
+			p.start(spec)
 			d := dedicate(t, p, view)
 			if echo, err := ask(t.Context(), d, "echo", "hello"); err != nil || echo != "hello" {
 				t.Errorf("%q, %v", echo, err)
