@@ -193,7 +193,7 @@ func (testProtocol) Handle(ctx context.Context, call *pluginv1.Call) ([]byte, er
 		<-ctx.Done()
 		return nil, ctx.Err()
 	case "huge":
-		return make([]byte, 512<<20), nil // the end-to-end suite sends 2 GiB
+		return make([]byte, 2*maxReply), nil // the end-to-end suite sends 2 GiB
 	case "cgroup":
 		return os.ReadFile("/proc/self/cgroup")
 	case "eat": // more memory than a limit allows

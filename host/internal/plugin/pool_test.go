@@ -435,11 +435,8 @@ func TestHangEndsAtTheDeadline(t *testing.T) {
 }
 
 func TestReplyTooLarge(t *testing.T) {
-	// To make 2 GiB takes the plugin so long, with the race detector, that it looks hung.
-	p := newPool(t, func(o *Options) { o.HealthTimeout = time.Minute })
-	spec := newSpec(t, "a", "good")
-	spec.CallTimeout = time.Minute
-	p.start(spec)
+	p := newPool(t)
+	p.start(newSpec(t, "a", "good"))
 	_, err := handle(t.Context(), p.client("a"), "huge", "")
 	if e := sdk.FromError(err); e == nil || e.Reason != ReasonReplyTooLarge {
 		t.Fatalf("got %v", err)

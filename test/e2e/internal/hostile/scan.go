@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -11,6 +12,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
@@ -116,7 +120,7 @@ func misbehave(s stream, mode string) error {
 		<-s.Context().Done()
 		return s.Context().Err()
 	case "huge":
-		return s.Send(huge())
+		return s.SendMsg(huge(math.MaxInt32)) // more, gRPC does not send
 	case "endless":
 		batch := &pluginv1.ScanResponse{}
 		for range 1000 {
@@ -145,15 +149,27 @@ func misbehave(s stream, mode string) error {
 	return nil
 }
 
-// huge is a response of 2 GiB, less what gRPC needs. It is of zeros that are
-// never written, in a field that nobody knows: a machine can bear it.
-func huge() *pluginv1.ScanResponse {
-	const size = 2<<30 - 1<<10
-	raw := make([]byte, 0, size)
-	raw = protowire.AppendVarint(protowire.AppendTag(raw, 1000, protowire.BytesType), size-16)
-	out := &pluginv1.ScanResponse{}
-	out.ProtoReflect().SetUnknown(raw[:len(raw)+size-16])
-	return out
+// huge is a response of so many bytes, zeros that are held only once: whatever
+// machine this is, it can bear to send it.
+type huge int
+
+// codec is gRPC's own, which knows huge too.
+type codec struct{ encoding.CodecV2 }
+
+func init() { encoding.RegisterCodecV2(codec{encoding.GetCodecV2(proto.Name)}) }
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	size, ok := v.(huge)
+	if !ok {
+		return c.CodecV2.Marshal(v)
+	}
+	zeros := make(mem.SliceBuffer, 1<<20)
+	var out mem.BufferSlice
+	for left := int(size); left > 0; left -= len(zeros) {
+		out = append(out, zeros[:min(left, len(zeros))])
+	}
+	return out, nil
 }
 
 // notUTF8 is a response with a finding whose path is no UTF-8. Protobuf refuses
