@@ -268,9 +268,11 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, progress func(phase,
 		if err != nil {
 			return patch.Verdict{}, err
 		}
-		if spec.Gap, err = gapToVerify(cfg, string(h.dir), g); err != nil {
+		wanted, err := gapToVerify(cfg, string(h.dir), g)
+		if err != nil {
 			return patch.Verdict{}, err
 		}
+		spec.Gaps = append(spec.Gaps, wanted)
 	}
 	progress("verifying", fmt.Sprintf("%d steps", len(spec.Steps)))
 	verdict, err := h.verifier.Verify(ctx, spec)

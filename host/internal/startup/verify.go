@@ -125,12 +125,12 @@ func verifyProfile(cfg *config.Config) sandbox.Profile {
 const verifyDisk = 4 << 30
 
 // gapToVerify is what a patch for a gap has to close.
-func gapToVerify(cfg *config.Config, dataDir string, g *gap.Gap) (*verify.Gap, error) {
+func gapToVerify(cfg *config.Config, dataDir string, g *gap.Gap) (verify.Gap, error) {
 	w := cfg.Workspace(g.Workspace)
 	if w == nil {
-		return nil, fmt.Errorf("there is no workspace %q", g.Workspace)
+		return verify.Gap{}, fmt.Errorf("there is no workspace %q", g.Workspace)
 	}
-	return &verify.Gap{
+	return verify.Gap{
 		Detector: detector.Kind.Name + "." + g.Detector, Workspace: g.Workspace, Rule: g.Rule, Path: g.Path, Symbol: g.Symbol,
 		Message: g.Message, Severity: pluginv1.Severity(g.Severity), Walk: walkOptions(w, dataDir), MaxFileSize: w.Scan.MaxFileSize,
 	}, nil

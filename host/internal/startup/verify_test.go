@@ -113,7 +113,7 @@ func TestVerifyGap(t *testing.T) {
 		{"hidden", ".gitignore", "a.txt\n", "still reported"},
 	} {
 		verdict, err := verifier.Verify(t.Context(), verify.Spec{
-			Workspace: dir, Patch: textPatch(t, dir, test.file, test.text), Profile: sandbox.DefaultProfile, Gap: wanted,
+			Workspace: dir, Patch: textPatch(t, dir, test.file, test.text), Profile: sandbox.DefaultProfile, Gaps: []verify.Gap{wanted},
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -55,6 +55,8 @@ type GapEvidence struct {
 	Detector string   `json:"detector"`
 	Rule     string   `json:"rule"`
 	Path     string   `json:"path"`
+	Symbol   string   `json:"symbol,omitempty"`
+	Wanted   int      `json:"wanted"` // gaps of the rule at the path that the patch is to close
 	Before   int      `json:"before"` // findings of the rule at the path without the patch
 	After    int      `json:"after"`
 	New      []string `json:"new,omitempty"` // findings that are as severe and were not there before
@@ -68,37 +70,68 @@ const (
 	batchFiles  = 1000
 )
 
-// gap runs the detector that found the gap without the patch and with it. What
-// it finds must be there before and not after, and nothing as bad may have come
-// in the files that the patch touches.
+// gap runs each detector that found gaps without the patch and with it. What it
+// found must be there before and not after, and nothing as bad may have come in
+// the files that the patch touches.
 func (w *work) gap(ctx context.Context) (*StepVerdict, error) {
-	g := w.spec.Gap
-	verdict := &StepVerdict{Gap: &GapEvidence{Detector: g.Detector, Rule: g.Rule, Path: g.Path}}
+	verdict := &StepVerdict{}
 	if w.verifier.Detectors == nil {
 		verdict.Why = "there are no detectors to ask"
 		return verdict, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, gapTimeout)
 	defer cancel()
-	manifest, err := workspace.Walk(ctx, w.spec.Workspace, g.Walk)
+	for _, gaps := range byDetector(w.spec.Gaps) {
+		if err := w.closes(ctx, gaps, verdict); err != nil {
+			return w.unanswered(ctx, verdict, err)
+		}
+		if verdict.Why != "" {
+			return verdict, nil
+		}
+	}
+	verdict.Passed = true
+	return verdict, nil
+}
+
+// byDetector are the gaps of each detector.
+func byDetector(gaps []Gap) [][]Gap {
+	of := make(map[string][]Gap)
+	for i := range gaps {
+		of[gaps[i].Detector] = append(of[gaps[i].Detector], gaps[i])
+	}
+	var out [][]Gap
+	for _, id := range sortedKeys(of) {
+		out = append(out, of[id])
+	}
+	return out
+}
+
+// closes adds to a verdict whether the patch closes gaps of one detector.
+func (w *work) closes(ctx context.Context, gaps []Gap, verdict *StepVerdict) error {
+	manifest, err := workspace.Walk(ctx, w.spec.Workspace, gaps[0].Walk)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	files := make([]*pluginv1.ScanFile, len(manifest.Files))
 	for i, f := range manifest.Files {
 		files[i] = &pluginv1.ScanFile{Path: f.Path, Size: f.Size, ModifiedUnixNano: f.ModTime, Testdata: f.Testdata}
 	}
-	before, err := w.look(ctx, nil, "before", files, verdict)
+	before, err := w.look(ctx, &gaps[0], nil, "before", files, verdict)
 	if err != nil {
-		return w.unanswered(ctx, verdict, err)
+		return err
 	}
-	after, err := w.look(ctx, w.spec.Patch, "after", patched(files, w.spec.Patch.Set, time.Now()), verdict)
+	after, err := w.look(ctx, &gaps[0], w.spec.Patch, "after", patched(files, w.spec.Patch.Set, time.Now()), verdict)
 	if err != nil {
-		return w.unanswered(ctx, verdict, err)
+		return err
 	}
-	verdict.Why = judgeGap(g, w.spec.Patch.Set, before, after, verdict.Gap)
-	verdict.Passed = verdict.Why == ""
-	return verdict, nil
+	for i := range gaps {
+		evidence := newEvidence(gaps, i, w.spec.Patch.Set, before, after)
+		verdict.Gaps = append(verdict.Gaps, evidence)
+		if verdict.Why == "" {
+			verdict.Why = judgeGap(&gaps[i], w.spec.Patch.Set, before, after, &evidence)
+		}
+	}
+	return nil
 }
 
 // unanswered is a detector that failed: no verdict, and so one against the
@@ -144,9 +177,8 @@ type sight struct {
 	covered  map[string]bool
 }
 
-// look runs the detector in a view of its own.
-func (w *work) look(ctx context.Context, patch *sandbox.Patch, name string, files []*pluginv1.ScanFile, verdict *StepVerdict) (seen *sight, err error) {
-	g := w.spec.Gap
+// look runs the detector of a gap in a view of its own.
+func (w *work) look(ctx context.Context, g *Gap, patch *sandbox.Patch, name string, files []*pluginv1.ScanFile, verdict *StepVerdict) (seen *sight, err error) {
 	spec := sandbox.Spec{Profile: w.spec.Profile, Workspace: w.spec.Workspace, Patch: patch}
 	spec.Profile.Limits.Wall = gapTimeout
 	d, err := w.verifier.Detectors.Open(ctx, g.Detector, spec)
@@ -231,21 +263,41 @@ func (s *sight) receive(stream ScanStream) error {
 	}
 }
 
+// newEvidence is what two scans say of the i-th of gaps.
+func newEvidence(gaps []Gap, i int, set *sandbox.ChangeSet, before, after *sight) GapEvidence {
+	g := &gaps[i]
+	e := GapEvidence{Detector: g.Detector, Rule: g.Rule, Path: g.Path, Symbol: g.Symbol, Before: before.count(g), After: after.count(g), New: newFindings(g, set, before, after)}
+	for k := range gaps {
+		if gaps[k].Rule == g.Rule && gaps[k].Path == g.Path {
+			e.Wanted++
+		}
+	}
+	return e
+}
+
 // judgeGap says why a patch has not closed a gap; "" when it has.
 func judgeGap(g *Gap, set *sandbox.ChangeSet, before, after *sight, evidence *GapEvidence) string {
-	evidence.Before, evidence.After = before.count(g), after.count(g)
-	evidence.New = newFindings(g, set, before, after)
 	switch {
 	case !before.has(g):
-		return "the detector does not report the gap without the patch: scan the workspace again"
-	case after.has(g), evidence.After >= evidence.Before:
-		return fmt.Sprintf("%s is still reported at %s", g.Rule, g.Path)
+		return fmt.Sprintf("the detector does not report %s without the patch: scan the workspace again", g)
+	case after.has(g):
+		return fmt.Sprintf("%s is still reported", g)
+	case evidence.After > evidence.Before-evidence.Wanted:
+		return fmt.Sprintf("%s is still reported %d × at %s, before the patch %d ×", g.Rule, evidence.After, g.Path, evidence.Before)
 	case !after.covered[g.Path] && !removes(set, g.Path):
 		return fmt.Sprintf("the detector did not look at %s, so it cannot say that the gap is gone", g.Path)
 	case len(evidence.New) > 0:
 		return "it brings a gap as severe: " + evidence.New[0]
 	}
 	return ""
+}
+
+// String names the gap as people do: rule, place, symbol.
+func (g *Gap) String() string {
+	if g.Symbol == "" {
+		return g.Rule + " at " + g.Path
+	}
+	return fmt.Sprintf("%s at %s (%s)", g.Rule, g.Path, g.Symbol)
 }
 
 func removes(set *sandbox.ChangeSet, name string) bool {

@@ -77,11 +77,16 @@ func TestGapStep(t *testing.T) {
 	for name, test := range map[string]struct {
 		before, after []*pluginv1.ScanResponse
 		err           error
-		why           string // "" passes
+		also          []string // further symbols whose gaps are to be closed
+		why           string   // "" passes
 	}{
 		"closed":          {before: answers(covered, gapAt, other), after: answers(covered, other)},
 		"still there":     {before: answers(covered, gapAt), after: answers(covered, gapAt), why: "still reported"},
 		"renamed":         {before: answers(covered, gapAt), after: answers(covered, other), why: "still reported"},
+		"both closed":     {before: answers(covered, gapAt, other), after: answers(covered), also: []string{"G"}},
+		"one of two":      {before: answers(covered, gapAt, other), after: answers(covered, other), also: []string{"G"}, why: "r is still reported 1 × at a.txt, before the patch 2 ×"},
+		"one still there": {before: answers(covered, gapAt, other), after: answers(covered, gapAt), also: []string{"G"}, why: "r at a.txt (F) is still reported"},
+		"one renamed":     {before: answers(covered, gapAt, other), after: answers(covered, found("r", "a.txt", "H", low)), also: []string{"G"}, why: "still reported"},
 		"not looked at":   {before: answers(covered, gapAt), after: answers(nil), why: "did not look"},
 		"never was":       {before: answers(covered), after: answers(covered), why: "scan the workspace again"},
 		"no summary":      {before: answers(covered, gapAt), after: answers(covered)[:1], why: "without a summary"},
@@ -94,7 +99,9 @@ func TestGapStep(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := shellSpec(t)
-			spec.Gap = &Gap{Detector: "detector.x", Workspace: "w", Rule: "r", Path: "a.txt", Symbol: "F", Severity: low}
+			for _, symbol := range append([]string{"F"}, test.also...) {
+				spec.Gaps = append(spec.Gaps, Gap{Detector: "detector.x", Workspace: "w", Rule: "r", Path: "a.txt", Symbol: symbol, Severity: low})
+			}
 			v := &Verifier{Detectors: fakeDetectors(func(patched bool, files []string) ([]*pluginv1.ScanResponse, error) {
 				if list := strings.Join(files, " "); patched != strings.Contains(list, "b/c.txt") {
 					t.Errorf("patched %v: the detector is told of %s", patched, list)

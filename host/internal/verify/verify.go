@@ -31,8 +31,8 @@ type Spec struct {
 	// [DefaultProtect]; MayChange are those of protected files that the patch may
 	// change nevertheless, since its task says so.
 	Protect, MayChange []string
-	// Gap is what the patch is to close; nil for nothing.
-	Gap *Gap
+	// Gaps are what the patch is to close, every one of them.
+	Gaps []Gap
 }
 
 // Runners of steps.
@@ -71,7 +71,7 @@ type StepVerdict struct {
 	// most about a failure at least.
 	Runs  []Run         `json:"runs,omitempty"`
 	Tests *Tests        `json:"tests,omitempty"` // of RunnerGoTest
-	Gap   *GapEvidence  `json:"gap,omitempty"`
+	Gaps  []GapEvidence `json:"gaps,omitempty"`
 	Took  time.Duration `json:"took_ns"`
 }
 
@@ -94,7 +94,7 @@ func (s *Spec) validate() error {
 	switch {
 	case s.Patch == nil || s.Patch.Set == nil || len(s.Patch.Set.Changes) == 0:
 		return errors.New("there is no patch to verify")
-	case len(s.Steps) == 0 && s.Gap == nil:
+	case len(s.Steps) == 0 && len(s.Gaps) == 0:
 		return errors.New("there is nothing by which the patch could be verified")
 	case len(s.Steps) > maxSteps:
 		return fmt.Errorf("there are more than %d steps", maxSteps)
@@ -200,7 +200,7 @@ func (w *work) parts() []part {
 		}
 		w.all = append(w.all, part{step.Name, step.Runner, do})
 	}
-	if w.spec.Gap != nil {
+	if len(w.spec.Gaps) > 0 {
 		w.all = append(w.all, part{StepGap, StepGap, w.gap})
 	}
 	return w.all
