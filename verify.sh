@@ -5,6 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")"
 PATH="$PWD/.tools:$PATH"
 failed=()
+export CGO_ENABLED=0 GOFLAGS=-trimpath # as `make build` has compiled everything
 
 check() {
   local name=$1

@@ -35,7 +35,8 @@ func (clientPlugin) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *
 func detectorDocs(t testing.TB) pluginv1.DetectorClient {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "detector-docs")
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "grammar_subset,grammar_subset_python", "-o", program, "../detector-docs")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "grammar_subset,grammar_subset_python", "-o", program, "../detector-docs")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build detector-docs: %v\n%s", err, out)
 	}

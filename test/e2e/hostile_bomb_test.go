@@ -151,7 +151,7 @@ func (h *host) removeCgroups() {
 			h.t.Error(err)
 		}
 		for _, dir := range append(groups, parent) {
-			if err := syscall.Rmdir(dir); err != nil {
+			if err := syscall.Rmdir(dir); err != nil && err != syscall.ENOENT {
 				h.t.Errorf("remove %s: %v", dir, err)
 			}
 		}

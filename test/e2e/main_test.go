@@ -165,7 +165,7 @@ func buildHello(version string) (string, error) {
 func build(module, output, target string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", output, target)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", output, target)
 	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "GOPROXY=off", "GOWORK=off", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -246,7 +246,7 @@ func TestHostileSource(t *testing.T) {
 		"blocks":    strings.Repeat("a {\n", 1<<16),
 		"growing":   growing,
 		"quotes":    strings.Repeat("\"", 1<<17),
-		"chain":     chain(20_000),
+		"chain":     chain(5_000),
 	}
 	for name, source := range tests {
 		t.Run(name, func(t *testing.T) {

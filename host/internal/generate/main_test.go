@@ -57,7 +57,7 @@ func withPrograms(run func() int) (code int, err error) {
 	if err := os.Chmod(programs, 0o755); err != nil {
 		return 1, err
 	}
-	build := exec.Command("go", "build", "-tags", "grammar_subset,grammar_subset_python", "-o", programs,
+	build := exec.Command("go", "build", "-trimpath", "-tags", "grammar_subset,grammar_subset_python", "-o", programs,
 		"../../cmd/sop-sandbox", "../../../plugins/sandbox-exec", "../../../plugins/sandbox-exec/testdata/standin", "../../../plugins/sandbox-scaffold", "../../../plugins/detector-docs")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/sandbox"
+	"github.com/sop-host/sop/host/internal/scratch"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -95,11 +95,12 @@ func (r *repository) find(ctx context.Context, tip, id string) (string, error) {
 
 // build makes the commit.
 func (r *repository) build(ctx context.Context, req *Request, p *plan, parent string) (commit string, err error) {
-	dir, err := os.MkdirTemp("", "sop-index-")
+	place, err := scratch.New("index")
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, place.Close()) }()
+	dir := place.Path()
 	if err := r.chown(dir); err != nil {
 		return "", err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/scratch"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -50,12 +51,12 @@ func Three(ctx context.Context, base, ours, theirs []byte) ([]byte, error) {
 		return nil, sdk.Errorf(codes.FailedPrecondition, ReasonNoGit, "edits cannot be merged without git: %w", err).
 			WithRemedy("install git on the host")
 	}
-	dir, err := os.MkdirTemp("", "sop-merge-")
+	dir, err := scratch.New("merge")
 	if err != nil {
 		return nil, err
 	}
-	merged, err := mergeIn(ctx, git, dir, base, ours, theirs)
-	return merged, errors.Join(err, os.RemoveAll(dir))
+	merged, err := mergeIn(ctx, git, dir.Path(), base, ours, theirs)
+	return merged, errors.Join(err, dir.Close())
 }
 
 func mergeIn(ctx context.Context, git, dir string, base, ours, theirs []byte) ([]byte, error) {

@@ -166,13 +166,16 @@ func (s *clientStream) RecvMsg(m any) error {
 
 // exitNotice is how long a broken connection or the end of the output may
 // precede the news that the process has exited.
-const exitNotice = 100 * time.Millisecond
+const exitNotice = time.Second
+
+// clockSkew is how much before ours the plugin's clock may strike.
+const clockSkew = 100 * time.Millisecond
 
 // outOfTime says whether the caller has ended the call, or its own deadline is
-// what the plugin keeps: the plugin's clock may strike a moment before ours.
+// what the plugin keeps.
 func outOfTime(caller context.Context) bool {
 	deadline, ok := caller.Deadline()
-	return caller.Err() != nil || ok && time.Until(deadline) < exitNotice
+	return caller.Err() != nil || ok && time.Until(deadline) < clockSkew
 }
 
 // callError says what a failed call means. caller is the context before the

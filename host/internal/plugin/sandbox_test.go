@@ -32,7 +32,7 @@ var sandboxProgram = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "sop-sandbox")
-	build := exec.Command("go", "build", "-o", path, "../../cmd/sop-sandbox")
+	build := exec.Command("go", "build", "-trimpath", "-o", path, "../../cmd/sop-sandbox")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", errors.Join(err, errors.New(string(out)))

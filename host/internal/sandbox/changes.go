@@ -26,7 +26,7 @@ func (o *Outcome) Changes(limits ChangeLimits) (*ChangeSet, error) {
 	}
 	defer lower.Close() //nolint:errcheck // only read from
 	w := differ{limits: limits, set: new(ChangeSet), links: make(map[string]string), gone: make(map[string]bool), last: make(map[string]Op)}
-	if err := w.directory("", tree{int(o.upper.Fd())}, tree{int(lower.Fd())}, o.private != ""); err != nil && !errors.Is(err, errEnough) {
+	if err := w.directory("", tree{int(o.upper.Fd())}, tree{int(lower.Fd())}, o.private != nil); err != nil && !errors.Is(err, errEnough) {
 		return nil, err
 	}
 	w.checkLinks(o.workspace)

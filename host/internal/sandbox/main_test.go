@@ -57,7 +57,7 @@ func withPrograms(run func() int) (code int, err error) {
 	if err := os.Chmod(programs, 0o755); err != nil {
 		return 1, err
 	}
-	build := exec.Command("go", "build", "-o", programs, "../../cmd/sop-sandbox", "./attacker")
+	build := exec.Command("go", "build", "-trimpath", "-o", programs, "../../cmd/sop-sandbox", "./attacker")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the programs of the tests: %w\n%s", err, out)

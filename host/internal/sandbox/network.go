@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 
 	"github.com/sop-host/sop/host/internal/sandbox/egress"
 	"github.com/sop-host/sop/host/internal/sandbox/launch"
+	"github.com/sop-host/sop/host/internal/scratch"
 )
 
 // validateNetwork refuses a way out where there is no network of its own to
@@ -24,7 +24,7 @@ func (p Profile) validateNetwork() error {
 // A wayOut is the proxy of one run.
 type wayOut struct {
 	proxy *egress.Proxy
-	dir   string // of its socket, which nobody else can reach
+	dir   *scratch.Dir // of its socket, which nobody else can reach
 }
 
 // openNetwork puts the run's proxy up and into its plan. One that cannot be had
@@ -39,11 +39,11 @@ func (a *attempt) openNetwork(ctx context.Context, plan *launch.Plan) (refused b
 		a.refuse("network", err)
 		return true, nil
 	}
-	dir, err := os.MkdirTemp("", "sop-net-")
+	dir, err := scratch.New("net")
 	if err != nil {
 		return false, err
 	}
-	socket := filepath.Join(dir, "s")
+	socket := dir.Join("s")
 	listener, err := new(net.ListenConfig).Listen(ctx, "unix", socket)
 	if err == nil {
 		err = os.Chmod(socket, 0o666) //nolint:gosec // the directory is the host's alone; the sandbox has another id
@@ -52,7 +52,7 @@ func (a *attempt) openNetwork(ctx context.Context, plan *launch.Plan) (refused b
 		if listener != nil {
 			err = errors.Join(err, listener.Close())
 		}
-		return false, errors.Join(err, os.RemoveAll(dir))
+		return false, errors.Join(err, dir.Close())
 	}
 	proxy.Serve(listener)
 	a.way = &wayOut{proxy, dir}
@@ -69,5 +69,5 @@ func (a *attempt) closeNetwork() error {
 	}
 	err := a.way.proxy.Close()
 	a.out.Network = a.way.proxy.Decisions()
-	return errors.Join(err, os.RemoveAll(a.way.dir))
+	return errors.Join(err, a.way.dir.Close())
 }

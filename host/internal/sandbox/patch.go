@@ -147,7 +147,7 @@ func (a *attempt) passed(plan *launch.Plan) (files, made []*os.File, err error) 
 	if s := a.spec.Service; s != nil {
 		plan.Passed, files = append(plan.Passed, launch.PassedProgram), append(files, s.Program)
 	}
-	if a.spec.Patch != nil && a.out.private == "" {
+	if a.spec.Patch != nil && a.out.private == nil {
 		bundle, err := a.spec.Patch.bundle()
 		if err != nil {
 			return nil, nil, err

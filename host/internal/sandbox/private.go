@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/sop-host/sop/host/internal/scratch"
 )
 
 // prepare makes the private copy that stands in for an overlay at the levels
@@ -18,11 +20,11 @@ func (a *attempt) prepare(ctx context.Context) (refused bool, err error) {
 	if a.spec.Profile.Level != LevelLandlock && a.spec.Profile.Level != LevelNone {
 		return false, nil
 	}
-	if err = a.out.makePrivate(); err != nil {
+	if a.out.private, err = scratch.New("private"); err != nil {
 		a.refuse("private copy", err)
 		return true, nil
 	}
-	in := func(name string) string { return filepath.Join(a.out.private, name) }
+	in := func(name string) string { return a.out.private.Join(name) }
 	a.own = Places{in("workspace"), in("home"), in("tmp"), in("sockets")}
 	if err := a.copyWorkspace(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -52,7 +54,7 @@ func (a *attempt) copyWorkspace(ctx context.Context) (err error) {
 		return fmt.Errorf("%s: too long for the address of a socket: set TMPDIR: %w", a.own.Sockets, syscall.ENAMETOOLONG)
 	}
 	// Another id is to pass through, and see nothing.
-	if err := os.Chmod(a.out.private, 0o711); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(a.out.private.Path(), 0o711); err != nil { //nolint:gosec // see above
 		return err
 	}
 	for _, dir := range []string{a.own.Workspace, a.own.Home, a.own.Temp, a.own.Sockets} {

@@ -3,9 +3,10 @@ package sandbox
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/sop-host/sop/host/internal/scratch"
 )
 
 // A LevelProbe says whether runs at a level are possible here and now.
@@ -25,13 +26,13 @@ const probeWord = "inside"
 // proves nothing: an administrator, a container or another security module may
 // have closed what it offers.
 func (r *Runner) Probe(ctx context.Context) (levels []LevelProbe, err error) {
-	dir, err := os.MkdirTemp("", "sop-probe-")
+	dir, err := scratch.New("probe")
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, dir.Close()) }()
 	for _, level := range Levels {
-		probe, err := r.probe(ctx, level, dir)
+		probe, err := r.probe(ctx, level, dir.Path())
 		if err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	"github.com/sop-host/sop/host/internal/sandbox/launch"
+	"github.com/sop-host/sop/host/internal/scratch"
 )
 
 // A Spec says what to run.
@@ -52,9 +53,8 @@ type Runner struct {
 type Outcome struct {
 	Result
 
-	upper     *os.File // of the overlay, or the private copy; nil where nothing was run
-	private   string   // the directory of a private copy; "" where there is none
-	held      *os.File // that directory, locked
+	upper     *os.File     // of the overlay, or the private copy; nil where nothing was run
+	private   *scratch.Dir // of a private copy; nil where there is none
 	workspace *os.Root
 }
 
@@ -65,14 +65,7 @@ func (o *Outcome) Close() error {
 		errs = append(errs, o.upper.Close())
 		o.upper = nil
 	}
-	if o.private != "" {
-		errs = append(errs, os.RemoveAll(o.private))
-		o.private = ""
-	}
-	if o.held != nil {
-		errs = append(errs, o.held.Close())
-		o.held = nil
-	}
+	errs = append(errs, o.private.Close())
 	if o.workspace != nil {
 		errs = append(errs, o.workspace.Close())
 		o.workspace = nil
@@ -184,7 +177,7 @@ func (a *attempt) run(ctx context.Context, workspace string) (err error) {
 	}
 	a.follow(ctx)
 	a.finish()
-	if a.out.private == "" && a.out.Status == Exited && a.out.Exit != 0 {
+	if a.out.private == nil && a.out.Status == Exited && a.out.Exit != 0 {
 		a.out.Notes = append(a.out.Notes, findForeign(ctx, plan, workspace)...)
 	}
 	return nil
@@ -225,7 +218,7 @@ func (a *attempt) heard(m received) {
 			a.kill()
 		}
 	case launch.KindReady:
-		if a.out.private == "" {
+		if a.out.private == nil {
 			a.out.upper = os.NewFile(uintptr(m.take()), "upper")
 		}
 		a.out.Level, a.out.LandlockABI = a.spec.Profile.Level, m.LandlockABI
@@ -291,7 +284,7 @@ func (a *attempt) kill() {
 		_ = unix.PidfdSendSignal(a.pidfd, unix.SIGKILL, nil, 0) // it may be dead
 		return
 	}
-	if a.out.private != "" {
+	if a.out.private != nil {
 		// The launcher kills the group, and tells what became of it.
 		_ = unix.Shutdown(a.launcher.control.FD, unix.SHUT_WR) // it may be closed
 		return

@@ -72,7 +72,7 @@ func (a *attempt) ready(m *received) {
 	if s == nil {
 		return
 	}
-	if a.out.private != "" {
+	if a.out.private != nil {
 		dir, err := os.Open(a.own.Sockets)
 		if err != nil {
 			a.lose("sockets: " + err.Error())

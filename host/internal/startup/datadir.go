@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -64,11 +66,9 @@ func (d dataDir) acquire() (release func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open host lock: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder := make([]byte, 32)
-		n, _ := f.Read(holder) // only to say who holds it
+	if err := takeLock(f); err != nil {
 		return nil, errors.Join(
-			sdk.Errorf(codes.AlreadyExists, "HOST_RUNNING", "a host already runs on %s (pid %s)", string(d), strings.TrimSpace(string(holder[:n]))).
+			sdk.Errorf(codes.AlreadyExists, "HOST_RUNNING", "a host already runs on %s (pid %d)", string(d), holderOf(f)).
 				WithRemedy("use the one that runs (`sop status`), or set another host.data_dir"),
 			f.Close())
 	}
@@ -76,6 +76,32 @@ func (d dataDir) acquire() (release func() error, err error) {
 		return nil, errors.Join(fmt.Errorf("write host lock: %w", err), f.Close())
 	}
 	return f.Close, nil
+}
+
+// releaseTime is more than a host that was killed takes to let go of its lock: a
+// process that it was just starting has it until it executes its program.
+const releaseTime = 2 * time.Second
+
+// takeLock locks a file, at once or as soon as what a killed host has left lets
+// go of it.
+func takeLock(f *os.File) error {
+	for deadline := time.Now().Add(releaseTime); ; time.Sleep(10 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		if pid := holderOf(f); pid <= 0 || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			return err
+		}
+	}
+}
+
+// holderOf is the process id that a lock file names, 0 if it names none.
+func holderOf(f *os.File) int {
+	text := make([]byte, 32)
+	n, _ := f.ReadAt(text, 0) // what cannot be read names nobody
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	return pid
 }
 
 func writePID(f *os.File) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/codes"
@@ -16,6 +15,7 @@ import (
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/sandbox"
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
+	"github.com/sop-host/sop/host/internal/scratch"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -54,14 +54,14 @@ func runGenerator(ctx context.Context, request GenerateRequest) (out *GenerateOu
 	if err != nil {
 		return nil, err
 	}
-	run, err := os.MkdirTemp("", "sop-generate-")
+	run, err := scratch.New("generate")
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(run)) }()
-	spec.StateDir = filepath.Join(run, "state") // a host may be using the other
+	defer func() { err = errors.Join(err, run.Close()) }()
+	spec.StateDir = run.Join("state") // a host may be using the other
 	pool, err := plugin.New(plugin.Options{
-		RunDir: filepath.Join(run, "run"), Logger: hclog.NewNullLogger(), HostVersion: request.Version, SandboxLauncher: sandboxLauncher,
+		RunDir: run.Join("run"), Logger: hclog.NewNullLogger(), HostVersion: request.Version, SandboxLauncher: sandboxLauncher,
 	})
 	if err != nil {
 		return nil, err

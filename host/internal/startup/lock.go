@@ -3,13 +3,11 @@ package startup
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
-
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/scratch"
 )
 
 // Lock writes the lock file beside the configuration: for every enabled plugin
@@ -26,12 +24,12 @@ func Lock(ctx context.Context, configPath, pluginsDir, version string, check boo
 	if err != nil {
 		return nil, err
 	}
-	run, err := os.MkdirTemp("", "sop-lock-")
+	run, err := scratch.New("lock")
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(run)) }()
-	pool, err := plugin.New(plugin.Options{RunDir: filepath.Join(run, "run"), Logger: hclog.NewNullLogger(), HostVersion: version, SandboxLauncher: sandboxLauncher})
+	defer func() { err = errors.Join(err, run.Close()) }()
+	pool, err := plugin.New(plugin.Options{RunDir: run.Join("run"), Logger: hclog.NewNullLogger(), HostVersion: version, SandboxLauncher: sandboxLauncher})
 	if err != nil {
 		return nil, err
 	}

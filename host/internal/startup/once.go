@@ -15,6 +15,7 @@ import (
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/scratch"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/workspace"
 	"github.com/sop-host/sop/sdk"
@@ -46,12 +47,12 @@ func ScanOnce(ctx context.Context, opt ScanOptions) (out *ScanOutcome, err error
 	var undo closers
 	defer func() { err = errors.Join(err, undo.close()) }()
 
-	tmp, err := os.MkdirTemp("", "sop-scan-")
+	tmp, err := scratch.New("scan")
 	if err != nil {
 		return nil, err
 	}
-	undo.add(func() error { return os.RemoveAll(tmp) })
-	pool, err := bundledDetectors(ctx, opt, tmp)
+	undo.add(tmp.Close)
+	pool, err := bundledDetectors(ctx, opt, tmp.Path())
 	if err != nil {
 		return nil, err
 	}

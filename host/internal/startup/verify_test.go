@@ -80,7 +80,7 @@ func textPatch(t *testing.T, dir, name, text string) *sandbox.Patch {
 // The detector that found a gap is asked again, in a view with the patch.
 func TestVerifyGap(t *testing.T) {
 	programs, dir := t.TempDir(), t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", programs, "../../cmd/sop-sandbox")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", programs, "../../cmd/sop-sandbox")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

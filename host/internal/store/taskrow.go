@@ -12,7 +12,7 @@ import (
 
 // taskColumns are the columns of tasks in the order of taskValues and scanTask.
 const taskColumns = `id, kind, title, type, severity, workspace, target, rule, gaps, key, route, sandbox, state, before, reason,
-	base, since, pinned, rank, depends_on, needs, attempts, max_attempts, due_at, holder, fence, lease, lease_until, patch, feedback, spec,
+	base, since, pinned, rank, depends_on, needs, attempts, max_attempts, interruptions, due_at, holder, fence, lease, lease_until, patch, feedback, spec,
 	created_by, created_at, changed_at, version`
 
 var (
@@ -34,7 +34,7 @@ func taskValues(args []any, t *task.Task) []any {
 	return append(
 		args, t.ID, string(t.Kind), t.Title, t.Type, t.Severity, t.Workspace, t.Target, t.Rule, words(t.Gaps), t.Key, t.Route, t.Sandbox,
 		string(t.State), string(t.Before), t.Reason, int64(t.Base), t.Since.UnixNano(), pinnedRank(t), t.Rank(), words(t.DependsOn), words(t.Needs),
-		int64(t.Attempts), int64(t.MaxAttempts), t.DueAt.UnixNano(), t.Holder, t.Fence, int64(t.Lease), lease, t.Patch, t.Feedback, string(spec),
+		int64(t.Attempts), int64(t.MaxAttempts), int64(t.Interruptions), t.DueAt.UnixNano(), t.Holder, t.Fence, int64(t.Lease), lease, t.Patch, t.Feedback, string(spec),
 		t.CreatedBy, t.CreatedAt.UnixNano(), t.ChangedAt.UnixNano(), t.Version,
 	)
 }
@@ -50,7 +50,7 @@ func scanTask(scan func(...any) error) (*task.Task, error) {
 	err := scan(
 		&t.ID, &t.Kind, &t.Title, &t.Type, &t.Severity, &t.Workspace, &t.Target, &t.Rule, &gaps, &t.Key, &t.Route, &t.Sandbox,
 		&t.State, &t.Before, &t.Reason, &t.Base, &since, &pinned, &rank, &depends, &needs,
-		&t.Attempts, &t.MaxAttempts, &due, &t.Holder, &t.Fence, &lease, &until, &t.Patch, &t.Feedback, &spec,
+		&t.Attempts, &t.MaxAttempts, &t.Interruptions, &due, &t.Holder, &t.Fence, &lease, &until, &t.Patch, &t.Feedback, &spec,
 		&t.CreatedBy, &created, &changed, &t.Version,
 	)
 	if err != nil {

@@ -81,7 +81,7 @@ func retry(ctx context.Context, ref, by, why string) changing {
 			return nil, Change{}, sdk.Errorf(codes.FailedPrecondition, ReasonTransition, "task %s is %s: there is nothing to retry", t.ID, t.State).
 				WithRemedy("a task can be retried that has failed, or was denied, cancelled or rolled back")
 		}
-		t.Attempts = 0
+		t.Attempts, t.Interruptions = 0, 0
 		c, err := t.move(StateReady, ActionRetried, by, clipText(why, maxWhy), w.now)
 		return t, c, err
 	}

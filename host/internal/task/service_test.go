@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -273,6 +274,31 @@ func TestRecover(t *testing.T) {
 		if got, err := b.Get(t.Context(), id); err != nil || got.State != want {
 			t.Errorf("%+v, %v", got, err)
 		}
+	}
+}
+
+// A host that ends at a task costs it no attempt, unless that goes on and on.
+func TestInterruptions(t *testing.T) {
+	b := newBench(t, task.Settings{})
+	made := b.make(t, nil)
+	for n := 1; n <= 10; n++ {
+		b.claim(t, task.StageGenerate, task.HostClaimant, made.ID)
+		if _, err := b.Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.Get(t.Context(), made.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n < 10 && (got.State != task.StateReady || got.Attempts != 0 || got.Interruptions != n) {
+			t.Fatalf("after %d: %+v", n, got)
+		}
+		if n == 10 && (got.State != task.StateDead || !strings.Contains(got.Reason, "ended 10 times")) {
+			t.Errorf("%s: %s", got.State, got.Reason)
+		}
+	}
+	if got, err := b.Retry(t.Context(), made.ID, "operator", "mended"); err != nil || got.State != task.StateReady || got.Interruptions != 0 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

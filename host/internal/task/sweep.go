@@ -115,6 +115,26 @@ func (w *work) lose(ctx context.Context, t *Task, by, why string) error {
 	return w.put(ctx, t, c)
 }
 
+// maxInterruptions is how often the host may end at the same task before the task
+// is taken for the cause.
+const maxInterruptions = 10
+
+// interrupt takes back what the host held when it ended. The attempt does not
+// count.
+func (w *work) interrupt(ctx context.Context, t *Task) error {
+	why := "the host has started anew"
+	if t.State.fallback() == StateReady {
+		t.Interruptions++
+		if t.Interruptions < maxInterruptions {
+			t.Attempts = max(0, t.Attempts-1)
+		} else {
+			why = fmt.Sprintf("the host ended %d times while it was worked on", t.Interruptions)
+			t.Attempts = t.MaxAttempts
+		}
+	}
+	return w.lose(ctx, t, HostClaimant, why)
+}
+
 // Recover takes back what the host itself held when it ended: whoever worked on it
 // is gone. It returns how many tasks that were.
 func (s *Service) Recover(ctx context.Context) (n int, err error) {
@@ -125,7 +145,7 @@ func (s *Service) Recover(ctx context.Context) (n int, err error) {
 		}
 		n = len(held)
 		for _, t := range held {
-			if err := w.lose(ctx, t, HostClaimant, "the host has started anew"); err != nil {
+			if err := w.interrupt(ctx, t); err != nil {
 				return err
 			}
 		}

@@ -41,7 +41,10 @@ type Task struct {
 
 	Attempts    int // claims for generation that were not given back
 	MaxAttempts int
-	DueAt       time.Time // not to be claimed before
+	// Interruptions is how often the host ended while it generated for the task:
+	// no attempt, unless it goes on and on.
+	Interruptions int
+	DueAt         time.Time // not to be claimed before
 
 	Holder string // who works on it; empty: nobody
 	// Fence is raised by every claim. What a holder brings under an older number,

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sop-host/sop/host/internal/sandbox"
+	"github.com/sop-host/sop/host/internal/scratch"
 )
 
 // Tests is what running Go tests has shown. A test is expected when it passed
@@ -47,11 +48,12 @@ func (t *Tests) problem(format string, args ...any) {
 // each package that the patch can reach are made to fail, in a second build, and
 // that has to show.
 func (w *work) goTest(ctx context.Context, step *Step) (verdict *StepVerdict, err error) {
-	dir, err := os.MkdirTemp("", "sop-verify-")
+	place, err := scratch.New("verify")
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, place.Close()) }()
+	dir := place.Path()
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the sandbox has another id
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func withLauncher(run func() int) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(programs)) }()
-	build := exec.Command("go", "build", "-o", programs, "../../cmd/sop-sandbox")
+	build := exec.Command("go", "build", "-trimpath", "-o", programs, "../../cmd/sop-sandbox")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build the launcher: %w\n%s", err, out)

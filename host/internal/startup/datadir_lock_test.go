@@ -1,0 +1,70 @@
+package startup
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// The lock of a host that was killed may be held for a moment by what it was just
+// starting: the next host waits for that, but not for a host that lives.
+func TestLockOfAKilledHost(t *testing.T) {
+	d := dataDir(t.TempDir())
+	if err := os.MkdirAll(d.join("state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Create(d.lockFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(t.Context(), "cat") // until its input ends
+	child.ExtraFiles = []*os.File{lock}
+	input, err := child.StdinPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write := func(pid int) {
+		if err := os.WriteFile(d.lockFile(), []byte(strconv.Itoa(pid)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	write(os.Getpid())
+	if _, err := d.acquire(); err == nil {
+		t.Fatal("the lock of a living host was taken")
+	}
+
+	gone := exec.CommandContext(t.Context(), "true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	write(gone.Process.Pid)
+	acquired := make(chan error, 1)
+	go func() {
+		release, err := d.acquire()
+		if err == nil {
+			err = release()
+		}
+		acquired <- err
+	}()
+	if err := input.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-acquired; err != nil {
+		t.Error(err)
+	}
+	if err := child.Wait(); err != nil {
+		t.Error(err)
+	}
+}
