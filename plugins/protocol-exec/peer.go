@@ -148,7 +148,7 @@ func (p *peer) running(ctx context.Context, once bool) (*program, error) {
 		prog, changed, err, stop := p.program, p.changed, p.err, p.stop
 		p.mu.Unlock()
 		switch {
-		case prog != nil:
+		case prog != nil && !prog.hasEnded():
 			return prog, nil
 		case stop == nil:
 			return nil, notRunning("it is not to run")
@@ -215,11 +215,7 @@ func (p *peer) ask(ctx context.Context, call *pluginv1.Call, stream bool, send f
 	case <-ctx.Done():
 		return nil, p.tooLate(ctx)
 	}
-	prog, err := p.running(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	r, err := prog.begin()
+	prog, r, err := p.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -238,6 +234,19 @@ func (p *peer) ask(ctx context.Context, call *pluginv1.Call, stream bool, send f
 		return nil, p.tooLate(ctx)
 	}
 	return p.await(ctx, prog, r, call, send)
+}
+
+// begin makes a request known to the program that runs, or to the next.
+func (p *peer) begin(ctx context.Context) (*program, *request, error) {
+	for {
+		prog, err := p.running(ctx, false)
+		if err != nil {
+			return nil, nil, err
+		}
+		if r := prog.begin(); r != nil {
+			return prog, r, nil
+		}
+	}
 }
 
 // await takes the answers to a request until the last.

@@ -318,18 +318,24 @@ func (p *program) forgetLocked(r *request) {
 	}
 }
 
-// begin makes a request known.
-func (p *program) begin() (*request, error) {
+func (p *program) hasEnded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
+}
+
+// begin makes a request known; it returns nil when the program has ended.
+func (p *program) begin() *request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended {
-		return nil, p.down()
+		return nil
 	}
 	p.next++
 	r := &request{id: fmt.Sprint(p.next), answers: make(chan *answer, ahead), overrun: make(chan struct{})}
 	p.waiting[r.id] = r
 	r.place = p.order.PushBack(r)
-	return r, nil
+	return r
 }
 
 // abandon ends a request, answered or not. A late answer is known as such.

@@ -12,6 +12,7 @@ import (
 type Guard struct {
 	mu      sync.Mutex
 	sources map[string]*failures
+	tidied  time.Time // when those were last dropped that are forgiven
 }
 
 type failures struct {
@@ -72,8 +73,9 @@ func (g *Guard) entry(source string, now time.Time) *failures {
 	if f := g.sources[source]; f != nil {
 		return f
 	}
-	if len(g.sources) >= maxSources-1 {
+	if len(g.sources) >= maxSources-1 && now.Sub(g.tidied) >= forgiveAfter {
 		g.tidy(now)
+		g.tidied = now
 	}
 	if len(g.sources) >= maxSources-1 {
 		source = sharedSources
