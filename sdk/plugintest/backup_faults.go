@@ -450,7 +450,7 @@ func (b *backupTest) afterPowerCut(image, id string, want map[string]string) {
 
 // tinyFiles: very many files.
 func (b *backupTest) tinyFiles() {
-	n := 10_000
+	n := 3_000
 	if long() {
 		n = 100_000
 	}

@@ -51,7 +51,7 @@ func FuzzAuditPages(f *testing.F) {
 	file := paged(f)
 	const pageSize = 4096
 	pages := len(file) / pageSize
-	for page := range pages {
+	for page := 0; page < pages; page += 4 {
 		if kind := file[page*pageSize]; kind == leafPage || kind == interiorPage {
 			for _, at := range []uint16{0, 3, 5, 8, 12, pageSize - 40} {
 				f.Add(uint16(page), at, []byte{0xff})

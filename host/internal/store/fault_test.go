@@ -259,7 +259,7 @@ func TestDamagedPages(t *testing.T) {
 	}
 	const page = 4096
 	pages := len(healthy) / page
-	copies := 40
+	copies := 16
 	if os.Getenv("SOP_TEST_LONG") != "" {
 		copies = 4 * pages
 	}
