@@ -27,7 +27,8 @@ type Engine struct {
 
 	VerifyAudit func(ctx context.Context, v startup.AuditVerification) (*apiv1.VerifyResponse, error)
 
-	Doctor func(ctx context.Context, e startup.Examination) *doctor.Report
+	Doctor   func(ctx context.Context, e startup.Examination) *doctor.Report
+	SelfTest func(ctx context.Context, opt startup.SelfTesting) *startup.SelfTestReport
 
 	Policies        func(s startup.PolicySource) (*apiv1.ListPoliciesResponse, config.Diagnostics)
 	ExplainPolicy   func(s startup.PolicySource, req *apiv1.ExplainRequest) (*apiv1.ExplainResponse, config.Diagnostics, error)
@@ -61,7 +62,8 @@ func hostEngine() Engine {
 
 		VerifyAudit: startup.VerifyAudit,
 
-		Doctor: startup.Doctor,
+		Doctor:   startup.Doctor,
+		SelfTest: startup.SelfTest,
 
 		Policies:        startup.Policies,
 		ExplainPolicy:   startup.ExplainPolicy,

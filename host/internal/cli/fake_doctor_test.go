@@ -33,3 +33,21 @@ func (e engineScenario) doctor(ctx context.Context, x startup.Examination) *doct
 	}
 	return report
 }
+
+// selfTest passes, or fails as the scenario wants.
+func (e engineScenario) selfTest(_ context.Context, opt startup.SelfTesting) *startup.SelfTestReport {
+	r := &startup.SelfTestReport{Passed: true, Took: 1234567890, Steps: []startup.SelfTestStep{
+		{Name: "tokens", State: startup.StepPassed, Detail: "issued and used", Took: 1234567},
+		{Name: "sandbox", State: startup.StepSkipped, Detail: "this machine allows none"},
+	}}
+	if e == "broken" {
+		r.Passed = false
+		r.Steps[0] = startup.SelfTestStep{Name: "tokens", State: startup.StepFailed, Detail: "refu\x1b[31msed\nonce more", Remedy: "mend it", Took: time.Second}
+	}
+	for _, s := range r.Steps {
+		if opt.OnStep != nil {
+			opt.OnStep(s)
+		}
+	}
+	return r
+}
