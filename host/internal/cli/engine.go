@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/doctor"
 	"github.com/sop-host/sop/host/internal/startup"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk/scaffold"
@@ -25,6 +26,9 @@ type Engine struct {
 	Resume        func(s startup.Stopping) error
 
 	VerifyAudit func(ctx context.Context, v startup.AuditVerification) (*apiv1.VerifyResponse, error)
+
+	Doctor   func(ctx context.Context, e startup.Examination) *doctor.Report
+	SelfTest func(ctx context.Context, opt startup.SelfTesting) *startup.SelfTestReport
 
 	Policies        func(s startup.PolicySource) (*apiv1.ListPoliciesResponse, config.Diagnostics)
 	ExplainPolicy   func(s startup.PolicySource, req *apiv1.ExplainRequest) (*apiv1.ExplainResponse, config.Diagnostics, error)
@@ -57,6 +61,9 @@ func hostEngine() Engine {
 		Resume:        startup.Resume,
 
 		VerifyAudit: startup.VerifyAudit,
+
+		Doctor:   startup.Doctor,
+		SelfTest: startup.SelfTest,
 
 		Policies:        startup.Policies,
 		ExplainPolicy:   startup.ExplainPolicy,

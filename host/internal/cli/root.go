@@ -17,6 +17,7 @@ First steps:
   sop plugin lock      record the plugins' checksums
   sop up               start the host; Ctrl-C stops it
   sop status           how it stands, from another terminal
+  sop doctor           what is wrong, whether it runs or not, and what to do
   sop gap list         what it found
 
 Without any set-up:
@@ -59,7 +60,7 @@ func wantsJSON(args []string) bool {
 func (a *app) newRoot() *cobra.Command {
 	root := a.newGroup("sop", "Run and ask the SOP host", rootLong)
 	addChapter(root, "Run a host", a.newUpCommand(), a.newInitCommand(), a.newValidateCommand(), a.newFmtCommand(), a.newPlanCommand(),
-		a.newReloadCommand(), a.newStatusCommand(), a.newComponentCommand(), a.newEmergencyStopCommand(), a.newResumeCommand(), a.newAnalyzeCommand())
+		a.newReloadCommand(), a.newStatusCommand(), a.newDoctorCommand(), a.newSelftestCommand(), a.newComponentCommand(), a.newEmergencyStopCommand(), a.newResumeCommand(), a.newAnalyzeCommand())
 	addChapter(root, "Work with what it keeps", a.newWorkspaceCommand(), a.newGapCommand(), a.newTaskCommand(), a.newFixCommand(), a.newPatchCommand(), a.newBackupCommand(), a.newPluginCommand(), a.newProtocolCommand(), a.newMaintenanceCommand(),
 		a.newEventCommand())
 	addChapter(root, "Say who may do what, and see who did", a.newAgentCommand(), a.newTokenCommand(), a.newPolicyCommand(), a.newAuditCommand())

@@ -70,18 +70,33 @@ var (
 	defPluginInFlight = Definition{"sop_plugin_calls_in_flight", Gauge, []string{"plugin"}, "Calls to the plugin under way.", nil}
 	defPluginBusy     = Definition{"sop_plugin_busy_seconds_total", Counter, []string{"plugin"}, "Time that calls to the plugin took, summed over calls.", nil}
 	defPluginLines    = Definition{"sop_plugin_dropped_log_lines", Gauge, []string{"plugin"}, "Lines that the process in service wrote faster than they could be kept.", nil}
-	defStoreWaiting   = Definition{"sop_store_writers", Gauge, nil, "Callers that write or wait to.", nil}
-	defStoreSize      = Definition{"sop_store_size_bytes", Gauge, nil, "What the database takes on disk, with its write-ahead log.", nil}
-	defAuditRecords   = Definition{"sop_audit_records", Gauge, nil, "Records in the log.", nil}
-	defQueueDepth     = Definition{"sop_audit_queue_depth", Gauge, nil, "Records of what has happened already that wait to be written.", nil}
-	defQueueLost      = Definition{"sop_audit_queue_lost_total", Counter, nil, "Records for which there was no room; that is a record too.", nil}
-	defPublished      = Definition{"sop_events_published_total", Counter, nil, "Events on the bus.", nil}
-	defLagged         = Definition{"sop_event_subscriptions_lagged_total", Counter, nil, "Subscribers that did not keep up and were cut off.", nil}
-	defSubscriptions  = Definition{"sop_event_subscriptions", Gauge, nil, "Subscribers.", nil}
-	defDeepest        = Definition{"sop_event_queue_depth", Gauge, nil, "Events that wait for the subscriber that is furthest behind.", nil}
-	defSpans          = Definition{"sop_trace_spans_exported_total", Counter, nil, "Spans that the collector has taken.", nil}
-	defSpansFailed    = Definition{"sop_trace_spans_failed_total", Counter, nil, "Spans that the collector could not be given.", nil}
-	defUnread         = Definition{"sop_scrape_failed", Gauge, []string{"part"}, "1 for a part that could not be read for this answer; its metrics are missing from it.", nil}
+
+	defComponentState    = Definition{"sop_component_state", Gauge, []string{"component", "state"}, "1 for the state that the component is in.", nil}
+	defComponentRestarts = Definition{"sop_component_restarts_total", Counter, []string{"component"}, "Recoveries of the component from a failure.", nil}
+	defComponentProbe    = Definition{"sop_component_last_probe_successful", Gauge, []string{"component"}, "1 if the last probe of the component passed, 0 if it did not; absent where there was none.", nil}
+	defComponentLines    = Definition{"sop_component_dropped_log_lines_total", Counter, []string{"component"}, "Lines that the component wrote faster than they could be kept.", nil}
+
+	defProtocolState    = Definition{"sop_protocol_state", Gauge, []string{"protocol", "state"}, "1 for the state that the protocol is in.", nil}
+	defProtocolCalls    = Definition{"sop_protocol_calls_total", Counter, []string{"protocol"}, "Calls of the protocol that were let in.", nil}
+	defProtocolFailures = Definition{"sop_protocol_call_failures_total", Counter, []string{"protocol"}, "Calls of the protocol that were let in and failed.", nil}
+	defProtocolRefused  = Definition{"sop_protocol_calls_refused_total", Counter, []string{"protocol"}, "Calls of the protocol that were turned away: it is full, or not in service.", nil}
+	defProtocolInFlight = Definition{"sop_protocol_calls_in_flight", Gauge, []string{"protocol"}, "Calls of the protocol under way.", nil}
+	defProtocolWaiting  = Definition{"sop_protocol_calls_waiting", Gauge, []string{"protocol"}, "Calls of the protocol that wait for their turn, or for it to come into service.", nil}
+
+	defTasks = Definition{"sop_tasks", Gauge, []string{"workspace", "kind", "state"}, "Tasks, the closed ones included; counted at most every five seconds.", nil}
+
+	defStoreWaiting  = Definition{"sop_store_writers", Gauge, nil, "Callers that write or wait to.", nil}
+	defStoreSize     = Definition{"sop_store_size_bytes", Gauge, nil, "What the database takes on disk, with its write-ahead log.", nil}
+	defAuditRecords  = Definition{"sop_audit_records", Gauge, nil, "Records in the log.", nil}
+	defQueueDepth    = Definition{"sop_audit_queue_depth", Gauge, nil, "Records of what has happened already that wait to be written.", nil}
+	defQueueLost     = Definition{"sop_audit_queue_lost_total", Counter, nil, "Records for which there was no room; that is a record too.", nil}
+	defPublished     = Definition{"sop_events_published_total", Counter, nil, "Events on the bus.", nil}
+	defLagged        = Definition{"sop_event_subscriptions_lagged_total", Counter, nil, "Subscribers that did not keep up and were cut off.", nil}
+	defSubscriptions = Definition{"sop_event_subscriptions", Gauge, nil, "Subscribers.", nil}
+	defDeepest       = Definition{"sop_event_queue_depth", Gauge, nil, "Events that wait for the subscriber that is furthest behind.", nil}
+	defSpans         = Definition{"sop_trace_spans_exported_total", Counter, nil, "Spans that the collector has taken.", nil}
+	defSpansFailed   = Definition{"sop_trace_spans_failed_total", Counter, nil, "Spans that the collector could not be given.", nil}
+	defUnread        = Definition{"sop_scrape_failed", Gauge, []string{"part"}, "1 for a part that could not be read for this answer; its metrics are missing from it.", nil}
 )
 
 // Definitions returns every metric of ours, in the order of the documentation.
@@ -90,6 +105,8 @@ func Definitions() []Definition {
 	return []Definition{
 		defCalls, defCallTime, defInFlight, defDenied, defIssued, defUses, defRefused, defTokens, defGaps, defScans, defScanTime, defScanFiles,
 		defPluginState, defPluginNumber, defPluginRestarts, defPluginCalls, defPluginFailures, defPluginInFlight, defPluginBusy, defPluginLines,
+		defComponentState, defComponentRestarts, defComponentProbe, defComponentLines,
+		defProtocolState, defProtocolCalls, defProtocolFailures, defProtocolRefused, defProtocolInFlight, defProtocolWaiting, defTasks,
 		defGroupSize, defCommitTime, defCommitFailed, defStoreWaiting, defStoreSize,
 		defAuditRecords, defAppendTime, defAppendFailed, defVerifyTime, defVerified, defCheckpoint, defQueueDepth, defQueueLost,
 		defPublished, defLagged, defSubscriptions, defDeepest, defReloads, defReloadTime, defReloadOK, defSpans, defSpansFailed,

@@ -25,6 +25,9 @@ func filled(context.Context) State {
 		Host: "running", HostStates: []string{"starting", "running"}, Degraded: 1,
 		Gaps: []Gaps{{"main", "open", "high", 2}}, Tokens: []Tokens{{"test", "active", 3}},
 		Plugins: []Plugin{{ID: "detector.docs", State: "ready", Generation: 2, Busy: time.Second}}, PluginStates: []string{"ready", "failed"},
+		Components: []Component{{Name: "db", State: "ready", Restarts: 1, Probed: true, Passed: true}}, ComponentStates: []string{"ready", "failed"},
+		Protocols: []Protocol{{Name: "arp", State: "active", Calls: 3, Failures: 1}}, ProtocolStates: []string{"active", "failed"},
+		Tasks:  []Tasks{{"main", "gap", "ready", 4}},
 		Unread: []string{"store"},
 	}
 }

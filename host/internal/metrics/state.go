@@ -20,10 +20,16 @@ type State struct {
 	// Plugins, each in one of PluginStates.
 	Plugins      []Plugin
 	PluginStates []string
-	Store        Store
-	Audit        Audit
-	Events       Events
-	Spans        Spans
+	// Components, each in one of ComponentStates, and protocols likewise.
+	Components      []Component
+	ComponentStates []string
+	Protocols       []Protocol
+	ProtocolStates  []string
+	Tasks           []Tasks
+	Store           Store
+	Audit           Audit
+	Events          Events
+	Spans           Spans
 	// Unread names the parts that could not be read; they are left out.
 	Unread []string
 }
@@ -48,6 +54,28 @@ type Plugin struct {
 	InFlight             int64
 	Busy                 time.Duration
 	DroppedLogLines      int64
+}
+
+// Component is how a component stands.
+type Component struct {
+	Name, State  string
+	Restarts     int
+	Probed       bool // it was probed at least once
+	Passed       bool // the last time
+	DroppedLines int64
+}
+
+// Protocol is how a protocol stands.
+type Protocol struct {
+	Name, State              string
+	Calls, Failures, Refused int64
+	InFlight, Waiting        int
+}
+
+// Tasks is how many tasks of a workspace and a kind are in a state.
+type Tasks struct {
+	Workspace, Kind, State string
+	Count                  int
 }
 
 // Store is how the database stands.
@@ -121,6 +149,15 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for i := range s.Plugins {
 		s.Plugins[i].collect(s.PluginStates, put)
 	}
+	for i := range s.Components {
+		s.Components[i].collect(s.ComponentStates, put)
+	}
+	for i := range s.Protocols {
+		s.Protocols[i].collect(s.ProtocolStates, put)
+	}
+	for _, t := range s.Tasks {
+		put(defTasks, float64(t.Count), t.Workspace, t.Kind, t.State)
+	}
 	put(defStoreWaiting, float64(s.Store.Writers))
 	put(defStoreSize, float64(s.Store.Size))
 	put(defAuditRecords, float64(s.Audit.Records))
@@ -132,6 +169,28 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	put(defDeepest, float64(s.Events.Deepest))
 	put(defSpans, float64(s.Spans.Exported))
 	put(defSpansFailed, float64(s.Spans.Failed))
+}
+
+func (c *Component) collect(states []string, put func(d Definition, value float64, labels ...string)) {
+	for _, name := range states {
+		put(defComponentState, truth(name == c.State), c.Name, name)
+	}
+	put(defComponentRestarts, float64(c.Restarts), c.Name)
+	if c.Probed {
+		put(defComponentProbe, truth(c.Passed), c.Name)
+	}
+	put(defComponentLines, float64(c.DroppedLines), c.Name)
+}
+
+func (p *Protocol) collect(states []string, put func(d Definition, value float64, labels ...string)) {
+	for _, name := range states {
+		put(defProtocolState, truth(name == p.State), p.Name, name)
+	}
+	put(defProtocolCalls, float64(p.Calls), p.Name)
+	put(defProtocolFailures, float64(p.Failures), p.Name)
+	put(defProtocolRefused, float64(p.Refused), p.Name)
+	put(defProtocolInFlight, float64(p.InFlight), p.Name)
+	put(defProtocolWaiting, float64(p.Waiting), p.Name)
 }
 
 func (p *Plugin) collect(states []string, put func(d Definition, value float64, labels ...string)) {

@@ -261,20 +261,32 @@ func (s *Service) users(name string) []string {
 // List returns how all protocols stand, by name. Each plugin is asked, and has
 // statusTimeout to answer.
 func (s *Service) List(ctx context.Context) []*Status {
-	s.mu.RLock()
-	peers := make([]*peer, 0, len(s.peers))
-	for _, p := range s.peers {
-		peers = append(peers, p)
-	}
-	s.mu.RUnlock()
+	peers := s.sorted()
 	all := make([]*Status, len(peers))
 	var asking sync.WaitGroup
 	for i, p := range peers {
 		asking.Go(func() { all[i] = p.status(ctx, true) })
 	}
 	asking.Wait()
-	slices.SortFunc(all, func(a, b *Status) int { return cmp.Compare(a.Name, b.Name) })
 	return all
+}
+
+// Standings returns how all protocols stand, by name, as far as the host knows:
+// no plugin is asked, and so there is nothing to wait for.
+func (s *Service) Standings() []*Status {
+	peers := s.sorted()
+	all := make([]*Status, len(peers))
+	for i, p := range peers {
+		all[i] = p.status(context.Background(), false)
+	}
+	return all
+}
+
+// sorted returns the peers by name.
+func (s *Service) sorted() []*peer {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(s.peers), func(a, b *peer) int { return cmp.Compare(a.name, b.name) })
 }
 
 // Problems says which protocols that should be in service are not, one sentence

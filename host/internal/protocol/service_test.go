@@ -315,6 +315,9 @@ func TestOnDemand(t *testing.T) {
 	if st := w.List(t.Context()); st[0].State != StateActive || st[1].State != StateActive {
 		t.Errorf("%s %s", st[0].State, st[1].State)
 	}
+	if st := w.Standings(); len(st) != 2 || st[0].Name != "arp" || st[1].Name != "uip" || st[1].State != StateActive || st[1].Calls != 1 || st[1].Operations != nil {
+		t.Errorf("without asking the plugins: %+v", st)
+	}
 	if _, err := w.Deactivate(t.Context(), "arp", "uid:0", ""); reason(err) != ReasonInUse {
 		t.Errorf("what another needs: %v", err)
 	}

@@ -90,8 +90,10 @@ type host struct {
 	metrics *metrics.Metrics
 	tracer  atomic.Pointer[trace.Tracer] // nil: traces are off
 	probe   probe
-	counted counted
 	levels  sandboxLevels
+
+	tokensCounted counted[token.Count]
+	tasksCounted  counted[task.Count]
 
 	loaded    atomic.Pointer[loaded]
 	verdict   atomic.Pointer[apiv1.ReloadVerdict]

@@ -11,10 +11,13 @@ import (
 
 	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/component"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/metrics"
 	"github.com/sop-host/sop/host/internal/plugin"
+	"github.com/sop-host/sop/host/internal/protocol"
+	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/host/internal/token"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
@@ -172,8 +175,16 @@ func (h *host) measure(ctx context.Context) metrics.State {
 	var err error
 	s.Gaps, err = h.countGaps(ctx)
 	unread("gaps", err)
-	s.Tokens, err = h.counted.tokens(ctx, h.store.CountTokens)
+	tokens, err := h.countTokens(ctx)
 	unread("tokens", err)
+	for _, t := range tokens {
+		s.Tokens = append(s.Tokens, metrics.Tokens{Type: string(t.Type), State: string(t.State), Count: t.Tokens})
+	}
+	tasks, err := h.countTasks(ctx)
+	unread("tasks", err)
+	for _, t := range tasks {
+		s.Tasks = append(s.Tasks, metrics.Tasks{Workspace: t.Workspace, Kind: string(t.Kind), State: string(t.State), Count: t.Tasks})
+	}
 	s.Store.Size, err = h.store.Size()
 	unread("store", err)
 	head, err := h.store.Audit().Head(ctx)
@@ -183,6 +194,8 @@ func (h *host) measure(ctx context.Context) metrics.State {
 	s.Events = metrics.Events(h.bus.Stats())
 	s.Spans.Exported, s.Spans.Failed = h.tracer.Load().Counts()
 	h.measurePlugins(&s)
+	h.measureComponents(&s)
+	h.measureProtocols(&s)
 	s.Degraded = len(h.degraded())
 	return s
 }
@@ -208,32 +221,61 @@ func (h *host) measurePlugins(s *metrics.State) {
 	}
 }
 
-// counted keeps the count of tokens, which reads them all, for a while.
-type counted struct {
-	mu  sync.Mutex
-	at  time.Time
-	all []metrics.Tokens
+func (h *host) measureComponents(s *metrics.State) {
+	for _, state := range component.States() {
+		s.ComponentStates = append(s.ComponentStates, string(state))
+	}
+	for _, c := range h.components.Status() {
+		s.Components = append(s.Components, metrics.Component{
+			Name: c.Name, State: string(c.State), Restarts: c.Restarts, Probed: !c.LastProbe.At.IsZero(), Passed: c.LastProbe.OK, DroppedLines: c.DroppedLines,
+		})
+	}
 }
 
-// countEvery is how often tokens are counted at most.
-const countEvery = 30 * time.Second
+func (h *host) measureProtocols(s *metrics.State) {
+	for _, state := range protocol.States() {
+		s.ProtocolStates = append(s.ProtocolStates, string(state))
+	}
+	for _, p := range h.protocols.Standings() {
+		s.Protocols = append(s.Protocols, metrics.Protocol{
+			Name: p.Name, State: string(p.State), Calls: p.Calls, Failures: p.Failures, Refused: p.Refused, InFlight: p.InFlight, Waiting: p.Waiting,
+		})
+	}
+}
 
-func (c *counted) tokens(ctx context.Context, count func(context.Context, time.Time) ([]token.Count, error)) ([]metrics.Tokens, error) {
+// counted keeps for a while what takes time to count.
+type counted[T any] struct {
+	mu  sync.Mutex
+	at  time.Time
+	all []T
+}
+
+const (
+	countTokensEvery = 30 * time.Second // they are all read
+	countTasksEvery  = 5 * time.Second
+)
+
+func (c *counted[T]) get(ctx context.Context, every time.Duration, count func(context.Context) ([]T, error)) ([]T, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.at.IsZero() && time.Since(c.at) < countEvery {
+	if !c.at.IsZero() && time.Since(c.at) < every {
 		return c.all, nil
 	}
 	now := time.Now()
-	counts, err := count(ctx, now)
+	all, err := count(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c.at, c.all = now, nil
-	for _, t := range counts {
-		c.all = append(c.all, metrics.Tokens{Type: string(t.Type), State: string(t.State), Count: t.Tokens})
-	}
-	return c.all, nil
+	c.at, c.all = now, all
+	return all, nil
+}
+
+func (h *host) countTokens(ctx context.Context) ([]token.Count, error) {
+	return h.tokensCounted.get(ctx, countTokensEvery, func(ctx context.Context) ([]token.Count, error) { return h.store.CountTokens(ctx, time.Now()) })
+}
+
+func (h *host) countTasks(ctx context.Context) ([]task.Count, error) {
+	return h.tasksCounted.get(ctx, countTasksEvery, h.tasks.Counts)
 }
 
 // probe tries now and then whether the host can keep what it does.

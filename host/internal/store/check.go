@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -77,6 +79,47 @@ func (db *DB) quickCheck(ctx context.Context) error {
 	}
 	if verdict != "ok" {
 		return db.corrupt(errors.New(verdict))
+	}
+	return nil
+}
+
+// Examine reads all of the database, every page and index and what refers to
+// what, until ctx is done; it changes nothing. A schema newer than this program's
+// is an error.
+func (db *DB) Examine(ctx context.Context) error {
+	if err := db.knowsSchema(ctx); err != nil {
+		return err
+	}
+	var verdict string
+	if err := db.read.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&verdict); err != nil {
+		return db.translate(err)
+	}
+	if verdict != "ok" {
+		return db.corrupt(errors.New(verdict))
+	}
+	var table string
+	err := db.read.QueryRowContext(ctx, `SELECT "table" FROM pragma_foreign_key_check LIMIT 1`).Scan(&table)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return db.translate(err)
+	}
+	return db.corrupt(fmt.Errorf("a row of %s refers to one that is not there", table))
+}
+
+// knowsSchema compares the schema with what this program has.
+func (db *DB) knowsSchema(ctx context.Context) error {
+	provider, err := db.migrator()
+	if err != nil {
+		return err
+	}
+	var current int64
+	if err := db.read.QueryRowContext(ctx, "SELECT max(version_id) FROM goose_db_version").Scan(&current); err != nil {
+		return db.translate(err)
+	}
+	if sources := provider.ListSources(); len(sources) > 0 {
+		return db.newer(current, sources[len(sources)-1].Version)
 	}
 	return nil
 }

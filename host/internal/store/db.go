@@ -152,15 +152,24 @@ func prepareFile(path string) error {
 	return errors.Join(f.Chmod(0o600), f.Close())
 }
 
-// migrate brings the schema up to date.
-func (db *DB) migrate(ctx context.Context) error {
+// migrator knows the schema and how to bring it up to date.
+func (db *DB) migrator() (*goose.Provider, error) {
 	sub, err := fs.Sub(migrations, db.dialect.migrations)
 	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
+		return nil, fmt.Errorf("read migrations: %w", err)
 	}
 	provider, err := goose.NewProvider(db.dialect.goose, db.write, sub, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(goMigrations()...))
 	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	return provider, nil
+}
+
+// migrate brings the schema up to date.
+func (db *DB) migrate(ctx context.Context) error {
+	provider, err := db.migrator()
+	if err != nil {
+		return err
 	}
 	if err := db.check.begin(ctx, db); err != nil {
 		return err
@@ -169,14 +178,22 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return db.translate(err)
 	}
-	if current > target {
-		return sdk.Errorf(codes.FailedPrecondition, "STORE_NEWER", "database %s has schema %d, newer than schema %d of this sop", db.path, current, target).
-			WithRemedy("run the newer sop, or restore a backup from before it was run")
+	if err := db.newer(current, target); err != nil {
+		return err
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		return db.translate(err)
 	}
 	return nil
+}
+
+// newer is the error of a schema that this program does not know yet.
+func (db *DB) newer(current, target int64) error {
+	if current <= target {
+		return nil
+	}
+	return sdk.Errorf(codes.FailedPrecondition, "STORE_NEWER", "database %s has schema %d, newer than schema %d of this sop", db.path, current, target).
+		WithRemedy("run the newer sop, or restore a backup from before it was run")
 }
 
 func (db *DB) corrupt(cause error) error {
