@@ -17,7 +17,7 @@ const maintenanceTime = 10 * time.Second
 // openMaintenance makes the service of maintenance requests; the store is open.
 func (h *host) openMaintenance(ctx context.Context, undo *closers) error {
 	service, err := maintenance.NewService(ctx, maintenance.Options{
-		Store: h.store.Maintenance(), Now: h.tokens.Now,
+		Store: h.store.Maintenance(), Tasks: maintenanceTasks{h}, Now: h.tokens.Now,
 		OnHappened: func(e maintenance.Happened) {
 			h.publisher().Publish(e)
 			h.changed.Tell()
