@@ -77,6 +77,7 @@ func (h *host) onComponentEvent(e component.Event) {
 	}
 	h.steps.add(step)
 	h.changed.Tell()
+	h.maintainComponent(e)
 	a, listed := componentActions[e.Phase]
 	if !listed {
 		return
