@@ -1,5 +1,5 @@
 # The default configuration of SOP: it governs one workspace with the bundled
-# detectors. Edit it while the host runs: a change is taken over at once, or
+# detectors, and brings a small stack online, ARP, SCP and UIP. Edit it while the host runs: a change is taken over at once, or
 # refused as a whole with file, line and cause (see `sop status`).
 #
 # The language is described in docs/configuration.md.
@@ -103,4 +103,82 @@ rule "example-rest" {
   }
   sandbox  = "scaffold"
   approval = "one"
+}
+
+# The stack that SOP is the hub of, as examples/stack shows it: three small
+# services that stand for ARP, SCP and UIP. Put your own in their place
+# (docs/protocols.md), or remove everything from here on.
+locals {
+  stack      = "${path.plugins}/../stack"
+  scp_socket = "${path.data}/scp.sock" # a port could be somebody else's; this never is
+}
+
+# SCP, cognition: an HTTP service that the host runs and watches.
+component "scp" {
+  command = "${local.stack}/scp"
+  args    = ["-listen", "unix:scp.sock"]
+  dir     = path.data
+
+  readiness {
+    http     = "http://scp/health"
+    socket   = local.scp_socket
+    interval = "50ms"
+  }
+}
+
+plugin "protocol" "scp" {
+  command = "${path.plugins}/protocol-http"
+
+  config {
+    url        = "http://scp"
+    socket     = local.scp_socket
+    health     = "health"
+    operations = ["learn", "recall"]
+    safe       = ["recall"]
+  }
+}
+
+protocol "scp" {
+  components = ["scp"]
+
+  self_test {
+    operation = "recall"
+    payload   = { terms = ["self-test"] }
+    expect    = { facts = ["object"], known = "number" }
+  }
+}
+
+# ARP, reasoning: a program that reads requests and writes answers on its standard
+# streams.
+plugin "protocol" "arp" {
+  command = "${path.plugins}/protocol-exec"
+
+  config {
+    command    = ["${local.stack}/arp"]
+    operations = ["analyze"]
+  }
+}
+
+protocol "arp" {
+  self_test {
+    operation = "analyze"
+    payload   = { gaps = [{ id = "1", severity = "high", path = "a.go", rule = "code.stub" }] }
+    expect    = { plan = [{ rank = "number", gaps = ["string"] }], total = 1 }
+  }
+}
+
+# UIP, user interaction: a protocol plugin of its own. The first call of it brings it
+# up, after ARP and SCP, which it may ask; without calls it is stopped again.
+#
+#   bin/sop protocol call uip render --payload '{"gaps": []}'
+plugin "protocol" "uip" {
+  command = "${local.stack}/uip"
+}
+
+protocol "uip" {
+  activation = "on_demand"
+  idle_stop  = "5m"
+  depends_on = ["arp", "scp"]
+  calls      = ["arp.analyze", "scp.recall"]
+  sandboxed  = ["echo"]
 }

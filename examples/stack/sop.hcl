@@ -10,17 +10,21 @@ host {
 }
 
 locals {
-  stack = "${path.config}/../../bin/stack"
+  stack      = "${path.config}/../../bin/stack"
+  scp_socket = "${path.data}/scp.sock"
 }
 
 # SCP, a service on this machine. It comes online before the protocol that reaches it.
+# A socket of its own in the data_dir never collides with another host's; a service
+# with a port has it in url, and no socket.
 component "scp" {
   command = "${local.stack}/scp"
-  args    = ["-listen", "127.0.0.1:7817"]
+  args    = ["-listen", "unix:scp.sock"]
   dir     = path.data
 
   readiness {
-    http     = "http://127.0.0.1:7817/health"
+    http     = "http://scp/health"
+    socket   = local.scp_socket
     interval = "50ms"
   }
 }
@@ -28,7 +32,8 @@ component "scp" {
 plugin "protocol" "scp" {
   command = "${path.plugins}/protocol-http"
   config {
-    url        = "http://127.0.0.1:7817"
+    url        = "http://scp"
+    socket     = local.scp_socket
     health     = "health"
     operations = ["learn", "recall"]
     safe       = ["recall"]

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -187,12 +188,39 @@ func TestTLSAndCredential(t *testing.T) {
 	}
 }
 
+// A service may have a socket instead of a port, however long its path.
+func TestSocket(t *testing.T) {
+	for _, depth := range []int{0, 30} {
+		dir := filepath.Join(t.TempDir(), strings.Repeat("long/", depth))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Chdir(dir)
+		listener, err := net.Listen("unix", "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewUnstartedServer(&service{})
+		server.Listener = listener
+		server.Start()
+		p := activated(t, "http://scp", fmt.Sprintf(`, "socket": %q, "health": "health", "headers": {"X-Key": "k"}`, filepath.Join(dir, "s")))
+		if got, err := p.try(t.Context(), "echo"); err != nil || got != "1" {
+			t.Errorf("%s, %v", got, err)
+		}
+		server.Close()
+		if _, err := p.try(t.Context(), "echo"); sdk.FromError(err).Reason != "PEER_UNREACHABLE" || !strings.Contains(err.Error(), "no such file") {
+			t.Errorf("nobody serves: %v", err)
+		}
+	}
+}
+
 func TestConfigure(t *testing.T) {
 	for text, attribute := range map[string]string{
 		`{"url": "arp"}`:             "url",
 		`{"url": "https://u:p@arp"}`: "url",
 		`{"url": "http://arp.example", "headers": {"X-Key": "k"}}`:      "url",
 		`{"url": "http://localhost:1", "retries": 99}`:                  "retries",
+		`{"url": "http://arp", "socket": "arp.sock"}`:                   "socket",
 		`{"url": "http://localhost:1", "max_answer": 1}`:                "max_answer",
 		`{"url": "http://localhost:1", "ca_file": "/no/such"}`:          "ca_file",
 		`{"url": "http://localhost:1", "credential_file": "/dev/null"}`: "credential_file",

@@ -75,7 +75,7 @@ func (p *peer) healthy(ctx context.Context) error {
 	}
 	defer func() { _ = resp.Body.Close() }() // its status is what counts
 	if resp.StatusCode/100 != 2 {
-		e := sdk.Errorf(codes.Unavailable, "PEER_UNWELL", "the service at %s is not well: %s", p.set.URL, resp.Status).WithRemedy("look at the service")
+		e := sdk.Errorf(codes.Unavailable, "PEER_UNWELL", "the service at %s is not well: %s", p.set.where(), resp.Status).WithRemedy("look at the service")
 		e.Retryable = true
 		return e
 	}
@@ -92,7 +92,7 @@ func (p *peer) Deactivate(ctx context.Context, _ *pluginv1.DeactivateRequest) (*
 // Status implements [protocol.Protocol].
 func (p *peer) Status(context.Context, *pluginv1.StatusRequest) (*pluginv1.StatusResponse, error) {
 	st := p.Standing.Status()
-	st.Operations, st.Detail = p.set.Operations, p.set.URL
+	st.Operations, st.Detail = p.set.Operations, p.set.where()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	st.Counters = maps.Clone(p.count)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 
 var schema = sdk.Schema{Attributes: []sdk.Attribute{
 	{Name: "url", Type: sdk.String, Required: true, Description: "Where the service is; an operation is posted to this, a slash and its name."},
+	{Name: "socket", Type: sdk.String, Default: "", Description: "The unix socket of a service on this machine; it is asked in place of the host in url."},
 	{Name: "operations", Type: sdk.StringList, Default: []string{}, Description: "What it can do; all else is refused. Empty: it decides."},
 	{Name: "safe", Type: sdk.StringList, Default: []string{}, Description: "Operations that may be sent again after a failure."},
 	{Name: "retries", Type: sdk.Number, Default: 2, Description: "How often a request is sent again that may be."},
@@ -32,6 +34,7 @@ var schema = sdk.Schema{Attributes: []sdk.Attribute{
 
 type settings struct {
 	URL            string            `json:"url"`
+	Socket         string            `json:"socket"`
 	Operations     []string          `json:"operations"`
 	Safe           []string          `json:"safe"`
 	Retries        int               `json:"retries"`
@@ -48,6 +51,9 @@ const (
 	maxCredential = 16 << 10
 	dialTimeout   = 5 * time.Second
 	maxIdle       = 64
+	// maxSocketAddress is the longest path that a socket address holds. A longer one
+	// is reached through a descriptor of its directory.
+	maxSocketAddress = 107
 )
 
 // configure takes the configuration over.
@@ -66,8 +72,11 @@ func (p *peer) configure(_ context.Context, c *sdk.Config) error {
 		problem("url", "it is no http or https URL", "Write it as \"https://scp.example:8443/v1\".")
 	case u.User != nil:
 		problem("url", "it has a credential in it, which logs would show", "Put the credential into a file and name that in credential_file.")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()) && (s.CredentialFile != "" || len(s.Headers) > 0):
+	case u.Scheme == "http" && s.Socket == "" && !isLoopback(u.Hostname()) && (s.CredentialFile != "" || len(s.Headers) > 0):
 		problem("url", "a credential would go over the network unprotected", "Use https, or a service on this machine.")
+	}
+	if s.Socket != "" && !filepath.IsAbs(s.Socket) {
+		problem("socket", "it is no absolute path", "Write it as \"${path.data}/scp.sock\".")
 	}
 	if s.Retries < 0 || s.Retries > maxRetries {
 		problem("retries", "it is out of range", fmt.Sprintf("Give a number from 0 to %d.", maxRetries))
@@ -90,11 +99,36 @@ func (p *peer) configure(_ context.Context, c *sdk.Config) error {
 	p.client = &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig: config, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: time.Minute,
-			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			DialContext: s.dial,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a credential goes where it was meant to
 	}
 	return errors.Join(wrong...)
+}
+
+// dial connects to the service: at its socket, if it has one.
+func (s *settings) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	if s.Socket == "" {
+		return d.DialContext(ctx, network, address)
+	}
+	if len(s.Socket) <= maxSocketAddress {
+		return d.DialContext(ctx, "unix", s.Socket)
+	}
+	dir, err := os.Open(filepath.Dir(s.Socket))
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "unix", Err: err}
+	}
+	conn, err := d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(s.Socket)))
+	return conn, errors.Join(err, dir.Close())
+}
+
+// where says for people where the service is.
+func (s *settings) where() string {
+	if s.Socket == "" {
+		return s.URL
+	}
+	return s.URL + " at " + s.Socket
 }
 
 func isLoopback(host string) bool {

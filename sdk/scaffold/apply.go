@@ -95,6 +95,8 @@ type job struct {
 	params   map[string]any
 	// line is where the place found what the gap is about, if that matters.
 	line int
+	// link is the destination that the gap is about, of a place that mends links.
+	link string
 }
 
 // Apply returns what has to change to close the gap, sorted by path, checked as
@@ -199,6 +201,9 @@ func (j *job) again(changes []Change) error {
 	in.Tree = newPatched(j.Tree, changes)
 	if j.line > 0 {
 		in.Gap.Line = j.line
+	}
+	if j.link != "" { // by then no link is left that the gap's message could mean
+		in.Gap.Properties = map[string]string{targetProperty: j.link}
 	}
 	second := &job{ctx: j.ctx, Input: &in, scaffold: j.scaffold, params: j.params}
 	if _, err := places[j.scaffold.Place](second); !errors.Is(err, ErrNothing) {

@@ -132,9 +132,12 @@ func bounded(line string, from int, closing string) (int, int) {
 	return from, min(to, len(line))
 }
 
+// targetProperty is the property of a gap that names the link it is about.
+const targetProperty = "target"
+
 // brokenLink is the destination that the gap is about.
 func (j *job) brokenLink(doc string) (string, error) {
-	if target := j.Gap.Properties["target"]; target != "" {
+	if target := j.Gap.Properties[targetProperty]; target != "" {
 		return target, nil
 	}
 	best := ""
@@ -146,6 +149,7 @@ func (j *job) brokenLink(doc string) (string, error) {
 	if best == "" {
 		return "", refuse("the gap does not say which link of %s it is about", j.Gap.Path)
 	}
+	j.link = best
 	return best, nil
 }
 

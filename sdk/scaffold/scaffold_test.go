@@ -204,6 +204,16 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+// A detector that names the link in its message only is understood.
+func TestLinkOfMessage(t *testing.T) {
+	tree := MapTree{"README.md": []byte("See `make`.\n\nSee [how](docs/count.md).\n"), "docs/guide/count.md": []byte("# Count\n")}
+	in := &Input{Tree: tree, Gap: Gap{Rule: "docs.markdown.link", Path: "README.md", Message: "The link docs/count.md leads to no file or directory of the workspace."}}
+	changes, err := apply(t, "markdown-link", in)
+	if err != nil || len(changes) != 1 || !strings.Contains(string(changes[0].Content), "(docs/guide/count.md)") {
+		t.Errorf("%v, %s", err, changes)
+	}
+}
+
 func TestHeaderErrors(t *testing.T) {
 	header := func(lines string) string {
 		return "scaffold \"x\" {\n  version = \"1.0.0\"\n  summary = \"s\"\n  place = \"readme\"\n" + lines + "}\ntext\n"

@@ -70,7 +70,10 @@ func stock() (err error) {
 	if other := os.Getenv("SOP_E2E_BIN"); other != "" { // another build's
 		bin = other
 	}
-	programs := []string{"sop", "sop-sandbox", "plugins/detector-docs", "plugins/detector-code", "plugins/backup-files", "plugins/sandbox-scaffold", "plugins/protocol-exec", "stack/arp"}
+	programs := []string{
+		"sop", "sop-sandbox", "plugins/detector-docs", "plugins/detector-code", "plugins/backup-files", "plugins/sandbox-scaffold",
+		"plugins/protocol-exec", "plugins/protocol-http", "stack/arp", "stack/scp", "stack/uip",
+	}
 	for _, name := range programs {
 		err := copyProgram(filepath.Join(bin, name), filepath.Join(shelf, "bin", name))
 		if errors.Is(err, os.ErrNotExist) {

@@ -25,7 +25,7 @@ import (
 )
 
 func main() {
-	address := flag.String("listen", "127.0.0.1:7817", "`address` to serve on")
+	address := flag.String("listen", "unix:scp.sock", "`address` to serve on: unix:PATH, or HOST:PORT")
 	file := flag.String("file", "scp.json", "`file` to keep what is known in")
 	flag.Parse()
 	if err := run(*address, *file); err != nil {
@@ -39,7 +39,7 @@ func run(address, file string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, err := listen(address)
 	if err != nil {
 		return err
 	}
@@ -56,6 +56,23 @@ func run(address, file string) error {
 		return err
 	}
 	return nil
+}
+
+// listen takes a socket over that nobody serves any more: whoever was killed leaves
+// it behind.
+func listen(address string) (net.Listener, error) {
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
+		return net.Listen("tcp", address)
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(fmt.Errorf("somebody serves at %s already", path), conn.Close())
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	return net.Listen("unix", path)
 }
 
 // fact is one thing that is known.

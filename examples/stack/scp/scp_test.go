@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -33,5 +34,28 @@ func TestKnowledge(t *testing.T) {
 		if code, text := ask(t, k, path, body); code/100 != 4 || !strings.Contains(text, "SCP_") {
 			t.Errorf("%s: %d %s", path, code, text)
 		}
+	}
+}
+
+// A socket is taken over from who has been killed, and from nobody else.
+func TestListen(t *testing.T) {
+	t.Chdir(t.TempDir())
+	first, err := listen("unix:s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen("unix:s"); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("a second one: %v", err)
+	}
+	first.(*net.UnixListener).SetUnlinkOnClose(false) // as one that is killed leaves it
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next, err := listen("unix:s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -6,34 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
+
+	"github.com/sop-host/sop/host/internal/socket"
 )
 
-// maxAddress is the longest path that a socket address holds, on Linux.
-const maxAddress = 107
-
-// shorten calls fn with an address for path that a socket address can hold: a
-// longer one is reached through a descriptor of its directory.
-func shorten[T any](path string, fn func(addr string) (T, error)) (T, error) {
-	if len(path) <= maxAddress {
-		return fn(path)
-	}
-	var zero T
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return zero, err
-	}
-	v, err := fn(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
-	return v, errors.Join(err, dir.Close())
-}
-
 // Dial connects to the host's socket.
-func Dial(ctx context.Context, path string) (net.Conn, error) {
-	return shorten(path, func(addr string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", addr)
-	})
-}
+func Dial(ctx context.Context, path string) (net.Conn, error) { return socket.Dial(ctx, path) }
 
 // Listen binds the host's socket, for the owner alone, in place of one that a
 // killed host left. The caller makes sure that no other host serves there.
@@ -41,7 +19,7 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove old socket: %w", err)
 	}
-	l, err := shorten(path, func(addr string) (net.Listener, error) {
+	l, err := socket.Reach(path, func(addr string) (net.Listener, error) {
 		return (&net.ListenConfig{}).Listen(context.Background(), "unix", addr)
 	})
 	if err != nil {

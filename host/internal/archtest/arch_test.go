@@ -55,6 +55,7 @@ var table = []rule{
 		"host/internal/plugin",
 		"host/internal/policy",
 		"host/internal/maintenance",
+		"host/internal/pressure",
 		"host/internal/protocol",
 		"host/internal/sandbox",
 		"host/internal/scratch",
@@ -85,6 +86,7 @@ var table = []rule{
 		"host/internal/maintenance",
 		"host/internal/protocol",
 		"host/internal/secret",
+		"host/internal/socket",
 		"host/internal/task",
 		"host/internal/token",
 		"host/internal/trace",
@@ -214,7 +216,7 @@ var table = []rule{
 		"proto/sop/plugin",
 		"sdk",
 	}, "a run of a generator: it joins plugin and sandbox, and knows no feature"},
-	{"host/internal/component", []string{"host/internal/event", "host/internal/process", "host/internal/sandbox/cgroup", "host/internal/sandbox/launch", "sdk"}, "features never import each other"},
+	{"host/internal/component", []string{"host/internal/event", "host/internal/process", "host/internal/sandbox/cgroup", "host/internal/sandbox/launch", "host/internal/socket", "sdk"}, "features never import each other"},
 	{"host/internal/timeline", nil, "a leaf: what is made of the steps of a boot, for whoever shows it"},
 	{"host/internal/doctor", []string{"sdk"}, "runs checks and knows nothing of what they examine"},
 	{"host/internal/halt", []string{"sdk"}, "a mark that is there whatever else fails: it knows nothing"},
@@ -235,7 +237,12 @@ var table = []rule{
 	{"host/internal/answer", []string{"sdk"}, "it remembers answers and knows nothing of what was asked"},
 	{"host/internal/config", nil, "a leaf"},
 	{"host/internal/event", nil, "a leaf"},
+<<<<<<< HEAD
 	{"host/internal/scratch", nil, "a leaf: temporary directories, whoever needs one"},
+=======
+	{"host/internal/pressure", nil, "a leaf: what runs short on the machine"},
+	{"host/internal/socket", nil, "a leaf: sockets with a path that an address cannot hold"},
+>>>>>>> w-stack
 	{"host/internal/filter", nil, "a leaf: the language in which lists are narrowed"},
 	{"host/internal/workspace", nil, "a leaf"},
 	{"host/internal/archtest", nil, "imported by nobody, imports nothing"},

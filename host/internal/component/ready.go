@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/sop-host/sop/host/internal/process"
+	"github.com/sop-host/sop/host/internal/socket"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -41,6 +42,7 @@ type Readiness struct {
 	Kind    ProbeKind
 	Exec    []string // of an exec probe
 	Target  string   // URL, address, pattern or path
+	Socket  string   // of an http probe: the unix socket that is asked; empty: the URL's host
 	Service string   // of a grpc probe
 	// Interval between two probes, and Timeout of one.
 	Interval, Timeout time.Duration
@@ -139,7 +141,7 @@ func (s *Supervisor) ask(ctx context.Context, i *instance) error {
 	r := &i.spec.Readiness
 	switch r.Kind {
 	case ProbeHTTP:
-		return askHTTP(ctx, r.Target)
+		return askHTTP(ctx, r.Target, r.Socket)
 	case ProbeTCP:
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.Target)
 		if err != nil {
@@ -159,13 +161,26 @@ func (s *Supervisor) ask(ctx context.Context, i *instance) error {
 
 // probeClient keeps no connection and follows nobody elsewhere.
 var probeClient = &http.Client{
-	Transport:     &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: time.Minute},
+	Transport:     &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: time.Minute, DialContext: dialProbe},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// socketKey is under which a request says which socket it goes to.
+type socketKey struct{}
+
+func dialProbe(ctx context.Context, network, address string) (net.Conn, error) {
+	if path, ok := ctx.Value(socketKey{}).(string); ok {
+		return socket.Dial(ctx, path)
+	}
+	return (&net.Dialer{}).DialContext(ctx, network, address)
 }
 
 const maxProbeAnswer = 64 << 10
 
-func askHTTP(ctx context.Context, url string) error {
+func askHTTP(ctx context.Context, url, socket string) error {
+	if socket != "" {
+		ctx = context.WithValue(ctx, socketKey{}, socket)
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err

@@ -63,6 +63,14 @@ func TestProbes(t *testing.T) {
 		}
 	}))
 	defer web.Close()
+	path := filepath.Join(dir, "s")
+	onSocket, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := &httptest.Server{Listener: onSocket, Config: &http.Server{Handler: web.Config.Handler, ReadHeaderTimeout: patience}}
+	local.Start()
+	defer local.Close()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +95,7 @@ func TestProbes(t *testing.T) {
 		shell("log", "echo starting; echo it is listening now; exec sleep 300", saying("is listening")),
 		shell("file", "sleep 0.05; echo > "+stale+"; exec sleep 300", probe(Readiness{Kind: ProbeFile, Target: stale})),
 		shell("http", "sleep 0.05; : > "+dir+"/web; exec sleep 300", probe(Readiness{Kind: ProbeHTTP, Target: web.URL})),
+		shell("socket", "exec sleep 300", probe(Readiness{Kind: ProbeHTTP, Target: "http://web/health", Socket: path}), after("http")),
 		shell("tcp", "exec sleep 300", probe(Readiness{Kind: ProbeTCP, Target: listener.Addr().String()})),
 		shell("grpc", "exec sleep 300", probe(Readiness{Kind: ProbeGRPC, Target: listener.Addr().String()})),
 		shell("exec", "sleep 0.05; : > "+dir+"/exec; exec sleep 300", probe(Readiness{Kind: ProbeExec, Exec: []string{"test", "-e", dir + "/exec"}})),

@@ -60,6 +60,7 @@ type Readiness struct {
 	Exec []string
 	// Target is the URL, the address, the pattern or the path.
 	Target   string
+	Socket   string        // of http: the unix socket that is asked, absolute; empty: the URL's host
 	Service  string        // of grpc; empty for the server as a whole
 	Interval time.Duration // between two probes
 	Timeout  time.Duration // of one
@@ -82,7 +83,7 @@ var (
 	}
 	componentBlocks     = []string{"readiness", "restart", "stop", "limits"}
 	readinessKinds      = []string{"exec", "http", "tcp", "grpc", "log", "file", "notify"}
-	readinessAttributes = append(slices.Clone(readinessKinds), "service", "interval", "timeout", "recheck")
+	readinessAttributes = append(slices.Clone(readinessKinds), "service", "socket", "interval", "timeout", "recheck")
 	stopAttributes      = []string{"signal", "grace"}
 	restartPolicies     = []string{"never", "on-failure", "always"}
 	stopSignals         = []string{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"}
@@ -244,8 +245,11 @@ func readReadiness(s section) Readiness {
 	default:
 		out.Target = s.text(out.Kind, "", readinessChecks[out.Kind])
 	}
-	if attr := s.body.attributes["service"]; attr != nil && out.Kind != "grpc" {
-		s.errorf(attr.nameRange, "Unexpected attribute", "\"service\" is for grpc probes.")
+	out.Socket = s.path("socket", "")
+	for name, kind := range map[string]string{"service": "grpc", "socket": "http"} {
+		if attr := s.body.attributes[name]; attr != nil && out.Kind != kind {
+			s.errorf(attr.nameRange, "Unexpected attribute", "%q is for %s probes.", name, kind)
+		}
 	}
 	return out
 }

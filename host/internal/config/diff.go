@@ -142,6 +142,7 @@ func diffHost(old, next *Config) (Change, bool) {
 	why.tokenLimits(old.Tokens, next.Tokens)
 	why.tasks(old, next)
 	why.changed("maintenance", old.Maintenance.Owner != next.Maintenance.Owner || !slices.Equal(old.Maintenance.Owners, next.Maintenance.Owners))
+	why.changed("pressure", old.Maintenance.Pressure != next.Maintenance.Pressure)
 	if len(why) == 0 {
 		action = ActionUnchanged
 	}

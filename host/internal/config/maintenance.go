@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
@@ -12,6 +13,16 @@ import (
 type Maintenance struct {
 	Owner  string             // of what no pattern covers: "operator/ops" or "protocol/arp"; empty: operators
 	Owners []MaintenanceOwner // in no order that matters; the most exact pattern counts
+	// Pressure says when the host asks for maintenance of the machine.
+	Pressure Pressure
+}
+
+// Pressure is when too little disk or memory is left, in percent that is used.
+type Pressure struct {
+	Disk, Memory float64 // 0: not watched
+	// Margin is by how much it must fall below before that is over.
+	Margin   float64
+	Interval time.Duration // between two readings
 }
 
 // MaintenanceOwner owns the subsystems that a pattern covers.
@@ -22,11 +33,14 @@ type MaintenanceOwner struct {
 
 var (
 	maintenanceAttributes = []string{"operator", "protocol"}
+	maintenanceBlocks     = []string{"owner", "pressure"}
+	pressureAttributes    = []string{"disk", "memory", "margin", "interval"}
+	pressureBounds        = bounds{low: 100 * time.Millisecond, high: 24 * time.Hour}
 	subsystemPattern      = regexp.MustCompile(`^[a-z0-9*][a-z0-9._/*-]{0,127}$`)
 )
 
 func (l *loader) readMaintenance(blocks []*hclsyntax.Block, protocols []Protocol, s *scope) Maintenance {
-	var m Maintenance
+	m := Maintenance{Pressure: readPressure(section{reporter: &l.reporter}.within(nil))}
 	for i, b := range blocks {
 		evaluated := l.evaluateBlock(b, s)
 		if i > 0 {
@@ -34,11 +48,28 @@ func (l *loader) readMaintenance(blocks []*hclsyntax.Block, protocols []Protocol
 			continue
 		}
 		l.wantLabels(evaluated)
-		l.allow(evaluated, maintenanceAttributes, []string{"owner"})
+		l.allow(evaluated, maintenanceAttributes, maintenanceBlocks)
+		if p := l.single(evaluated, "pressure"); p != nil {
+			l.allow(p, pressureAttributes, nil)
+			m.Pressure = readPressure(section{reporter: &l.reporter}.within(p))
+		}
 		m.Owner = l.readOwner(evaluated, protocols)
 		m.Owners = l.readOwners(evaluated, protocols)
 	}
 	return m
+}
+
+const (
+	usualPressure = 95
+	usualMargin   = 3
+	mostMargin    = 50
+)
+
+func readPressure(s section) Pressure {
+	return Pressure{
+		Disk: s.number("disk", usualPressure, 0, 100), Memory: s.number("memory", usualPressure, 0, 100),
+		Margin: s.number("margin", usualMargin, 0, mostMargin), Interval: s.duration("interval", 30*time.Second, pressureBounds),
+	}
 }
 
 func (l *loader) readOwners(b *block, protocols []Protocol) []MaintenanceOwner {

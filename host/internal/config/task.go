@@ -72,6 +72,8 @@ var (
 		"functionality_missing", "performance_degradation", "security_vulnerability", "code_quality", "documentation_incomplete",
 		"test_coverage", "infrastructure",
 	}
+	// ruleTypes are what rules match: types of gaps, and tasks of maintenance.
+	ruleTypes     = append(slices.Clone(gapTypes), "maintenance")
 	severityNames = []string{"info", "low", "medium", "high", "critical"}
 
 	leaseBounds       = bounds{low: time.Second, high: 24 * time.Hour}
@@ -203,7 +205,7 @@ func readBudget(s section) RuleBudget {
 
 func (l *loader) readMatch(c *Config, s section) RuleMatch {
 	m := RuleMatch{
-		Types: s.textOrTexts("type", l.oneOf("type of gap", gapTypes)), Languages: s.textOrTexts("language", checkName),
+		Types: s.textOrTexts("type", l.oneOf("type of gap", ruleTypes)), Languages: s.textOrTexts("language", checkName),
 		Paths: s.textOrTexts("path", checkPathPattern), Rules: s.textOrTexts("rule", checkArgument),
 	}
 	if severity := s.choice("severity", "", severityNames); severity != "" {

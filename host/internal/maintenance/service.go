@@ -2,6 +2,7 @@ package maintenance
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,8 @@ type Happened struct {
 
 // Tasks are made of requests.
 type Tasks interface {
-	// Open makes a task of a request, or finds the one that was made of it.
+	// Open makes a task of a request for its owner, or finds the one that was made
+	// of it and hands it to the owner.
 	Open(ctx context.Context, r *Record) (taskID string, err error)
 	// Close ends the task of a request, which has been closed.
 	Close(ctx context.Context, r *Record) error
@@ -118,7 +120,7 @@ func (s *Service) File(ctx context.Context, r Request) (*Record, error) {
 		return nil, err
 	}
 	s.tell(out, changes)
-	return s.withTask(ctx, out)
+	return s.withTask(ctx, out, slices.ContainsFunc(changes, func(c Change) bool { return c.Action == Routed }))
 }
 
 // filed returns the request as it is once r was filed, and what happened to it.
@@ -167,15 +169,19 @@ func (s *Service) tell(r *Record, changes []Change) {
 	}
 }
 
-// withTask makes a task of a request that has none. A request stands without one,
+// withTask makes a task of a request that has none, and hands the one of a request
+// that was routed to its new owner. A request stands without one,
 // too: that none could be made is told, and tried again when it is filed again.
-func (s *Service) withTask(ctx context.Context, r *Record) (*Record, error) {
-	if s.opt.Tasks == nil || r.TaskID != "" {
+func (s *Service) withTask(ctx context.Context, r *Record, routed bool) (*Record, error) {
+	if s.opt.Tasks == nil || r.TaskID != "" && !routed {
 		return r, nil
 	}
 	id, err := s.opt.Tasks.Open(ctx, r)
 	if err != nil {
 		s.taskError(r, err)
+		return r, nil
+	}
+	if id == r.TaskID {
 		return r, nil
 	}
 	err = s.opt.Store.Update(ctx, func(tx Tx) error {

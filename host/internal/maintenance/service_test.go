@@ -226,12 +226,14 @@ func TestOwners(t *testing.T) {
 			t.Errorf("%s: %v", pattern, names)
 		}
 	}
-	m := &memory{records: make(map[string]Record)}
-	s := newService(t, m, nil)
+	m, tasks := &memory{records: make(map[string]Record)}, &fakeTasks{}
+	s := newService(t, m, tasks)
 	file(t, s, "component.scp", "", Low)
 	s.SetOwners(o)
-	if r := file(t, s, "component.scp", "", Low); r.Owner != "protocol/arp" || m.changes[1].Action != Routed {
-		t.Errorf("%+v", r)
+	for range 2 { // the task is handed over once
+		if r := file(t, s, "component.scp", "", Low); r.Owner != "protocol/arp" || m.changes[1].Action != Routed || len(tasks.opened) != 2 {
+			t.Errorf("%+v, tasks %v", r, tasks.opened)
+		}
 	}
 }
 

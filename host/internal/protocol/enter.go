@@ -231,14 +231,14 @@ func (p *peer) serviceGrant(ctx context.Context) (string, error) {
 	if held != "" {
 		return held, nil
 	}
-	secret, end, err := p.service.opt.Grants.Service(ctx, p.name)
+	made, err := p.newGrant(ctx)
 	if err != nil {
 		return "", err
 	}
 	p.mu.Lock()
-	p.grant = grant{secret, end}
+	p.grant = made
 	p.mu.Unlock()
-	return secret, nil
+	return made.secret, nil
 }
 
 // admit judges the next generation, before it is put in service.

@@ -123,6 +123,8 @@ type world struct {
 	generation atomic.Int64
 	granted    []string
 	ended      int
+	life       time.Duration // of tokens for service
+	refuse     error         // to issue one
 	filed      []string
 	healed     []string
 	changes    []Changed
@@ -200,8 +202,14 @@ func (w *world) history() []State {
 // grants are those of a world.
 type grants struct{ *world }
 
-func (g grants) Service(_ context.Context, name string) (string, func(), error) {
-	return g.grant("service", name)
+func (g grants) Service(_ context.Context, name string) (string, time.Duration, func(), error) {
+	secret, end, err := g.grant("service", name)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err == nil {
+		err = g.refuse
+	}
+	return secret, g.life, end, err
 }
 
 func (g grants) Call(_ context.Context, name string, _ []string, _ time.Duration) (string, string, func(), error) {

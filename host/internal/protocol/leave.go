@@ -66,12 +66,12 @@ func (p *peer) lost() {
 // flight have their time, and then are cut off.
 func (p *peer) takeOut(ctx context.Context) {
 	set := p.set.Load()
-	p.move(StateDeactivating)
 	if set.Activation == OnDemand && !p.isManual() {
 		p.gate.hold() // who comes now is served by what comes next
 	} else {
 		p.gate.lock(inactive(p.name))
 	}
+	p.move(StateDeactivating) // nobody is let in once this shows
 	timer := time.NewTimer(set.Drain)
 	defer timer.Stop()
 	select {

@@ -73,12 +73,6 @@ type peer struct {
 	inCall  map[*flight]any // calls in flight
 }
 
-// grant is a token that was given out.
-type grant struct {
-	secret string
-	end    func()
-}
-
 // flight is a call on its way.
 type flight struct{ cancel context.CancelCauseFunc }
 
@@ -195,7 +189,7 @@ func (p *peer) step(ctx context.Context) time.Duration {
 	case want != Inactive && state != stateOf(want):
 		return p.bringIn(ctx, want)
 	case want != Inactive:
-		return p.idle()
+		return sooner(p.idle(), p.renewed(ctx, want))
 	}
 	return 0
 }

@@ -19,8 +19,9 @@ import (
 type Grants interface {
 	// Test is for one run of a self-test; a use of it has been taken.
 	Test(ctx context.Context, protocol, operation string) (secret string, end func(), err error)
-	// Service is what a peer works under while it is in service.
-	Service(ctx context.Context, protocol string) (secret string, end func(), err error)
+	// Service is what a peer works under while it is in service, for life; 0: for
+	// good. Another is asked for before that is over.
+	Service(ctx context.Context, protocol string) (secret string, life time.Duration, end func(), err error)
 	// Call is what a peer works under that calls others while it serves a call.
 	Call(ctx context.Context, protocol string, operations []string, life time.Duration) (secret, accessor string, end func(), err error)
 }

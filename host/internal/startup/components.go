@@ -77,6 +77,7 @@ func (h *host) onComponentEvent(e component.Event) {
 	}
 	h.steps.add(step)
 	h.changed.Tell()
+	h.maintainComponent(e)
 	a, listed := componentActions[e.Phase]
 	if !listed {
 		return
@@ -109,7 +110,7 @@ func newComponentSpecs(cfg *config.Config) ([]*component.Spec, config.Diagnostic
 		specs = append(specs, &component.Spec{
 			Name: c.Name, Command: c.Command, Args: c.Args, Dir: c.Dir, Env: environmentOf(c.EnvPass, c.Env),
 			Readiness: component.Readiness{
-				Kind: component.ProbeKind(c.Readiness.Kind), Exec: c.Readiness.Exec, Target: c.Readiness.Target, Service: c.Readiness.Service,
+				Kind: component.ProbeKind(c.Readiness.Kind), Exec: c.Readiness.Exec, Target: c.Readiness.Target, Socket: c.Readiness.Socket, Service: c.Readiness.Service,
 				Interval: c.Readiness.Interval, Timeout: c.Readiness.Timeout, Recheck: c.Readiness.Recheck,
 			},
 			Limits: cgroup.Limits(c.Limits), Sandbox: box, Survives: c.Survive == config.SurviveAdopt,

@@ -152,6 +152,8 @@ func Run(ctx context.Context, opt Options) (err error) {
 	if err := h.startSchedules(ctx, &undo, first); err != nil {
 		return err
 	}
+	h.forgetRemoved(ctx)
+	undo.add(background(ctx, h.watchPressure))
 	undo.add(background(ctx, h.planTasks))
 	undo.add(background(ctx, h.watchProtocols))
 	undo.add(background(ctx, h.probeLevels))

@@ -2,9 +2,11 @@ package startup
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/sop-host/sop/host/internal/component"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/maintenance"
 	"github.com/sop-host/sop/host/internal/plugin"
@@ -17,7 +19,7 @@ const maintenanceTime = 10 * time.Second
 // openMaintenance makes the service of maintenance requests; the store is open.
 func (h *host) openMaintenance(ctx context.Context, undo *closers) error {
 	service, err := maintenance.NewService(ctx, maintenance.Options{
-		Store: h.store.Maintenance(), Now: h.tokens.Now,
+		Store: h.store.Maintenance(), Tasks: maintenanceTasks{h}, Now: h.tokens.Now,
 		OnHappened: func(e maintenance.Happened) {
 			h.publisher().Publish(e)
 			h.changed.Tell()
@@ -127,6 +129,81 @@ func (h *host) maintainPlugin(e plugin.Event) {
 			_ = h.maintained.File(ctx, subsystem, sentence(capital(pe.Message)), pe.Remedy, "high") // logged
 		})
 	}
+}
+
+// maintainComponent files a component that is not started again by itself, or does
+// not pass its probe any more, and closes that when it is ready. It does not block.
+func (h *host) maintainComponent(e component.Event) {
+	subsystem := "component." + e.Name
+	switch e.Phase {
+	case component.PhaseReady, component.PhaseAdopted:
+		h.maintained.later(subsystem, func(ctx context.Context) { _ = h.maintained.Healthy(ctx, subsystem) }) // logged
+	case component.PhaseFailed, component.PhaseUnready:
+		pe := sdk.FromError(e.Err)
+		if pe == nil {
+			return
+		}
+		h.maintained.later(subsystem, func(ctx context.Context) {
+			st, err := h.components.Get(e.Name)
+			if err != nil || !needsMaintenance(&st) {
+				return // it is gone, or about to be started again
+			}
+			severity := "high"
+			if st.Required {
+				severity = "critical"
+			}
+			_ = h.maintained.File(ctx, subsystem, sentence(capital(pe.Message)), pe.Remedy, severity) // logged
+		})
+	}
+}
+
+// needsMaintenance says whether a component has failed for good, or for now.
+func needsMaintenance(st *component.Status) bool {
+	return st.State == component.StateFailed || st.State == component.StateUnready || st.State == component.StateCompleted && st.LastError != nil
+}
+
+// forgetRemoved closes what the host asked for about components, plugins and
+// protocols that are not configured any more: they never report again.
+func (h *host) forgetRemoved(ctx context.Context) {
+	cfg := h.loaded.Load().config
+	filter := maintenance.Filter{States: []maintenance.State{maintenance.Open}}
+	for {
+		page, err := h.maintenance.List(ctx, filter)
+		if err != nil {
+			h.logger.Error("look for the maintenance of what is not configured any more", "error", err)
+			return
+		}
+		for _, r := range page.Records {
+			if r.FiledBy != actorHost || isConfigured(cfg, r.Subsystem) {
+				continue
+			}
+			if _, err := h.maintenance.Close(ctx, r.ID, actorHost, "it is not configured any more"); err != nil {
+				h.logger.Error("close the maintenance of what is not configured any more", "subsystem", r.Subsystem, "error", err)
+			}
+		}
+		if page.Next == "" {
+			return
+		}
+		filter.Token = page.Next
+	}
+}
+
+// isConfigured says whether a subsystem is there; what the configuration does not
+// name is.
+func isConfigured(cfg *config.Config, subsystem string) bool {
+	kind, name, _ := strings.Cut(subsystem, ".")
+	switch kind {
+	case "component":
+		c := cfg.Component(name)
+		return c != nil && c.Enabled
+	case "plugin":
+		p := cfg.Plugin(name)
+		return p != nil && p.Enabled
+	case "protocol":
+		name, _, _ = strings.Cut(name, ".") // protocol.arp.payloads is of arp
+		return slices.ContainsFunc(cfg.Protocols, func(p config.Protocol) bool { return p.Name == name })
+	}
+	return true
 }
 
 // pluginFailed says whether a plugin will not be started again by itself.

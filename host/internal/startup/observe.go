@@ -131,10 +131,12 @@ func (m *meteredTokens) refused(secret string, err error) {
 	m.metrics.TokenRefused(string(kind), why.Reason)
 }
 
-// meteredAudit measures the log. It implements nexus.Audit.
+// meteredAudit measures the log, and asks for maintenance of one that is not as it
+// was written. It implements nexus.Audit.
 type meteredAudit struct {
 	*audit.Log
-	metrics *metrics.Metrics
+	metrics    *metrics.Metrics
+	maintained *maintained
 }
 
 // Append implements nexus.Audit.
@@ -157,7 +159,23 @@ func (m *meteredAudit) Verify(ctx context.Context, checkpoints ...string) (*audi
 		outcome = "fault"
 	}
 	m.metrics.Verified(outcome, time.Since(begin))
+	if err == nil {
+		m.maintain(ctx, report)
+	}
 	return report, err
+}
+
+// maintain says how a verification went. A checkpoint that is nobody's says nothing
+// about the log.
+func (m *meteredAudit) maintain(ctx context.Context, r *audit.Report) {
+	ctx = context.WithoutCancel(ctx)
+	switch {
+	case r.Fault == nil:
+		_ = m.maintained.Healthy(ctx, subsystemAudit) // logged
+	case r.Fault.Kind != audit.Unverified:
+		_ = m.maintained.File(ctx, subsystemAudit, fmt.Sprintf("The audit log is not as it was written: record %d is %s: %s.", r.Fault.Seq, r.Fault.Kind, r.Fault.Detail),
+			"see docs/audit.md, and find out who could write to the data_dir", "critical") // logged
+	}
 }
 
 // measure says how everything stands, for the metrics.

@@ -165,14 +165,14 @@ func (g *protocolGrants) Test(ctx context.Context, name, operation string) (stri
 }
 
 // Service implements [protocol.Grants].
-func (g *protocolGrants) Service(ctx context.Context, name string) (string, func(), error) {
+func (g *protocolGrants) Service(ctx context.Context, name string) (string, time.Duration, func(), error) {
 	limits := g.loaded.Load().config.Tokens[string(token.Operation)]
 	secret, end, _, err := g.issue(ctx, token.Spec{
 		Type: token.Operation, Protocol: nexus.ProtocolSOP, Operations: []string{"audit.append", "maintenance.file", "scaffold.read"},
 		Requester: nexus.PluginName(protocolID(name)), TTL: limits.MaxLife, MaxLife: limits.MaxLife, MaxUses: min(serviceUses, limits.MostUses),
 		Why: "protocol " + name + " is in service",
 	})
-	return secret, end, err
+	return secret, limits.MaxLife, end, err
 }
 
 // Call implements [protocol.Grants].

@@ -89,6 +89,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	h.loaded.Store(next)
 	h.protocols.Apply(protocolSettings(next.config))
 	h.maintenance.SetOwners(maintenanceOwners(next.config))
+	h.forgetRemoved(ctx)
 	h.policy.Replace(next.policies)
 	h.tokens.SetLimits(tokenLimits(next.config))
 	h.tasks.SetSettings(taskSettings(next.config))

@@ -29,6 +29,9 @@ func (h *host) openTasks(ctx context.Context, undo *closers) error {
 	if n > 0 {
 		h.logger.Info("tasks that were under way when the host ended are due again", "tasks", n)
 	}
+	if err := h.settleMaintenance(ctx); err != nil {
+		return err
+	}
 	undo.add(background(ctx, func(ctx context.Context) {
 		h.tasks.Run(ctx, func(err error) { h.logger.Warn("sweep tasks", "error", err) })
 	}))

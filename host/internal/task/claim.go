@@ -109,6 +109,7 @@ func (w *work) limits(ctx context.Context, c *Candidates, by string) error {
 		workspaces[l.Workspace] += l.Tasks
 		sandboxes[l.Sandbox] += l.Tasks
 	}
+	delete(workspaces, "")
 	c.FullWorkspaces = full(workspaces, settings.PerWorkspace)
 	if by == HostClaimant {
 		delete(sandboxes, "")

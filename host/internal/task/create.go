@@ -44,7 +44,7 @@ const (
 	maxPathLen = 4096
 )
 
-// Create makes a task by hand, or for a maintenance request. It is ready, or
+// Create makes a task by hand. It is ready, or
 // blocked while what it depends on is not done.
 func (s *Service) Create(ctx context.Context, n New) (*Task, error) {
 	return s.act(ctx, func(w *work) (*Task, Change, error) { return w.create(ctx, &n) })
@@ -153,7 +153,7 @@ func (n *New) check() error {
 		return invalid("title", "a task has a title")
 	case len(n.Title) > maxTitle || !printable(n.Title):
 		return invalid("title", "the title is longer than %d bytes, or not one printable line", maxTitle)
-	case n.Workspace == "":
+	case n.Workspace == "" && n.Kind != KindMaintenance:
 		return invalid("workspace", "a task is for a workspace")
 	case n.By == "":
 		return invalid("by", "a task is made by somebody")
@@ -248,6 +248,7 @@ const (
 // describe takes over what gaps say of their task, unless it was said.
 func (t *Task) describe(gaps []Gap) {
 	if len(gaps) == 0 {
+		t.Base = t.basePriority()
 		return
 	}
 	slices.SortFunc(gaps, compareGaps)

@@ -121,7 +121,7 @@ func (s *Service) Package(ctx context.Context, t *Task) (*Package, error) {
 	}
 	p.describe(t, gaps)
 	p.follow(t, &route)
-	if s.opt.Trees == nil {
+	if s.opt.Trees == nil || t.Workspace == "" {
 		return p, nil
 	}
 	p.Target, err = s.look(t)
@@ -151,6 +151,9 @@ func (p *Package) describe(t *Task, gaps []Gap) {
 // gapType is the type of gap that a task without gaps is for: the schema knows no
 // others.
 func gapType(of string) string {
+	if of == TypeMaintenance {
+		return "infrastructure"
+	}
 	if _, known := criteria[of]; known {
 		return of
 	}

@@ -282,7 +282,7 @@ func (w *work) routeAnew(ctx context.Context, t *Task, settings *Settings) (bool
 	t.Route, t.Sandbox, t.MaxAttempts = route.Rule, route.Sandbox, attempts
 	why := "no rule is for it"
 	if route.Rule != "" {
-		why = "for rule " + route.Rule
+		why = "for " + route.Rule
 	}
 	return true, w.put(ctx, t, t.note(ActionRouted, "planner", why, w.now))
 }

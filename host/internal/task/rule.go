@@ -174,10 +174,13 @@ func (t *Task) subject() *subject {
 func (s *Service) Route(t *Task) Route { return s.settings.Load().route(t) }
 
 func (s *Settings) route(t *Task) Route {
-	route := Route{Approval: ApprovalOne}
-	if r := s.rule(t.subject()); r != nil {
-		route = r.Route
-		route.Rule = r.Name
+	route := t.unruled()
+	for i := range s.Rules {
+		if r := &s.Rules[i]; r.isFor(t) {
+			route = r.Route
+			route.Rule = r.Name
+			break
+		}
 	}
 	if t.Spec.Sandbox != "" {
 		route.Sandbox = t.Spec.Sandbox

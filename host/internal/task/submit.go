@@ -128,6 +128,10 @@ func (s *Service) proposal(ctx context.Context, h Hold, sub *Submission) (p *Pro
 	if !CanGo(t.State, StateProposed) || t.State == StateVerifying || t.State == StateIntegrating {
 		return nil, t.cannot(StateProposed)
 	}
+	if t.Workspace == "" {
+		return nil, sdk.Errorf(codes.FailedPrecondition, ReasonSubmission, "task %s is about no workspace: there is nothing to propose a change to", t.ID).
+			WithRemedy("mend what it names; it ends by itself when that is healthy again")
+	}
 	if err := sub.check(); err != nil {
 		return nil, err
 	}

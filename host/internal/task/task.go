@@ -13,9 +13,9 @@ type Task struct {
 	ID        string // UUIDv7
 	Kind      Kind
 	Title     string
-	Type      string // of gap, or what the creator calls it
-	Severity  string // the highest of its gaps; empty: none
-	Workspace string
+	Type      string   // of gap, or what the creator calls it
+	Severity  string   // the highest of its gaps; empty: none
+	Workspace string   // empty: none, of maintenance only
 	Target    string   // path of what is to change, relative to the workspace; "." is its root
 	Rule      string   // of the detector, which all its gaps are of
 	Gaps      []string // ids
@@ -96,6 +96,9 @@ type Spec struct {
 	Scaffold   string            `json:"scaffold,omitempty"`
 	Parameters map[string]any    `json:"parameters,omitempty"`
 	Properties map[string]string `json:"properties,omitempty"`
+	// Owner sees to the task where no rule is for it: "operator/NAME" or
+	// "protocol/NAME"; may be empty.
+	Owner string `json:"owner,omitempty"`
 }
 
 // permits refuses a path that is out of scope or protected.

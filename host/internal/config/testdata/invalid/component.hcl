@@ -36,6 +36,15 @@ component "typo" {
   }
 }
 
+component "elsewhere" {
+  command = "/bin/e"
+  readiness {
+    tcp     = "localhost:80"
+    socket  = "e.sock"
+    service = "e"
+  }
+}
+
 component "probe" {
   readiness {
     log      = "("

@@ -55,3 +55,11 @@ component "uip" {
     log = "listening on .*"
   }
 }
+
+component "web" {
+  command = "./web"
+  readiness {
+    http   = "http://web/health"
+    socket = "run/web.sock"
+  }
+}
