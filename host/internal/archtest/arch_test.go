@@ -237,12 +237,9 @@ var table = []rule{
 	{"host/internal/answer", []string{"sdk"}, "it remembers answers and knows nothing of what was asked"},
 	{"host/internal/config", nil, "a leaf"},
 	{"host/internal/event", nil, "a leaf"},
-<<<<<<< HEAD
 	{"host/internal/scratch", nil, "a leaf: temporary directories, whoever needs one"},
-=======
 	{"host/internal/pressure", nil, "a leaf: what runs short on the machine"},
 	{"host/internal/socket", nil, "a leaf: sockets with a path that an address cannot hold"},
->>>>>>> w-stack
 	{"host/internal/filter", nil, "a leaf: the language in which lists are narrowed"},
 	{"host/internal/workspace", nil, "a leaf"},
 	{"host/internal/archtest", nil, "imported by nobody, imports nothing"},

@@ -25,8 +25,8 @@ func (benchGrants) Test(context.Context, string, string) (string, func(), error)
 	return "", func() {}, nil
 }
 
-func (benchGrants) Service(context.Context, string) (string, func(), error) {
-	return "", func() {}, nil
+func (benchGrants) Service(context.Context, string) (string, time.Duration, func(), error) {
+	return "", 0, func() {}, nil
 }
 
 func (benchGrants) Call(context.Context, string, []string, time.Duration) (string, string, func(), error) {
