@@ -114,14 +114,14 @@ func (h *host) onFlowStep(s flow.Step) {
 	}
 	phase := string(s.State)
 	detail := s.Title
-	if s.Detail != "" {
-		detail += ": " + s.Detail
+	if first, _, _ := strings.Cut(s.Detail, "\n"); first != "" { // the rest is in the task
+		detail += ": " + first
 	}
 	h.steps.add(Step{Component: "task " + s.Task[:min(len(s.Task), shortID)], Phase: phase, Detail: detail, Remedy: s.Remedy})
 }
 
 // shortID is how much of an id names a thing on the timeline.
-const shortID = 13
+const shortID = 23 // fewer are the same for what came at once
 
 // flowWorkspaces are the governed trees as the engine sees them.
 type flowWorkspaces struct{ host *host }
