@@ -19,7 +19,9 @@ const (
 )
 
 // patience cuts off callers that send too slowly, and those that do not read
-// what they are sent. Streams may last as long as they are read.
+// what they are sent. Calls may take, and streams be silent, for as long as they
+// like: over HTTP/2 a deadline that passes ends the stream even where nothing is
+// being written, so there is one only while something is.
 type patience struct {
 	next        http.Handler
 	body, write time.Duration
@@ -29,7 +31,6 @@ type patience struct {
 func (p *patience) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := http.NewResponseController(w)
 	out := &patientWriter{ResponseWriter: w, control: c, limit: p.write}
-	out.extend()
 	if r.Body != nil && r.Body != http.NoBody && c.SetReadDeadline(time.Now().Add(p.body)) == nil {
 		r.Body = &patientBody{ReadCloser: r.Body, control: c, failed: func() {
 			if r.ProtoMajor == 1 { // what would come next is the rest of the body
@@ -37,7 +38,7 @@ func (p *patience) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}}
 	}
-	defer out.extend() // for what is flushed at the end
+	defer out.arm() // for what is flushed at the end
 	p.next.ServeHTTP(out, r)
 }
 
@@ -61,41 +62,45 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// patientWriter sets a deadline for each write.
+// patientWriter sets a deadline when something is written, and lifts it when that
+// has been flushed, which is when a stream may fall silent. What is written and
+// not flushed is followed by more, or by the end of the call.
 type patientWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	limit   time.Duration
-	last    time.Time
+	armed   time.Time // zero: there is no deadline
 }
 
-// extend moves the deadline. Setting one is not free: it is left alone while
-// most of it is to come.
-func (w *patientWriter) extend() {
+// arm sets the deadline, or moves it. To set one is not free: it is left alone
+// while most of it is to come.
+func (w *patientWriter) arm() {
 	now := time.Now()
-	if now.Sub(w.last) < w.limit/10 {
+	if !w.armed.IsZero() && now.Sub(w.armed) < w.limit/10 {
 		return
 	}
-	w.last = now
+	w.armed = now
 	_ = w.control.SetWriteDeadline(now.Add(w.limit)) // a connection that is gone needs none
+}
+
+func (w *patientWriter) disarm() {
+	if !w.armed.IsZero() {
+		w.armed = time.Time{}
+		_ = w.control.SetWriteDeadline(time.Time{}) // as above
+	}
 }
 
 // Write implements [io.Writer].
 func (w *patientWriter) Write(p []byte) (int, error) {
-	w.extend()
+	w.arm()
 	return w.ResponseWriter.Write(p)
-}
-
-// WriteHeader implements [http.ResponseWriter].
-func (w *patientWriter) WriteHeader(status int) {
-	w.extend()
-	w.ResponseWriter.WriteHeader(status)
 }
 
 // Flush implements [http.Flusher].
 func (w *patientWriter) Flush() {
-	w.extend()
+	w.arm()
 	_ = w.control.Flush() // the next write says what is wrong
+	w.disarm()
 }
 
 // Unwrap is for [http.ResponseController].
