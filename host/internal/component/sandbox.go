@@ -60,7 +60,7 @@ func (s *Supervisor) box(i *instance, path string, req *process.Request) (b *box
 	if plan.Namespaced() {
 		req.Namespace = true
 		if os.Geteuid() != 0 {
-			req.Caps = launch.PluginCaps
+			req.Caps = plan.StageCaps()
 		}
 	}
 	req.Path, req.Argv, req.Env = launcher, launch.PluginArgs, append(s.marks(i), launch.PluginEnv...)
@@ -158,7 +158,10 @@ func (b *boxed) inForce(spec *Spec) (InForce, error) {
 func inForce(s *Sandbox, abi int) InForce {
 	out := InForce{Profile: s.Profile, Level: s.Plan.Level}
 	if s.Plan.Namespaced() {
-		out.Layers = append(out.Layers, "root of its own", "pid namespace", "network namespace", "ipc namespace")
+		out.Layers = append(out.Layers, "root of its own", "pid namespace", "ipc namespace")
+		if s.Plan.Network != launch.NetworkFull {
+			out.Layers = append(out.Layers, "network namespace")
+		}
 	}
 	out.Layers = append(out.Layers, "no capabilities", fmt.Sprintf("landlock %d", abi), "seccomp")
 	return out

@@ -3,6 +3,7 @@ package component
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -228,5 +229,71 @@ func TestCheckDir(t *testing.T) {
 		if (CheckDir(dir) == nil) != fine {
 			t.Errorf("%s: %v", dir, CheckDir(dir))
 		}
+	}
+}
+
+// askNetwork says in a file whether it reaches a port of the host, and one of its own.
+const askNetwork = `
+import os, socket, time
+def can(f):
+  try:
+    f()
+    return "yes"
+  except OSError:
+    return "no"
+def host(): socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), 5).close()
+def own():
+  s = socket.socket()
+  s.bind(("127.0.0.1", 0))
+  s.listen()
+  socket.create_connection(s.getsockname(), 5).close()
+open("result", "w").write("host %s, own %s" % (can(host), can(own)))
+print("ready", flush=True)
+time.sleep(300)
+`
+
+// A component has the network that its profile gives it: none, a loopback that
+// nobody else is on, or the host's.
+func TestSandboxNetwork(t *testing.T) {
+	if _, err := os.Stat("/usr/bin/python3"); err != nil {
+		t.Skip("there is no python3")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	for _, tt := range []struct {
+		level   sandbox.Level
+		network string
+		want    string // empty: it is refused
+	}{
+		{sandbox.LevelStrict, launch.NetworkNone, "host no, own no"},
+		{sandbox.LevelStrict, launch.NetworkLoopback, "host no, own yes"},
+		{sandbox.LevelStrict, launch.NetworkFull, "host yes, own yes"},
+		{sandbox.LevelLandlock, launch.NetworkNone, "host no, own no"},
+		{sandbox.LevelLandlock, launch.NetworkLoopback, ""},
+		{sandbox.LevelLandlock, launch.NetworkFull, "host yes, own yes"},
+	} {
+		t.Run(string(tt.level)+" "+tt.network, func(t *testing.T) {
+			own := t.TempDir()
+			s := newSupervisor(t, t.TempDir(), withSandbox)
+			s.start(shell("c", "", under(t, tt.level, own), saying("^ready"), func(s *Spec) {
+				s.Command, s.Args = "/usr/bin/python3", []string{"-c", askNetwork}
+				s.Env = []string{fmt.Sprintf("PORT=%d", listener.Addr().(*net.TCPAddr).Port)}
+				s.Sandbox.Plan.Network = tt.network
+			}))
+			st := s.status("c")
+			if tt.want == "" {
+				if st.State != StateFailed || st.LastError.Reason != ReasonSandbox || !strings.Contains(st.LastError.Message, "no network of its own") {
+					t.Errorf("%s, %+v", st.State, st.LastError)
+				}
+				return
+			}
+			needsLevel(t, st)
+			if got, err := os.ReadFile(filepath.Join(own, "result")); err != nil || string(got) != tt.want {
+				t.Errorf("%s, %v; want %s; %v", got, err, tt.want, st.LastError)
+			}
+		})
 	}
 }

@@ -267,5 +267,13 @@ func isolationPlan(cfg *config.Config, name string) (*launch.Plan, string, error
 		workspaces = append(workspaces, cfg.Workspaces[i].Path)
 	}
 	plan, err := sandbox.PluginPlan(profile, workspaces)
+	if own := cfg.SandboxProfile(name); own != nil && plan != nil && own.Network.Mode != "" {
+		plan.Network = own.Network.Mode
+		if plan.Network == launch.NetworkFull { // what names are looked up by
+			plan.Mounts = append(plan.Mounts, launch.Mount{Tree: launch.Tree{Path: resolvConf}, Target: resolvConf, Optional: true})
+		}
+	}
 	return plan, profile.Name, err
 }
+
+const resolvConf = "/etc/resolv.conf"
