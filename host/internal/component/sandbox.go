@@ -123,7 +123,7 @@ func isScript(path string) (bool, error) {
 	defer func() { _ = f.Close() }() // only read
 	var mark [2]byte
 	if _, err := io.ReadFull(f, mark[:]); err != nil {
-		return false, nil //nolint:nilerr // it is shorter than a script
+		return false, nil // it is shorter than a script
 	}
 	return string(mark[:]) == "#!", nil
 }
