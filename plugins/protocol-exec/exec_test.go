@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -76,12 +77,22 @@ func act(dialect, frames string) {
 	}
 }
 
+// held is an answer that waits for that of a later request.
+var held = make(chan func(), 1)
+
 func answerTo(say func(any), dialect, id, operation string, payload json.RawMessage) {
 	type m = map[string]any
 	switch operation {
 	case "echo":
 		go say(m{"id": id, "result": payload})
 	case "hang", "":
+	case "first": // is answered after the next one
+		held <- func() { say(m{"id": id, "result": "first"}) }
+	case "second":
+		go func() {
+			say(m{"id": id, "result": "second"})
+			(<-held)()
+		}()
 	case "late":
 		go func() {
 			time.Sleep(200 * time.Millisecond)
@@ -207,6 +218,82 @@ func TestBadAnswers(t *testing.T) {
 	if got, err := p.try(t.Context(), "echo", soon); err != nil || got != "1" {
 		t.Errorf("afterwards: %s, %v", got, err)
 	}
+}
+
+// Answers that come in another order find their requests.
+func TestOutOfOrder(t *testing.T) {
+	p := activated(t, "")
+	p.mu.Lock()
+	program := p.program
+	p.mu.Unlock()
+	first := make(chan string, 1)
+	go func() {
+		got, err := p.try(t.Context(), "first", soon)
+		first <- fmt.Sprint(got, err)
+	}()
+	await(t, "the first is in flight", func() bool {
+		program.mu.Lock()
+		defer program.mu.Unlock()
+		return program.order.Len() == 1
+	})
+	if got, err := p.try(t.Context(), "second", soon); err != nil || got != `"second"` {
+		t.Errorf("%s, %v", got, err)
+	}
+	if got := <-first; got != `"first"<nil>` {
+		t.Error(got)
+	}
+	if p.count.all()["out_of_order"] != 1 {
+		t.Errorf("counted %v", p.count.all())
+	}
+}
+
+// Ten thousand requests to a program that is killed again and again: each is
+// answered, with what it asked for, or told why not; none is lost.
+func TestRequestsWhileItRestarts(t *testing.T) {
+	const all, callers, kills = 10_000, 64, 5
+	p := activated(t, `, "max_in_flight": 64`)
+	var answered, refused, taken atomic.Int64
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for n := taken.Add(1); n <= all; n = taken.Add(1) {
+				ctx, cancel := context.WithTimeout(t.Context(), 6*soon)
+				result, err := p.Handle(ctx, &pluginv1.Call{Operation: "echo", Payload: fmt.Append(nil, n)})
+				cancel()
+				switch e := sdk.FromError(err); {
+				case err == nil && string(result) == fmt.Sprint(n):
+					answered.Add(1)
+				case err == nil:
+					t.Errorf("asked for %d, got %s", n, result)
+				case e.Reason == "PEER_ENDED" && e.Message != "":
+					refused.Add(1)
+				default:
+					t.Errorf("%d: %v", n, err)
+				}
+			}
+		})
+	}
+	last := 0
+	for round := range int64(kills) {
+		await(t, "there is something to interrupt", func() bool { return answered.Load()+refused.Load() >= all*round/(kills+1) })
+		await(t, "another program runs", func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.program == nil || p.program.cmd.Process.Pid == last {
+				return false
+			}
+			last = p.program.cmd.Process.Pid
+			return true
+		})
+		if err := syscall.Kill(last, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+	if answered.Load()+refused.Load() != all || answered.Load() < all/2 {
+		t.Errorf("%d answered and %d refused of %d", answered.Load(), refused.Load(), all)
+	}
+	t.Logf("%d answered, %d told that the program has ended", answered.Load(), refused.Load())
 }
 
 func await(t *testing.T, what string, is func() bool) {

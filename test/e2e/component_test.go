@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -159,6 +160,53 @@ func TestEmergencyStop(t *testing.T) {
 	h.waitFor("everything is up again", stateOf("c4", "ready"))
 	if records := s.must(0, "audit", "search", "--limit", "1000").stdout; strings.Count(records, "host.emergency_stop") != 2 {
 		t.Errorf("the record: %s", records)
+	}
+	h.stopInTime()
+	s.noProcesses()
+}
+
+// A component under a profile cannot read what is not shown to it, and its status
+// names the layers in force; one under a profile that cannot be had is refused, or
+// runs without where that is permitted.
+func TestComponentSandbox(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	own := s.dir + "/own"
+	s.put(own+"/README.md", readme)
+	in := fmt.Sprintf("dir = %q", own)
+	const script = "cat /etc/shadow; echo x > ../escaped; echo x > written; echo done; exec sleep 300"
+	s.configure(
+		"sandbox_profile \"lax\" {\n  read_only = [\"/no/such/tree\"]\n  enforce = false\n}\nsandbox_profile \"firm\" {\n  read_only = [\"/no/such/tree\"]\n}\n",
+		shellComponent("boxed", script, in, `sandbox_profile = "default"`, `readiness { log = "done" }`),
+		shellComponent("lax", "exec sleep 300", in, `sandbox_profile = "lax"`),
+		shellComponent("firm", "exec sleep 300", in, `sandbox_profile = "firm"`),
+	)
+	s.lock()
+	h := s.up()
+	st := h.waitFor("the components have settled", func(st *apiv1.Status) bool {
+		boxed := component(st, "boxed").GetState()
+		return (boxed == "ready" || boxed == "failed") && stateOf("lax", "ready")(st) && stateOf("firm", "failed")(st)
+	})
+	if e := component(st, "firm").GetLastError(); e.GetReason() != "COMPONENT_SANDBOX" || !strings.Contains(e.GetMessage(), "/no/such/tree") {
+		t.Errorf("%v", e)
+	}
+	if b := component(st, "lax").GetSandbox(); b.GetRefused() == "" || len(b.GetLayers()) > 0 {
+		t.Errorf("%v", b)
+	}
+	if e := component(st, "boxed").GetLastError(); e.GetReason() == "COMPONENT_SANDBOX" {
+		t.Skipf("not on this machine: %v", e)
+	}
+	if r := s.must(0, "component", "show", "boxed"); !strings.Contains(r.stdout, "profile default, strict, root of its own") || !strings.Contains(r.stdout, "seccomp") {
+		t.Errorf("%v", r)
+	}
+	if r := s.must(0, "component", "logs", "boxed"); strings.Contains(r.stdout, "root:") || !strings.Contains(r.stdout, "shadow: No such file") {
+		t.Errorf("%v", r)
+	}
+	if got := s.read(own + "/written"); got != "x\n" {
+		t.Errorf("its own directory holds %q", got)
+	}
+	if _, err := os.Stat(s.dir + "/escaped"); err == nil {
+		t.Error("it wrote outside of its directory")
 	}
 	h.stopInTime()
 	s.noProcesses()

@@ -25,7 +25,15 @@ func TestMain(m *testing.M) {
 		actAsHost(config)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	code := m.Run()
+	if programs != "" {
+		_ = os.RemoveAll(programs)
+	}
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // patience is how long a busy machine may take for what is quick.
@@ -216,7 +224,7 @@ func actAsHost(config string) {
 	if err := json.Unmarshal([]byte(config), &c); err != nil {
 		panic(err)
 	}
-	s, err := New(Options{Dir: filepath.Join(c.Dir, "components"), LogDir: filepath.Join(c.Dir, "logs")})
+	s, err := New(Options{Dir: filepath.Join(c.Dir, "components"), LogDir: filepath.Join(c.Dir, "logs"), SandboxLauncher: sandboxProgram})
 	if err != nil {
 		panic(err)
 	}

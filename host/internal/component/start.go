@@ -101,15 +101,14 @@ func (s *Supervisor) verify(spec *Spec) (path string, err error) {
 
 // launch starts the process with its cgroup, output and notify socket, each step
 // recorded before it is taken.
-func (u *unit) launch(spec *Spec, path string, number int) (i *instance, err error) {
-	i = &instance{spec: spec, identity: spec.identity(), number: number, id: newID(), exited: make(chan struct{}), startedAt: time.Now()}
+func (u *unit) launch(spec *Spec, path string, number int) (_ *instance, err error) {
+	i := &instance{spec: spec, identity: spec.identity(), number: number, id: newID(), exited: make(chan struct{}), startedAt: time.Now()}
 	var undo []func() error
 	defer func() {
 		if err != nil {
 			for _, f := range undo {
 				err = errors.Join(err, f())
 			}
-			i = nil
 		}
 	}()
 	if i.confined, err = u.s.confine(spec, number); err != nil {
@@ -149,7 +148,11 @@ func (u *unit) fork(i *instance, path string, out *os.File) error {
 		Path: path, Argv: append([]string{i.spec.Command}, i.spec.Args...), Env: u.s.environment(i), Dir: i.spec.Dir,
 		Files: []*os.File{nil, out, out}, Group: i.confined.group, Outlives: i.spec.Survives,
 	}
-	child, err := u.s.launchIn(i, req)
+	begin := func() (*os.Process, error) { return u.s.launchIn(i, req) }
+	if i.spec.Sandbox != nil {
+		begin = func() (*os.Process, error) { return u.forkIsolated(i, path, req) }
+	}
+	child, err := begin()
 	if err != nil {
 		return launchRefused(i.spec, err)
 	}
@@ -189,11 +192,16 @@ func (s *Supervisor) launchIn(i *instance, req process.Request) (*os.Process, er
 func (s *Supervisor) environment(i *instance) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
 	env = append(env, i.spec.Env...)
-	env = append(env, ownerVariable+"="+s.owner, instanceVariable+"="+i.id)
+	env = append(env, s.marks(i)...)
 	if i.notify != nil {
 		env = append(env, "NOTIFY_SOCKET="+i.notify.address)
 	}
 	return env
+}
+
+// marks are the variables by which its processes are found again.
+func (s *Supervisor) marks(i *instance) []string {
+	return []string{ownerVariable + "=" + s.owner, instanceVariable + "=" + i.id}
 }
 
 // launchRefused says why the kernel would not run the program.
@@ -202,6 +210,11 @@ func launchRefused(spec *Spec, err error) *sdk.Error {
 	if errors.As(err, &known) {
 		return known
 	}
+	return launchRefusedAs(spec, err)
+}
+
+// launchRefusedAs is [launchRefused] of an error that has no reason yet.
+func launchRefusedAs(spec *Spec, err error) *sdk.Error {
 	e := sdk.Errorf(codes.FailedPrecondition, ReasonLaunch, "start component %s: %w", spec.Name, err)
 	switch {
 	case errors.Is(err, syscall.ENOEXEC):

@@ -125,6 +125,7 @@ func TestHostile(t *testing.T) {
 		words  string
 	}{
 		"no program":  {shell("c", "", func(s *Spec) { s.Command = "/no/such/program" }), StateFailed, ReasonCommand, "cannot be executed"},
+		"no format":   {shell("c", "", func(s *Spec) { s.Command = noProgram(t) }), StateFailed, ReasonCommand, "exec format error"},
 		"no dir":      {shell("c", "", func(s *Spec) { s.Dir = "/no/such/dir" }), StateFailed, ReasonCommand, "not a directory"},
 		"exits 0":     {shell("c", "exit 0", saying("never")), StateFailed, ReasonCrashLoop, "exited with code 0 before it was ready"},
 		"exits 3":     {shell("c", "echo oh no; exit 3", once), StateCompleted, ReasonExited, "exited with code 3; it last said: oh no"},
@@ -155,6 +156,16 @@ func TestHostile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// noProgram is a file that may be executed, and is nothing that can be.
+func noProgram(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(path, []byte("no program"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // Output without end is read as fast as it comes, and a bounded part of it is kept.

@@ -14,8 +14,11 @@ import (
 
 // A SandboxProfile says how a kind of command is isolated and bounded.
 type SandboxProfile struct {
-	Name     string
-	Level    string // the least isolation that will do
+	Name  string
+	Level string // the least isolation that will do
+	// Enforce says that a component that cannot have it is not started; otherwise it
+	// is started without. Plugins and runs are refused in any case.
+	Enforce  bool
 	Limits   SandboxLimits
 	ReadOnly []string       // absolute paths that are shown as well
 	Caches   []SandboxCache `json:",omitempty"` // in the order of the file
@@ -31,7 +34,7 @@ type SandboxLimits struct {
 }
 
 var (
-	sandboxAttributes      = []string{"level", "read_only"}
+	sandboxAttributes      = []string{"level", "read_only", "enforce"}
 	sandboxBlocks          = []string{"limits", "cache", "network"}
 	sandboxLevels          = []string{"strict", "ns-noproc", "landlock", "none"}
 	sandboxLimitAttributes = []string{"wall", "cpu", "memory", "output", "disk", "pids", "open_files", "inodes"}
@@ -88,8 +91,8 @@ func readSandboxProfile(r *reporter, b *block, dir string) SandboxProfile {
 	}
 	return SandboxProfile{
 		Name: b.labels[0], Level: s.choice("level", "strict", sandboxLevels),
-		ReadOnly: s.texts("read_only", checkReadOnly),
-		Limits:   readSandboxLimits(s.within(limits)), Caches: s.readCaches(b), Network: s.readNetwork(b), Source: publicRange(b.header),
+		ReadOnly: s.texts("read_only", checkReadOnly), Enforce: s.boolean("enforce", true),
+		Limits: readSandboxLimits(s.within(limits)), Caches: s.readCaches(b), Network: s.readNetwork(b), Source: publicRange(b.header),
 	}
 }
 

@@ -10,9 +10,11 @@ import (
 	"strings"
 )
 
-// A SandboxNetwork says where the runs of a profile may go. The zero value is
-// nowhere.
+// A SandboxNetwork says where the runs of a profile may go, and what plugins and
+// components have of a network. The zero value is nowhere, and none.
 type SandboxNetwork struct {
+	// Mode is of plugins and components: "" for none, "loopback" or "full".
+	Mode         string              `json:",omitempty"`
 	Allow        []string            `json:",omitempty"` // host:port
 	AllowPrivate []string            `json:",omitempty"` // likewise, wherever the name leads
 	Credentials  []SandboxCredential `json:",omitempty"`
@@ -31,7 +33,8 @@ type SandboxCredential struct {
 }
 
 var (
-	networkAttributes    = []string{"allow", "allow_private"}
+	networkAttributes    = []string{"mode", "allow", "allow_private"}
+	networkModes         = []string{"none", "loopback", "full"}
 	networkBlocks        = []string{"credential"}
 	credentialAttributes = []string{"header", "prefix", "env", "file", "variable", "private", "plain"}
 
@@ -47,6 +50,9 @@ func (s section) readNetwork(b *block) SandboxNetwork {
 	s.allow(nested, networkAttributes, networkBlocks)
 	inner := s.within(nested)
 	n := SandboxNetwork{Allow: inner.texts("allow", checkTarget), AllowPrivate: inner.texts("allow_private", checkTarget)}
+	if mode := inner.choice("mode", "none", networkModes); mode != "none" {
+		n.Mode = mode
+	}
 	seen := make(map[string]Range)
 	for _, one := range nested.body.ofKind("credential") {
 		if !s.wantLabels(one, "host:port") {

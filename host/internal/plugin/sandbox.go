@@ -59,7 +59,7 @@ func (r *runner) box(argv []string) (*boxed, error) {
 	}
 	b := &boxed{launcher: path}
 	if plan.Namespaced() && os.Geteuid() != 0 {
-		b.caps = launch.PluginCaps
+		b.caps = plan.StageCaps()
 	}
 	if b.plan, err = launch.SealedPlan(&plan); err != nil {
 		return nil, fmt.Errorf("write the plan of the sandbox: %w", err)

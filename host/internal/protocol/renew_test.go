@@ -9,10 +9,10 @@ import (
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 )
 
-// standing is how the token of a protocol stands: how often one was issued, handed
-// over, and taken back.
-func (w *world) standing(name string) (issued, handed, ended int, mode pluginv1.Mode) {
-	f := w.plugins[name]
+// standing is how the token of arp stands: how often one was issued, handed over,
+// and taken back.
+func (w *world) standing() (issued, handed, ended int, mode pluginv1.Mode) {
+	f := w.plugins["arp"]
 	f.mu.Lock()
 	handed, mode = f.activations, f.mode
 	f.mu.Unlock()
@@ -33,7 +33,7 @@ func TestTokenIsRenewed(t *testing.T) {
 		w.await("arp", StateActive)
 		for n := range 10 {
 			synctest.Wait()
-			if issued, handed, ended, mode := w.standing("arp"); issued != n+1 || handed != n+1 || ended != n || mode != pluginv1.Mode_MODE_ACTIVE {
+			if issued, handed, ended, mode := w.standing(); issued != n+1 || handed != n+1 || ended != n || mode != pluginv1.Mode_MODE_ACTIVE {
 				t.Fatalf("after %d renewals: %d issued, %d handed over, %d taken back, %s", n, issued, handed, ended, mode)
 			}
 			time.Sleep(week * 2 / 3)
@@ -42,13 +42,13 @@ func TestTokenIsRenewed(t *testing.T) {
 		if _, err := w.Deactivate(t.Context(), "arp", "uid:0", ""); err != nil {
 			t.Fatal(err)
 		}
-		issued, _, ended, _ := w.standing("arp")
+		issued, _, ended, _ := w.standing()
 		if issued != ended {
 			t.Errorf("%d issued, %d taken back", issued, ended)
 		}
 		time.Sleep(2 * week)
 		synctest.Wait()
-		if after, _, _, _ := w.standing("arp"); after != issued {
+		if after, _, _, _ := w.standing(); after != issued {
 			t.Errorf("%d were issued to a protocol that is out of service", after-issued)
 		}
 	})
@@ -72,7 +72,7 @@ func TestRenewalFails(t *testing.T) {
 		refuse(errors.New("no tokens now"))
 		time.Sleep(2*day + time.Hour)
 		synctest.Wait()
-		if _, handed, ended, _ := w.standing("arp"); handed != 1 || ended != 0 {
+		if _, handed, ended, _ := w.standing(); handed != 1 || ended != 0 {
 			t.Errorf("%d handed over, %d taken back", handed, ended)
 		}
 		if got, err := w.ask("arp", "1"); err != nil || string(got) != "1" {
@@ -81,7 +81,7 @@ func TestRenewalFails(t *testing.T) {
 		refuse(nil)
 		time.Sleep(renewRetry)
 		synctest.Wait()
-		if _, handed, ended, _ := w.standing("arp"); handed != 2 || ended != 1 {
+		if _, handed, ended, _ := w.standing(); handed != 2 || ended != 1 {
 			t.Errorf("later: %d handed over, %d taken back", handed, ended)
 		}
 		w.plugins["arp"].failWith(errors.New("not now"))

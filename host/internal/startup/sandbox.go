@@ -13,6 +13,7 @@ import (
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/sandbox"
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
+	"github.com/sop-host/sop/host/internal/sandbox/launch"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -230,12 +231,49 @@ func probed(p sandbox.Profile, levels []sandbox.LevelProbe) ProbedProfile {
 }
 
 // componentSandbox says how c is isolated; nil for not at all.
-func componentSandbox(_ *config.Config, c *config.Component) (*component.Sandbox, config.Diagnostics) { //nolint:unparam // profiles are to come
+func componentSandbox(cfg *config.Config, c *config.Component) (*component.Sandbox, config.Diagnostics) {
 	if c.SandboxProfile == "" {
 		return nil, nil
 	}
-	return nil, config.Diagnostics{{
-		Severity: config.SeverityError, Summary: fmt.Sprintf("Component %s cannot run under sandbox_profile %q", c.Name, c.SandboxProfile),
-		Detail: "Profiles hold for plugins and runs; a component is refused rather than started without.", Range: c.Source,
-	}}
+	plan, profile, err := isolationPlan(cfg, c.SandboxProfile)
+	if err == nil && plan != nil {
+		err = component.CheckDir(c.Dir)
+	}
+	if err != nil {
+		return nil, config.Diagnostics{{
+			Severity: config.SeverityError, Summary: fmt.Sprintf("Component %s cannot run under sandbox_profile %q", c.Name, profile),
+			Detail: capital(err.Error()) + ".", Range: c.Source,
+		}}
+	}
+	if plan == nil {
+		return nil, nil
+	}
+	enforce := true
+	if own := cfg.SandboxProfile(c.SandboxProfile); own != nil {
+		enforce = own.Enforce
+	}
+	return &component.Sandbox{Profile: profile, Plan: *plan, Enforce: enforce}, nil
 }
+
+// isolationPlan is how a plugin or a component is isolated under a profile, whose
+// name it returns; nil for not at all.
+func isolationPlan(cfg *config.Config, name string) (*launch.Plan, string, error) {
+	profile := sandbox.DefaultProfile
+	if own := cfg.SandboxProfile(name); own != nil {
+		profile = configured(own)
+	}
+	var workspaces []string
+	for i := range cfg.Workspaces {
+		workspaces = append(workspaces, cfg.Workspaces[i].Path)
+	}
+	plan, err := sandbox.PluginPlan(profile, workspaces)
+	if own := cfg.SandboxProfile(name); own != nil && plan != nil && own.Network.Mode != "" {
+		plan.Network = own.Network.Mode
+		if plan.Network == launch.NetworkFull { // what names are looked up by
+			plan.Mounts = append(plan.Mounts, launch.Mount{Tree: launch.Tree{Path: resolvConf}, Target: resolvConf, Optional: true})
+		}
+	}
+	return plan, profile.Name, err
+}
+
+const resolvConf = "/etc/resolv.conf"

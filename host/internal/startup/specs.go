@@ -9,7 +9,6 @@ import (
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
-	"github.com/sop-host/sop/host/internal/sandbox"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 )
 
@@ -95,25 +94,17 @@ func pluginSandbox(cfg *config.Config, p *config.Plugin) (*plugin.SandboxSpec, c
 	if p.SandboxProfile == "" {
 		return nil, nil
 	}
-	profile := sandbox.DefaultProfile
-	if own := cfg.SandboxProfile(p.SandboxProfile); own != nil {
-		profile = configured(own)
-	}
-	var workspaces []string
-	for i := range cfg.Workspaces {
-		workspaces = append(workspaces, cfg.Workspaces[i].Path)
-	}
-	plan, err := sandbox.PluginPlan(profile, workspaces)
+	plan, profile, err := isolationPlan(cfg, p.SandboxProfile)
 	if err != nil {
 		return nil, config.Diagnostics{{
-			Severity: config.SeverityError, Summary: fmt.Sprintf("Plugin %s cannot run under sandbox_profile %q", p.ID(), profile.Name),
+			Severity: config.SeverityError, Summary: fmt.Sprintf("Plugin %s cannot run under sandbox_profile %q", p.ID(), profile),
 			Detail: err.Error(), Range: p.Source,
 		}}
 	}
 	if plan == nil {
 		return nil, nil
 	}
-	return &plugin.SandboxSpec{Profile: profile.Name, Plan: *plan}, nil
+	return &plugin.SandboxSpec{Profile: profile, Plan: *plan}, nil
 }
 
 // schemaOf converts the schema that a plugin described. What is wrong with it

@@ -77,7 +77,7 @@ func restrictFiles(plan *Plan) error {
 		return errNoLandlock
 	}
 	files, attr := handled(abi)
-	if !plan.namespaced() {
+	if !plan.namespaced() && plan.Network != NetworkFull {
 		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 	}
 	ruleset, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), sizeFor(abi), 0) //nolint:gosec // the kernel copies it

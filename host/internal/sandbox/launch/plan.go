@@ -53,6 +53,9 @@ type Plan struct {
 	// Proxied says that there is a way out, at [ProxySocket] among the mounts.
 	Proxied bool `json:"proxied,omitempty"`
 
+	// Network is what a plugin or a component has of one: see the kinds.
+	Network string `json:"network,omitempty"`
+
 	// MemoryCounted says that a cgroup bounds memory, so that calls whose
 	// memory nothing else counts may be allowed.
 	MemoryCounted bool `json:"memory_counted"`
@@ -75,6 +78,13 @@ type Plan struct {
 	readAll    bool  // the plugin keeps the capability to read what file modes deny
 	socketsDir int   // what the directory of sockets is open as, in init; 0 for none
 }
+
+// Kinds of network of plugins and components; the zero value is none.
+const (
+	NetworkNone     = ""
+	NetworkLoopback = "loopback" // of its own, with nobody else on it
+	NetworkFull     = "full"     // the host's
+)
 
 // Names of passed descriptors.
 const (

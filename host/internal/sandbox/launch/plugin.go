@@ -29,6 +29,14 @@ func PluginFiles(null, plan, program, report *os.File) []*os.File {
 // the view of a namespaced level.
 var PluginCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP}
 
+// StageCaps are PluginCaps and what the plan needs beside them.
+func (p *Plan) StageCaps() []uintptr {
+	if p.Network == NetworkLoopback {
+		return append(slices.Clone(PluginCaps), unix.CAP_NET_ADMIN)
+	}
+	return PluginCaps
+}
+
 // Namespaced says whether the plan's level gives a root and namespaces of its own.
 func (p *Plan) Namespaced() bool { return p.namespaced() }
 
@@ -61,6 +69,9 @@ func becomePlugin(report *os.File) error {
 	abi := landlockABI()
 	if !plan.namespaced() && abi < leastPlainABI {
 		return at("landlock", fmt.Errorf("version %d; %d is needed to keep signals and sockets in: %w", abi, leastPlainABI, unix.ENOSYS))
+	}
+	if !plan.namespaced() && plan.Network == NetworkLoopback {
+		return at("loopback", fmt.Errorf("level %s has no network of its own: %w", plan.Level, unix.ENOTSUP))
 	}
 	if plan.namespaced() {
 		if err := buildView(plan, dir); err != nil {
@@ -105,7 +116,7 @@ func execveat(fd int, argv, envv []*byte) error {
 	return errno
 }
 
-const viewNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+const viewNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
 // buildView replaces this thread's view of the file system by one that has only
 // what the plan names, each at its own place, and its view of network and other
@@ -114,8 +125,8 @@ func buildView(plan *Plan, dir string) error {
 	if os.Getpid() != 1 { // the new /proc would show the host's processes
 		return at("pid namespace", unix.EPERM)
 	}
-	if err := unix.Unshare(viewNamespaces); err != nil {
-		return at("namespaces", err)
+	if err := unshareView(plan); err != nil {
+		return err
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return at("private mounts", err)
@@ -150,6 +161,22 @@ func buildView(plan *Plan, dir string) error {
 		if err := step.take(); err != nil {
 			return at(step.stage, err)
 		}
+	}
+	return nil
+}
+
+// unshareView leaves the host's namespaces; the network's stays where the plan
+// shares it.
+func unshareView(plan *Plan) error {
+	flags := viewNamespaces
+	if plan.Network != NetworkFull {
+		flags |= unix.CLONE_NEWNET
+	}
+	if err := unix.Unshare(flags); err != nil {
+		return at("namespaces", err)
+	}
+	if plan.Network == NetworkLoopback {
+		return at("loopback", loopbackUp())
 	}
 	return nil
 }
@@ -211,7 +238,7 @@ func pluginPolicy(plan *Plan) policy {
 	})
 	p.checked = slices.DeleteFunc(p.checked, func(c check) bool { return slices.Contains(closed, c.call) })
 	for i := range p.checked {
-		if p.checked[i].call == unix.SYS_SOCKET {
+		if p.checked[i].call == unix.SYS_SOCKET && plan.Network == NetworkNone {
 			p.checked[i].in = []uint32{unix.AF_UNIX}
 		}
 	}

@@ -18,7 +18,9 @@ sandbox_profile "a" {
 }
 
 sandbox_profile "net" {
+  enforce = "perhaps"
   network {
+    mode          = "lopback"
     allow         = ["*.example.org:443", "example.org", "127.1:80", "example.org:http"]
     allow_private = ["[::1]:80", "mirror:0"]
     credential "api.example.org:443" {

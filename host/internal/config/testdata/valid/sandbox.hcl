@@ -1,5 +1,12 @@
 sandbox_profile "strictest" {}
 
+sandbox_profile "service" {
+  enforce = false
+  network {
+    mode = "full"
+  }
+}
+
 sandbox_profile "builder" {
   level     = "ns-noproc"
   read_only = ["/opt/toolchain"]
