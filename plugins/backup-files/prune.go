@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sop-host/sop/plugins/internal/tree"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 )
 
@@ -51,7 +52,7 @@ type candidate struct {
 	pinned  bool
 	// good says that nothing failed and nothing is missing.
 	good bool
-	root rawPath
+	root tree.Path
 	// labels of the snapshot.
 	labels map[string]string
 }
@@ -75,8 +76,8 @@ func (r *repository) candidates() ([]candidate, error) {
 }
 
 func (r *repository) good(m *manifest) bool {
-	return len(m.failures) == 0 && !slices.ContainsFunc(m.entries, func(e entry) bool {
-		return e.Type == typeFile && r.hasObject(e.SHA256, e.stored()) != nil
+	return len(m.failures) == 0 && !slices.ContainsFunc(m.entries, func(e *tree.Entry) bool {
+		return e.Type == tree.TypeFile && r.hasObject(digest(e.Object), e.Stored()) != nil
 	})
 }
 

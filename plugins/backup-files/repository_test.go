@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/plugins/internal/tree"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
 )
@@ -254,7 +255,7 @@ func TestRepositoryIsExcluded(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := b.service.Load().repo.load(s.GetId())
-	if err != nil || !slices.Equal(m.Excluded, []rawPath{".sop/repo"}) || len(m.entries) != 1 {
+	if err != nil || !slices.Equal(m.Excluded, []tree.Path{".sop/repo"}) || len(m.entries) != 1 {
 		t.Errorf("%v, excluded %v, entries %v", err, m.Excluded, m.entries)
 	}
 }
