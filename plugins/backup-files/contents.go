@@ -2,8 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"hash"
+	"io"
 	"slices"
 	"time"
 
@@ -70,36 +69,7 @@ func (r *repository) entryProto(e *tree.Entry, digests bool) *pluginv1.SnapshotE
 	case !e.Sparse:
 		out.Sha256 = digest(e.Object).bytes()
 	case digests:
-		flat := &zeroFilled{hash: sha256.New()}
-		if r.readObject(digest(e.Object), e.Stored(), tree.SparseWriter(flat, e), true) == nil {
-			flat.fill(e.Size)
-			out.Sha256 = flat.hash.Sum(nil)
-		}
+		out.Sha256 = tree.Digest(e, func(w io.Writer) error { return r.readObject(digest(e.Object), e.Stored(), w, true) })
 	}
 	return out
-}
-
-// zeroFilled hashes a file that is written from its beginning to its end, holes
-// as zeros.
-type zeroFilled struct {
-	hash hash.Hash
-	at   int64
-}
-
-// WriteAt implements [io.WriterAt].
-func (z *zeroFilled) WriteAt(p []byte, at int64) (int, error) {
-	z.fill(at)
-	z.at += int64(len(p))
-	return z.hash.Write(p)
-}
-
-var zeros [64 << 10]byte
-
-// fill goes on to an offset.
-func (z *zeroFilled) fill(to int64) {
-	for z.at < to {
-		n := min(to-z.at, int64(len(zeros)))
-		_, _ = z.hash.Write(zeros[:n]) // a hash takes everything
-		z.at += n
-	}
 }
