@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
@@ -38,6 +39,8 @@ type repository struct {
 	inode    tree.Inode // of the directory
 	// layout is what is wrong with the directory; nil: nothing.
 	layout error
+	// fresh is how old a change must be for the next to show.
+	fresh time.Duration
 
 	mu  sync.Mutex // guards the following
 	rep repo.DirectRepository
@@ -59,7 +62,7 @@ type view struct {
 // openRepository opens the repository that the settings name, or makes one where
 // there is nothing. A damaged one is opened: what is left can be read.
 func openRepository(ctx context.Context, s *settings) (*repository, error) {
-	r := &repository{settings: s}
+	r := &repository{settings: s, fresh: tree.Fresh}
 	if err := r.openStore(ctx); err != nil {
 		return nil, err
 	}
@@ -139,22 +142,16 @@ func (r *repository) lock() (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// errFound ends a listing.
-var errFound = errors.New("found")
-
 // empty says whether there is nothing but, at most, what was left when somebody
-// was killed who made a repository.
+// was killed who made a repository. It lists everything: the library leaves a
+// listing of a bucket that is broken off standing.
 func (r *repository) empty(ctx context.Context) (bool, error) {
+	found := false
 	err := r.store.ListBlobs(ctx, "", func(m blob.Metadata) error {
-		if m.BlobID != format.KopiaBlobCfgBlobID {
-			return errFound
-		}
+		found = found || m.BlobID != format.KopiaBlobCfgBlobID
 		return nil
 	})
-	if errors.Is(err, errFound) {
-		return false, nil
-	}
-	return err == nil, err
+	return err == nil && !found, err
 }
 
 // create makes a repository. The blob with its format comes last and says that

@@ -276,7 +276,7 @@ func (s *save) file(ctx context.Context, n *tree.Node) (tree.Entry, error) {
 		return e, err
 	}
 	e.Object = id.String()
-	if time.Since(time.Unix(e.Changed[0], e.Changed[1])) < tree.Fresh {
+	if time.Since(time.Unix(e.Changed[0], e.Changed[1])) < s.fresh {
 		e.Changed = tree.Stamp{} // the next change may get the same time
 	}
 	return e, nil
