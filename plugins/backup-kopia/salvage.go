@@ -111,7 +111,9 @@ func readFormat(ctx context.Context, st blob.Storage) (f formatCopy, err error) 
 
 // formats are the blobs themselves and the copies, without repetition.
 func (r *repository) formats(ctx context.Context) (all []formatCopy, err error) {
-	if f, err := readFormat(ctx, r.store); err == nil {
+	f, err := readFormat(ctx, r.store)
+	itself := err == nil
+	if itself {
 		all = append(all, f)
 	}
 	ids, err := recordIDs(ctx, r.store)
@@ -124,11 +126,29 @@ func (r *repository) formats(ctx context.Context) (all []formatCopy, err error) 
 			continue // what is damaged has no copy
 		}
 		p, err := parseRecord(raw)
-		if err == nil && !slices.ContainsFunc(all, p.format.equal) {
-			all = append(all, p.format)
+		if err != nil || slices.ContainsFunc(all, p.format.equal) || itself && all[0].supersedes(p.format) {
+			continue
 		}
+		all = append(all, p.format)
 	}
 	return all, nil
+}
+
+// supersedes says that f is no damaged form of old but was written anew: so it is
+// when the password has been changed, and an old one shall not open any more.
+func (f formatCopy) supersedes(old formatCopy) bool {
+	a, err := format.ParseKopiaRepositoryJSON(f.repository)
+	b, oldErr := format.ParseKopiaRepositoryJSON(old.repository)
+	if err != nil || oldErr != nil || string(a.UniqueID) != string(b.UniqueID) || len(a.EncryptedFormatBytes) != len(b.EncryptedFormatBytes) {
+		return false
+	}
+	differing := 0
+	for i := range a.EncryptedFormatBytes {
+		if a.EncryptedFormatBytes[i] != b.EncryptedFormatBytes[i] {
+			differing++
+		}
+	}
+	return differing > len(a.EncryptedFormatBytes)/2
 }
 
 // recoverIndex makes an index of what the packs say is in them. A pack that says
