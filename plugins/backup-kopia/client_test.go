@@ -105,7 +105,7 @@ func TestClientLong(t *testing.T) {
 	f := newFixture(t, map[string]any{"host_name": clientHost, "password": clientPassword})
 	f.write("dir/script", "#!/bin/sh\n")
 	f.write("not \xff utf-8", "x")
-	f.must(os.Chmod(filepath.Join(f.root, "dir/script"), 0o755), os.Symlink("dir/script", filepath.Join(f.root, "link")), unix.Mkfifo(filepath.Join(f.root, "pipe"), 0o600)) //nolint:gosec // a file of the test
+	f.must(os.Chmod(filepath.Join(f.root, "dir/script"), 0o755), os.Symlink("dir/script", filepath.Join(f.root, "link")), unix.Mkfifo(filepath.Join(f.root, "pipe"), 0o600))
 	when := time.Date(2021, 2, 3, 4, 5, 6, 789, time.UTC)
 	f.must(os.Chtimes(filepath.Join(f.root, "dir/script"), when, when))
 	image, err := os.Create(filepath.Join(f.root, "image"))
@@ -194,12 +194,12 @@ func (c *client) collects(f *fixture, s *pluginv1.Snapshot) {
 	f.must(os.Remove(path))
 	_, err := f.Delete(c.Context(), &pluginv1.DeleteRequest{SnapshotIds: []string{doomed.GetId()}})
 	f.must(err)
-	before, err := f.plugin.repository.Load().size(c.Context())
+	before, err := f.repository.Load().size(c.Context())
 	f.must(err)
 	const most = 5 // what one run drops from the index, a later one deletes
 	for run := 0; ; run++ {
 		c.run("maintenance", "run", "--full", "--safety=none")
-		after, err := f.plugin.repository.Load().size(c.Context())
+		after, err := f.repository.Load().size(c.Context())
 		f.must(err)
 		if before-after >= 20<<20 {
 			break
@@ -273,7 +273,7 @@ func TestBench(t *testing.T) {
 func many(t *testing.T, root string, n int) {
 	t.Helper()
 	source := rand.NewChaCha8([32]byte{1})
-	numbers := rand.New(source) //nolint:gosec // the same each time
+	numbers := rand.New(source)
 	for i := range n {
 		dir := filepath.Join(root, fmt.Sprintf("d%03d", i%400))
 		if err := os.MkdirAll(dir, 0o750); err != nil {

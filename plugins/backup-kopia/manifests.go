@@ -76,7 +76,7 @@ func (v *view) manifests(ctx context.Context) (map[string]*kopiaManifest, []dama
 		if err := json.Unmarshal(e.Data, &m.Manifest); err != nil {
 			return nil, nil, fmt.Errorf("manifest %s: %w", id, err)
 		}
-		m.Manifest.ID = id
+		m.ID = id
 		ours[e.Labels[idTag]] = m
 	}
 	return ours, damaged, nil

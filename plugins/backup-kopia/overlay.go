@@ -148,9 +148,9 @@ type buffer struct{ bytes.Buffer }
 // Length implements [blob.OutputBuffer].
 func (b *buffer) Length() int { return b.Len() }
 
-// readBlob reads a blob, or length bytes of it from the offset.
-func readBlob(ctx context.Context, st blob.Reader, id blob.ID, offset, length int64) ([]byte, error) {
+// readBlob reads a blob, or its first bytes if length is not negative.
+func readBlob(ctx context.Context, st blob.Reader, id blob.ID, length int64) ([]byte, error) {
 	var b buffer
-	err := st.GetBlob(ctx, id, offset, length, &b)
+	err := st.GetBlob(ctx, id, 0, length, &b)
 	return b.Bytes(), err
 }

@@ -225,8 +225,8 @@ func (s *sealer) encode(m *record, f formatCopy) ([]byte, error) {
 	}
 	out := appendPart(appendPart([]byte(recordMagic), f.repository), f.config)
 	clearPart := slices.Clone(out)
-	out = appendPart(out, s.aead.Seal(nil, nil, header, sealedFor(m.ID, "head", clearPart)))
-	return s.aead.Seal(out, nil, body.Bytes(), sealedFor(m.ID, "body", nil)), nil
+	out = appendPart(out, s.aead.Seal(nil, nil, header, sealedFor(m.ID, "head", clearPart))) //nolint:gosec // G407: the nonce is random, and the cipher's own
+	return s.aead.Seal(out, nil, body.Bytes(), sealedFor(m.ID, "body", nil)), nil            //nolint:gosec // as above
 }
 
 // sealedFor binds a part to its snapshot and place.
@@ -290,29 +290,37 @@ func (s *sealer) decode(id string, raw []byte) (*record, error) {
 
 // readHead reads no more of a record than its head, if that is not very long.
 func (v *view) readHead(ctx context.Context, id string) (*head, error) {
+	if h, known := v.heads.Load(id); known {
+		return h.(*head), nil //nolint:forcetypeassert // nothing else is put there
+	}
 	meta, err := v.store.GetMetadata(ctx, recordBlob(id))
 	if err != nil {
 		return nil, err
 	}
-	raw, err := readBlob(ctx, v.store, recordBlob(id), 0, min(meta.Length, maxHead))
+	raw, err := readBlob(ctx, v.store, recordBlob(id), min(meta.Length, maxHead))
 	if err != nil {
 		return nil, err
 	}
 	p, err := parseRecord(raw)
 	if err != nil && meta.Length > maxHead {
-		if raw, err = readBlob(ctx, v.store, recordBlob(id), 0, -1); err == nil {
+		if raw, err = readBlob(ctx, v.store, recordBlob(id), -1); err == nil {
 			p, err = parseRecord(raw)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return v.seal.openHead(id, p)
+	h, err := v.seal.openHead(id, p)
+	if err != nil {
+		return nil, err
+	}
+	v.heads.Store(id, h)
+	return h, nil
 }
 
 // readRecord reads a record.
 func (v *view) readRecord(ctx context.Context, id string) (*record, error) {
-	raw, err := readBlob(ctx, v.store, recordBlob(id), 0, -1)
+	raw, err := readBlob(ctx, v.store, recordBlob(id), -1)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,8 @@ type repository struct {
 	layout error
 	// fresh is how old a change must be for the next to show.
 	fresh time.Duration
+	// heads are those of records that were read, by id: they never change.
+	heads sync.Map // of *head
 
 	mu  sync.Mutex // guards the following
 	rep repo.DirectRepository
@@ -54,6 +56,7 @@ type view struct {
 	rep   repo.DirectRepository
 	store blob.Storage
 	seal  *sealer
+	heads *sync.Map
 	// damage is why the repository was pieced together from what is left of it,
 	// for reading only; nil: it is whole as far as opening it tells.
 	damage error
@@ -234,7 +237,7 @@ func (r *repository) view(ctx context.Context) (*view, error) {
 	rep, err := r.connect(ctx)
 	switch {
 	case err == nil:
-		return viewOf(rep, r.store, nil)
+		return r.viewOf(rep, r.store)
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
@@ -252,12 +255,12 @@ func (r *repository) view(ctx context.Context) (*view, error) {
 	return nil, damagedRepository(errors.Join(err, salvageErr))
 }
 
-func viewOf(rep repo.DirectRepository, st blob.Storage, damage error) (*view, error) {
+func (r *repository) viewOf(rep repo.DirectRepository, st blob.Storage) (*view, error) {
 	seal, err := newSealer(rep)
 	if err != nil {
 		return nil, fmt.Errorf("derive a key: %w", err)
 	}
-	return &view{rep: rep, store: st, seal: seal, damage: damage}, nil
+	return &view{rep: rep, store: st, seal: seal, heads: &r.heads}, nil
 }
 
 // writable opens the repository for a call that changes it.

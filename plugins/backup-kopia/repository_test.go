@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/plugins/internal/tree"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
@@ -52,7 +54,7 @@ func (f *fixture) reopen(change map[string]any) {
 	impl, err := opener(config)(f.state)
 	f.must(err)
 	f.plugin = impl.(*plugin)
-	f.plugin.repository.Load().fresh = 0 // what was written shows at once on the file systems of tests
+	f.repository.Load().fresh = 0 // what was written shows at once on the file systems of tests
 }
 
 func (f *fixture) must(errs ...error) {
@@ -131,7 +133,7 @@ func (f *fixture) same(got, want map[string]string) {
 // change writes to the repository as another program would.
 func (f *fixture) change(change func(context.Context, repo.DirectRepositoryWriter) error) {
 	f.Helper()
-	f.must(writing(f.Context(), f.plugin.repository.Load().rep, "test", change))
+	f.must(writing(f.Context(), f.repository.Load().rep, "test", change))
 }
 
 // What has not changed is not read again, and a change that hides behind the old
@@ -191,7 +193,7 @@ func TestLostRecord(t *testing.T) {
 	f.write("not \xff utf-8", "x")
 	f.must(os.Chtimes(filepath.Join(f.root, "dir/a"), time.Unix(1e10, 5), time.Unix(1e10, 5)))
 	s := f.save()
-	r := f.plugin.repository.Load()
+	r := f.repository.Load()
 	before, _, err := load(f, s.GetId())
 	f.must(err, r.store.DeleteBlob(t.Context(), recordBlob(s.GetId())))
 	after, failed, err := load(f, s.GetId())
@@ -220,7 +222,7 @@ func TestLostRecord(t *testing.T) {
 }
 
 func load(f *fixture, id string) (*record, []tree.Failure, error) {
-	v, err := f.plugin.repository.Load().view(f.Context())
+	v, err := f.repository.Load().view(f.Context())
 	f.must(err)
 	return v.load(f.Context(), id)
 }
@@ -231,7 +233,7 @@ func TestDeletedByTheClient(t *testing.T) {
 	f := newFixture(t, nil)
 	f.write("a", "a")
 	s := f.save()
-	v, err := f.plugin.repository.Load().view(t.Context())
+	v, err := f.repository.Load().view(t.Context())
 	f.must(err)
 	c, err := v.catalogue(t.Context())
 	f.must(err)
@@ -312,15 +314,15 @@ func TestHolesAreZerosForOthers(t *testing.T) {
 	}
 	id, err := objectOf(e)
 	f.must(err)
-	r, err := f.plugin.repository.Load().rep.OpenObject(t.Context(), id)
+	r, err := f.repository.Load().rep.OpenObject(t.Context(), id)
 	f.must(err)
-	defer r.Close() //nolint:errcheck // it was read only
+	defer r.Close()
 	got, want := sha256.New(), sha256.New()
 	_, err = io.Copy(got, r)
 	f.must(err)
 	original, err := os.Open(path)
 	f.must(err)
-	defer original.Close() //nolint:errcheck // it was read only
+	defer original.Close()
 	_, err = io.Copy(want, original)
 	f.must(err)
 	if !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
@@ -470,4 +472,44 @@ func FuzzRecord(f *testing.F) {
 			t.Fatal("there is more in it than there was")
 		}
 	})
+}
+
+// full is a storage whose disk is full for packs.
+type full struct {
+	blob.Storage
+	on bool
+}
+
+// PutBlob implements [blob.Storage].
+func (f *full) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+	if f.on && isPack(id) {
+		return &os.PathError{Op: "write", Path: string(id), Err: unix.ENOSPC}
+	}
+	return f.Storage.PutBlob(ctx, id, data, opts)
+}
+
+// A disk that somebody else fills while a snapshot is made ends that one, and
+// nothing else.
+func TestDiskFillsMeanwhile(t *testing.T) {
+	f := newFixture(t, nil)
+	f.write("a", "a")
+	first := f.save()
+	r := f.repository.Load()
+	disk := &full{r.store, true}
+	r.store, r.rep = disk, nil
+	f.write("b", "b")
+	began := time.Now()
+	_, err := f.Save(t.Context(), &pluginv1.SaveRequest{Root: f.root}, nil)
+	if e := sdk.FromError(err); err == nil || e.Code != codes.ResourceExhausted || e.Remedy == "" {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the error took %v", took)
+	}
+	disk.on = false
+	f.whole()
+	second := f.save()
+	f.same(f.restored(first.GetId()), map[string]string{"a": "a"})
+	f.same(f.restored(second.GetId()), map[string]string{"a": "a", "b": "b"})
+	f.whole()
 }

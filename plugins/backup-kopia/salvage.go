@@ -78,7 +78,7 @@ func (r *repository) pieceTogether(ctx context.Context) (*view, error) {
 		if err := recoverIndex(ctx, rep); err != nil {
 			return nil, errors.Join(err, rep.Close(ctx))
 		}
-		return viewOf(rep, o, nil)
+		return r.viewOf(rep, o)
 	}
 	return nil, errors.Join(failed, errors.New("no copy of its format can be read"))
 }
@@ -99,10 +99,10 @@ func (f formatCopy) equal(g formatCopy) bool {
 
 // readFormat reads the blobs themselves.
 func readFormat(ctx context.Context, st blob.Storage) (f formatCopy, err error) {
-	if f.repository, err = readBlob(ctx, st, format.KopiaRepositoryBlobID, 0, -1); err != nil {
+	if f.repository, err = readBlob(ctx, st, format.KopiaRepositoryBlobID, -1); err != nil {
 		return f, err
 	}
-	f.config, err = readBlob(ctx, st, format.KopiaBlobCfgBlobID, 0, -1)
+	f.config, err = readBlob(ctx, st, format.KopiaBlobCfgBlobID, -1)
 	if errors.Is(err, blob.ErrBlobNotFound) {
 		return f, nil
 	}
@@ -121,7 +121,7 @@ func (r *repository) formats(ctx context.Context) (all []formatCopy, err error) 
 		return nil, err
 	}
 	for _, id := range slices.Backward(ids) {
-		raw, err := readBlob(ctx, r.store, recordBlob(id), 0, -1)
+		raw, err := readBlob(ctx, r.store, recordBlob(id), -1)
 		if err != nil {
 			continue // what is damaged has no copy
 		}

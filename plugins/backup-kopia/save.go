@@ -304,8 +304,8 @@ func (s *save) manifest(m *record, dir *snapshot.DirEntry) *snapshot.Manifest {
 		Description: "saved by SOP", StartTime: kopiafs.UTCTimestampFromTime(s.began), EndTime: kopiafs.UTCTimestampFromTime(time.Now()),
 		RootEntry: dir, Tags: tags,
 		Stats: snapshot.Stats{
-			TotalFileCount: int32(min(m.Files, 1<<31-1)), TotalFileSize: m.Bytes, //nolint:gosec // it is bounded
-			TotalDirectoryCount: int32(min(dir.DirSummary.TotalDirCount, 1<<31-1)), ErrorCount: int32(min(len(m.Failures), 1<<31-1)), //nolint:gosec // as above
+			TotalFileCount: int32(min(m.Files, 1<<31-1)), TotalFileSize: m.Bytes,
+			TotalDirectoryCount: int32(min(dir.DirSummary.TotalDirCount, 1<<31-1)), ErrorCount: int32(min(len(m.Failures), 1<<31-1)),
 		},
 	}
 }

@@ -313,16 +313,21 @@ func (d *directory) forgetCached(id blob.ID) {
 
 // sweep removes files that a process has left which was killed while it wrote.
 func (d *directory) sweep(now time.Time) error {
-	return filepath.WalkDir(d.dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() || !strings.Contains(filepath.Base(path), tempInfix) {
-			return err
+	root, err := os.OpenRoot(d.dir)
+	if err != nil {
+		return err
+	}
+	err = fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.Contains(e.Name(), tempInfix) {
+			return ignoreMissing(err)
 		}
 		info, err := e.Info()
 		if err != nil || now.Sub(info.ModTime()) < staleTemp {
 			return ignoreMissing(err)
 		}
-		return ignoreMissing(os.Remove(path))
+		return ignoreMissing(root.Remove(path))
 	})
+	return errors.Join(err, root.Close())
 }
 
 func ignoreMissing(err error) error {

@@ -54,8 +54,8 @@ type verification struct {
 	contents map[content.ID]error
 }
 
-// badContent is a content that cannot be read.
-type badContent struct {
+// contentError is a content that cannot be read.
+type contentError struct {
 	where string // the blob, or what is known of it
 	why   string
 	// there says that it is not lost: a restore finds it.
@@ -63,7 +63,7 @@ type badContent struct {
 }
 
 // Error implements [error].
-func (b *badContent) Error() string { return b.where + " is damaged: " + b.why }
+func (b *contentError) Error() string { return b.where + " is damaged: " + b.why }
 
 // Verify implements [backup.Backup].
 func (p *plugin) Verify(ctx context.Context, req *pluginv1.VerifyRequest, tell backup.ProgressFunc) (*pluginv1.VerifyResult, error) {
@@ -192,8 +192,8 @@ func (v *verification) format(ctx context.Context) error {
 		return nil // it was opened with them
 	}
 	for _, id := range []blob.ID{format.KopiaRepositoryBlobID, format.KopiaBlobCfgBlobID} {
-		want, wantErr := readBlob(ctx, v.view.store, id, 0, -1)
-		got, gotErr := readBlob(ctx, v.store, id, 0, -1)
+		want, wantErr := readBlob(ctx, v.view.store, id, -1)
+		got, gotErr := readBlob(ctx, v.store, id, -1)
 		switch {
 		case wantErr == nil && gotErr != nil:
 			v.damage(string(id), gotErr.Error())
@@ -283,40 +283,40 @@ func (v *verification) checkContent(ctx context.Context, id content.ID) (content
 	info, err := v.view.rep.ContentInfo(ctx, id)
 	if err != nil {
 		if pack, there := v.unnamed[id]; there {
-			return info, &badContent{string(pack), "no index names what is in it: a blob of the index is missing", true}
+			return info, &contentError{string(pack), "no index names what is in it: a blob of the index is missing", true}
 		}
-		return info, &badContent{"content " + id.String(), err.Error(), false}
+		return info, &contentError{"content " + id.String(), err.Error(), false}
 	}
 	length, there := v.packs[info.PackBlobID]
 	if !there { // it may have been written since
 		m, err := v.store.GetMetadata(ctx, info.PackBlobID)
 		if err != nil {
-			return info, &badContent{string(info.PackBlobID), "it is missing", false}
+			return info, &contentError{string(info.PackBlobID), "it is missing", false}
 		}
 		length = m.Length
 	}
 	if end := int64(info.PackOffset) + int64(info.PackedLength); length < end {
-		return info, &badContent{string(info.PackBlobID), fmt.Sprintf("it has %d bytes, and should have %d at least", length, end), false}
+		return info, &contentError{string(info.PackBlobID), fmt.Sprintf("it has %d bytes, and should have %d at least", length, end), false}
 	}
 	if !v.data {
 		return info, nil
 	}
 	if _, err := v.view.rep.ContentReader().GetContent(ctx, id); err != nil {
-		return info, &badContent{string(info.PackBlobID), err.Error(), false}
+		return info, &contentError{string(info.PackBlobID), err.Error(), false}
 	}
 	return info, nil
 }
 
 // object verifies an object and returns what is bad of it.
-func (v *verification) object(ctx context.Context, id object.ID) (bad []*badContent, err error) {
+func (v *verification) object(ctx context.Context, id object.ID) (bad []*contentError, err error) {
 	ids := []content.ID{}
 	if direct, _, ok := id.ContentID(); ok {
 		ids = append(ids, direct)
 	} else if ids, err = v.view.rep.VerifyObject(ctx, id); err != nil {
-		return []*badContent{{"object " + id.String(), err.Error(), false}}, ctx.Err()
+		return []*contentError{{"object " + id.String(), err.Error(), false}}, ctx.Err()
 	}
 	for _, c := range ids {
-		var b *badContent
+		var b *contentError
 		if err := v.content(ctx, c); errors.As(err, &b) {
 			bad = append(bad, b)
 		} else if err != nil {
@@ -372,7 +372,7 @@ func (v *verification) file(ctx context.Context, id string, e *tree.Entry) error
 	if err != nil {
 		return err
 	}
-	gone := slices.DeleteFunc(slices.Clone(bad), func(b *badContent) bool { return b.there })
+	gone := slices.DeleteFunc(slices.Clone(bad), func(b *contentError) bool { return b.there })
 	for _, b := range bad {
 		v.damage(b.where, b.why, id)
 	}

@@ -220,7 +220,7 @@ func (r *Restore) stage(ctx context.Context, e *Entry) error {
 // build makes what is no directory in the staging directory and returns its
 // name there.
 func (r *Restore) build(ctx context.Context, e *Entry) (name string, err error) {
-	name = token(8)
+	name = token()
 	switch e.Type {
 	case TypeFile:
 		err = r.file(ctx, e, name)
@@ -316,7 +316,7 @@ func (r *Restore) link(ctx context.Context, e *Entry) (string, error) {
 	if st, err := stat(f); err != nil || (Inode{st.Dev, st.Ino}) != id {
 		return r.build(ctx, e)
 	}
-	name := token(8)
+	name := token()
 	return name, unix.Linkat(unix.AT_FDCWD, procPath(f), r.staging.fd(), name, unix.AT_SYMLINK_FOLLOW)
 }
 
@@ -357,7 +357,7 @@ func (r *Restore) directory(e *Entry) error {
 
 // swapForDir puts a directory in the place of what is none.
 func (r *Restore) swapForDir(e *Entry) error {
-	name := token(8)
+	name := token()
 	if err := unix.Mkdirat(r.staging.fd(), name, 0o700); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func newStaging(target *Tree) (*staging, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &staging{target: target, root: root, name: stagingPrefix + token(8)}
+	s := &staging{target: target, root: root, name: stagingPrefix + token()}
 	s.removeStale()
 	if err := unix.Mkdirat(int(target.dir.Fd()), s.name, 0o700); err != nil {
 		return nil, errors.Join(&os.PathError{Op: "mkdir", Path: s.name, Err: err}, root.Close())
@@ -212,9 +212,9 @@ func (w *sparseWriter) Write(p []byte) (n int, err error) {
 	return len(p), nil // what is more than was stored is an error of the object
 }
 
-// token is a random name of 2n hexadecimal digits.
-func token(n int) string {
-	b := make([]byte, n)
+// token is a random name of 16 hexadecimal digits.
+func token() string {
+	b := make([]byte, 8)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
 }
