@@ -70,7 +70,7 @@ func stock() (err error) {
 	if other := os.Getenv("SOP_E2E_BIN"); other != "" { // another build's
 		bin = other
 	}
-	programs := []string{"sop", "sop-sandbox", "plugins/detector-docs", "plugins/detector-code", "plugins/backup-files", "plugins/sandbox-scaffold"}
+	programs := []string{"sop", "sop-sandbox", "plugins/detector-docs", "plugins/detector-code", "plugins/backup-files", "plugins/backup-kopia", "plugins/sandbox-scaffold"}
 	for _, name := range programs {
 		err := copyProgram(filepath.Join(bin, name), filepath.Join(shelf, "bin", name))
 		if errors.Is(err, os.ErrNotExist) {
