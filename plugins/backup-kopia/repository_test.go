@@ -291,6 +291,24 @@ func TestPrune(t *testing.T) {
 	f.whole()
 }
 
+// A snapshot that is deleted while the repository is verified is not damaged.
+func TestVerifyWhileDeleting(t *testing.T) {
+	f := newFixture(t, nil)
+	f.write("a", "a")
+	s := f.save()
+	r := f.repository.Load()
+	v, err := r.view(t.Context())
+	f.must(err)
+	job := newVerification(r, v)
+	c, err := v.catalogue(t.Context())
+	f.must(err)
+	_, err = f.Delete(t.Context(), &pluginv1.DeleteRequest{SnapshotIds: []string{s.GetId()}})
+	f.must(err, job.snapshot(t.Context(), c, s.GetId()))
+	if len(job.result.GetDamaged())+len(job.result.GetFailures()) > 0 {
+		t.Errorf("damaged: %v", job.result)
+	}
+}
+
 // What the kopia client reads of a file with holes is the file.
 func TestHolesAreZerosForOthers(t *testing.T) {
 	f := newFixture(t, nil)

@@ -54,6 +54,13 @@ type verification struct {
 	contents map[content.ID]error
 }
 
+func newVerification(r *repository, v *view) *verification {
+	return &verification{
+		repository: r, view: v, result: &pluginv1.VerifyResult{}, found: make(map[string]*pluginv1.DamagedObject),
+		packs: make(map[blob.ID]int64), unnamed: make(map[content.ID]blob.ID), whole: make(map[object.ID]bool), contents: make(map[content.ID]error),
+	}
+}
+
 // contentError is a content that cannot be read.
 type contentError struct {
 	where string // the blob, or what is known of it
@@ -75,11 +82,8 @@ func (p *plugin) Verify(ctx context.Context, req *pluginv1.VerifyRequest, tell b
 	if err != nil {
 		return nil, err
 	}
-	job := &verification{
-		repository: r, view: v, data: req.GetData(), progress: tree.Progress{Tell: tell}, result: &pluginv1.VerifyResult{},
-		found: make(map[string]*pluginv1.DamagedObject), packs: make(map[blob.ID]int64), unnamed: make(map[content.ID]blob.ID),
-		whole: make(map[object.ID]bool), contents: make(map[content.ID]error),
-	}
+	job := newVerification(r, v)
+	job.data, job.progress.Tell = req.GetData(), tell
 	if err := job.run(ctx, req.GetSnapshotIds()); err != nil {
 		return nil, ioError(ctx, "verify", err)
 	}
@@ -331,6 +335,9 @@ func (v *verification) snapshot(ctx context.Context, c *catalogue, id string) er
 	v.result.Snapshots++
 	if c.records[id] {
 		if _, err := v.view.readRecord(ctx, id); err != nil {
+			if v.deleted(ctx, id) {
+				return ctx.Err()
+			}
 			v.damage(string(recordBlob(id)), err.Error(), id)
 		}
 	}
@@ -344,8 +351,10 @@ func (v *verification) snapshot(ctx context.Context, c *catalogue, id string) er
 		return ctx.Err()
 	}
 	if err != nil {
-		v.damage("snapshot "+id, err.Error(), id)
-		return nil
+		if !v.deleted(ctx, id) {
+			v.damage("snapshot "+id, err.Error(), id)
+		}
+		return ctx.Err()
 	}
 	for _, f := range failed {
 		v.lost(id, f.Path, f.Message)
@@ -359,6 +368,15 @@ func (v *verification) snapshot(ctx context.Context, c *catalogue, id string) er
 		}
 	}
 	return nil
+}
+
+// deleted says whether somebody has deleted the snapshot since the list was made.
+func (v *verification) deleted(ctx context.Context, id string) bool {
+	if v.view.damage != nil || v.view.rep.Refresh(ctx) != nil {
+		return false
+	}
+	c, err := v.view.catalogue(ctx)
+	return err == nil && c.known(id) != nil
 }
 
 // file verifies a file of a snapshot.

@@ -27,7 +27,7 @@ func TestBackupKopia(t *testing.T) {
 
 	id := decode[struct{ Backup struct{ ID string } }](t, s.must(0, "backup", "create", "main", "-o", "json")).Backup.ID
 	h.kill()
-	h = s.up()
+	s.up()
 	s.write("docs/a.md", "# A\n\nSomebody was here.\n")
 	if r := s.must(3, "backup", "diff", id); !strings.Contains(r.stdout, "docs/a.md") || strings.Contains(r.stdout, "README") {
 		t.Errorf("%v", r)
