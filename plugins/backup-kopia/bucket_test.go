@@ -117,6 +117,11 @@ func TestBucket(t *testing.T) {
 		t.Errorf("pruned %v, %v", resp, err)
 	}
 	f.whole()
+	for name, text := range contents(t, f.state) {
+		if strings.Contains(text, "never to be shown") || strings.Contains(text, "the key") {
+			t.Errorf("%s holds a key of the bucket", name)
+		}
+	}
 
 	for kind, change := range map[string]func([]byte) []byte{"p": flipped, "q": cut, "xn": flipped, "_sop_": flipped, "kopia.repository": cut} {
 		t.Run(kind, func(t *testing.T) { b.damaged(f.state, config, b.largest(kind), change) })
