@@ -55,7 +55,7 @@ type more struct {
 	HardLink tree.Path     `json:"hard_link,omitempty"`
 	Xattrs   []tree.Xattr  `json:"xattrs,omitempty"`
 	Ancestor bool          `json:"ancestor,omitempty"`
-	// Seconds is the time of modification where it is none that kopia can tell.
+	// Modified is the time of modification where it is none that kopia can tell.
 	Modified *tree.Stamp `json:"modified,omitempty"`
 }
 
