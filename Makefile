@@ -7,7 +7,9 @@ SHELL := /bin/bash
 export CGO_ENABLED ?= 0
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS   := -s -w -X github.com/sop-host/sop/host/internal/cli.linkedVersion=$(VERSION)
-PLUGINS   := $(notdir $(patsubst %/,%,$(filter-out plugins/internal/,$(wildcard plugins/*/))))
+# Plugins whose libraries are not the host's affair are modules of their own.
+MODULES   := $(dir $(wildcard plugins/*/go.mod))
+PLUGINS   := $(notdir $(patsubst %/,%,$(filter-out plugins/internal/ $(MODULES),$(wildcard plugins/*/))))
 # Of some two hundred grammars, the detectors need one.
 PLUGIN_TAGS := grammar_subset,grammar_subset_python
 TOOLS     := $(CURDIR)/.tools
@@ -25,7 +27,12 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build the host (bin/sop), its launcher (bin/sop-sandbox) the bundled plugins (bin/plugins/) and the example stack (bin/stack/)
+build: core ## Build the host (bin/sop), its launcher (bin/sop-sandbox) the bundled plugins (bin/plugins/) and the example stack (bin/stack/)
+	@for m in $(MODULES); do (cd $$m && go build -trimpath -ldflags '-s -w' -o ../../bin/plugins/ .) || exit 1; done
+
+# All but the modules with libraries of their own, which take longer than all else.
+.PHONY: core
+core:
 	@mkdir -p bin/plugins bin/stack
 	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sop ./host/cmd/sop
 	@go build -trimpath -ldflags '-s -w' -o bin/sop-sandbox ./host/cmd/sop-sandbox
@@ -40,7 +47,7 @@ bin/example:
 	@mv $@.new $@
 
 .PHONY: run
-run: build ## Build, lock the bundled plugins and run the host (WORKSPACE=/some/repo governs another tree)
+run: core ## Build, lock the bundled plugins and run the host (WORKSPACE=/some/repo governs another tree)
 	@bin/sop plugin lock --config $(CONFIG) --quiet
 	@$(if $(WORKSPACE),SOP_WORKSPACE='$(abspath $(WORKSPACE))') exec bin/sop up --config $(CONFIG)
 
@@ -48,10 +55,13 @@ run: build ## Build, lock the bundled plugins and run the host (WORKSPACE=/some/
 test: build ## Run the tests with the race detector
 	$(if $(HAVE_CC),,@echo '*** no C compiler: the tests run without the race detector ***')
 	$(TEST) -timeout 30m $(TESTFLAGS) ./...
+	@# Without the race detector, and built as above: their libraries a second time take minutes. test-long does that.
+	for m in $(MODULES); do (cd $$m && $(GOTEST) -trimpath -timeout 30m $(TESTFLAGS) ./...) || exit 1; done
 
 .PHONY: test-long
 test-long: build ## Run the long tests too: whole corpora, thousands of random cases, real load
 	SOP_TEST_LONG=1 $(TEST) -timeout 60m $(TESTFLAGS) ./...
+	for m in $(MODULES); do (cd $$m && SOP_TEST_LONG=1 $(TEST) -timeout 60m $(TESTFLAGS) ./...) || exit 1; done
 
 .PHONY: test-e2e
 test-e2e: build ## Run the end-to-end tests only: the built binaries, as a user would drive them
@@ -60,6 +70,7 @@ test-e2e: build ## Run the end-to-end tests only: the built binaries, as a user 
 .PHONY: bench
 bench: build ## Measure, as ratios to a floor taken in the same run
 	SOP_BENCH=1 go test -run '^TestBench' -count=1 -v -timeout 30m ./host/internal/bench
+	for m in $(MODULES); do (cd $$m && SOP_BENCH=1 go test -trimpath -run '^TestBench' -count=1 -v -timeout 30m ./...) || exit 1; done
 
 .PHONY: generate
 generate: tools ## Generate code and docs/openapi.json from proto/

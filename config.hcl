@@ -72,6 +72,24 @@ plugin "backup" "files" {
   command = "${path.plugins}/backup-files"
 }
 
+# Whole workspaces: deduplicated, compressed and encrypted, in a kopia repository.
+# It wants a password, so it is yours to switch on (docs/backup.md):
+#
+#   plugin "backup" "vault" {
+#     command = "${path.plugins}/backup-kopia"
+#
+#     config {
+#       directory     = "/mnt/backup/vault"
+#       password_file = "/etc/sop/vault.password" # openssl rand -base64 32
+#     }
+#   }
+#
+#   backup "workspace" {
+#     plugin    = "vault"
+#     workspace = "main"
+#     interval  = "6h"
+#   }
+
 # The host's own state: database, keys and configuration.
 backup "state" {
   plugin   = "files"

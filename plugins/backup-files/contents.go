@@ -2,14 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"hash"
+	"io"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sop-host/sop/plugins/internal/tree"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 )
 
@@ -22,7 +22,7 @@ func (b *files) Contents(ctx context.Context, req *pluginv1.ContentsRequest, sen
 	if err != nil {
 		return err
 	}
-	paths, err := localPaths(nil, req.GetPaths())
+	paths, err := tree.LocalPaths(nil, req.GetPaths())
 	if err != nil {
 		return err
 	}
@@ -37,8 +37,8 @@ func (b *files) Contents(ctx context.Context, req *pluginv1.ContentsRequest, sen
 	}
 	var batch []*pluginv1.SnapshotEntry
 	for i := range m.entries {
-		e := &m.entries[i]
-		if e.Ancestor || len(paths) > 0 && !slices.ContainsFunc(paths, e.Path.beneath) {
+		e := m.entries[i]
+		if e.Ancestor || len(paths) > 0 && !slices.ContainsFunc(paths, e.Path.Beneath) {
 			continue
 		}
 		batch = append(batch, s.repo.entryProto(e, req.GetDigests()))
@@ -59,46 +59,17 @@ func (b *files) Contents(ctx context.Context, req *pluginv1.ContentsRequest, sen
 // entryProto converts an entry. The hash of a file with holes is not kept: its
 // object is read for it when digests are asked for, and there is none when that
 // is damaged.
-func (r *repository) entryProto(e *entry, digests bool) *pluginv1.SnapshotEntry {
+func (r *repository) entryProto(e *tree.Entry, digests bool) *pluginv1.SnapshotEntry {
 	out := &pluginv1.SnapshotEntry{
 		Path: []byte(e.Path), Type: e.Type, Mode: uint32(e.Mode), Size: e.Size,
 		Modified: timestamppb.New(time.Unix(e.Modified[0], e.Modified[1])), Target: []byte(e.Target),
 	}
 	switch {
-	case e.Type != typeFile:
+	case e.Type != tree.TypeFile:
 	case !e.Sparse:
-		out.Sha256 = e.SHA256.bytes()
+		out.Sha256 = digest(e.Object).bytes()
 	case digests:
-		flat := &zeroFilled{hash: sha256.New()}
-		if r.readObject(e.SHA256, e.stored(), &sparseWriter{file: flat, extents: e.Extents, sparse: true}, true) == nil {
-			flat.fill(e.Size)
-			out.Sha256 = flat.hash.Sum(nil)
-		}
+		out.Sha256 = tree.Digest(e, func(w io.Writer) error { return r.readObject(digest(e.Object), e.Stored(), w, true) })
 	}
 	return out
-}
-
-// zeroFilled hashes a file that is written from its beginning to its end, holes
-// as zeros.
-type zeroFilled struct {
-	hash hash.Hash
-	at   int64
-}
-
-// WriteAt implements [io.WriterAt].
-func (z *zeroFilled) WriteAt(p []byte, at int64) (int, error) {
-	z.fill(at)
-	z.at += int64(len(p))
-	return z.hash.Write(p)
-}
-
-var zeros [64 << 10]byte
-
-// fill goes on to an offset.
-func (z *zeroFilled) fill(to int64) {
-	for z.at < to {
-		n := min(to-z.at, int64(len(zeros)))
-		_, _ = z.hash.Write(zeros[:n]) // a hash takes everything
-		z.at += n
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/sop-host/sop/plugins/internal/tree"
 )
 
 // forget deletes snapshots; both locks are held. When the stand-in of one has
@@ -173,9 +175,9 @@ func (r *repository) needed() (map[digest]bool, string, error) {
 			note := "no space was freed: " + err.Error() + "; delete that snapshot to give its files up"
 			return nil, note, nil //nolint:nilerr // the note says it
 		}
-		for i := range m.entries {
-			if m.entries[i].Type == typeFile {
-				needed[m.entries[i].SHA256] = true
+		for _, e := range m.entries {
+			if e.Type == tree.TypeFile {
+				needed[digest(e.Object)] = true
 			}
 		}
 	}

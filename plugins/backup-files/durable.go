@@ -6,8 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
 // writeTemp makes a synced file in dir with a name of its own and returns its
@@ -42,10 +40,4 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// syncFS makes everything on the file system of d durable. It reports what
-// failed to be written since d was opened.
-func syncFS(d *os.File) error {
-	return os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
 }

@@ -8,13 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/plugins/internal/tree"
 	"github.com/sop-host/sop/sdk"
 )
-
-// noSpace says whether err means that a disk, or somebody's share of it, is full.
-func noSpace(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
-}
 
 // ioError is what went wrong with the repository as a whole. An [sdk.Error] is
 // passed on as it is.
@@ -25,7 +21,7 @@ func ioError(doing string, err error) error {
 		return nil
 	case errors.As(err, &known):
 		return known
-	case noSpace(err):
+	case tree.NoSpace(err):
 		return sdk.Errorf(codes.ResourceExhausted, "NO_SPACE", "%s: %w", doing, err).
 			WithRemedy("free space on that disk or raise the quota; `prune` frees what retention no longer keeps")
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):

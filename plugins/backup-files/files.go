@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sop-host/sop/plugins/internal/tree"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
 )
@@ -49,32 +49,6 @@ func (b *files) ready() (*service, error) {
 		return nil, sdk.Errorf(codes.FailedPrecondition, "NOT_CONFIGURED", "the plugin has not been configured")
 	}
 	return s, nil
-}
-
-// absolute refuses a directory that is not one by itself.
-func absolute(field, dir string) error {
-	if filepath.IsAbs(dir) {
-		return nil
-	}
-	return sdk.Errorf(codes.InvalidArgument, "NOT_ABSOLUTE", "%q is no absolute path", dir).WithField(field, "")
-}
-
-// localPaths checks paths of a request; those of both forms count.
-func localPaths(text []string, raw [][]byte) ([]rawPath, error) {
-	var paths []rawPath
-	for _, p := range text {
-		paths = append(paths, rawPath(p))
-	}
-	for _, p := range raw {
-		paths = append(paths, rawPath(p))
-	}
-	for _, p := range paths {
-		if !p.local() {
-			return nil, sdk.Errorf(codes.InvalidArgument, "PATH_NOT_LOCAL", "%q is no plain path beneath the directory", string(p)).
-				WithField("paths", "").WithRemedy("write it relative to the directory, without . and ..")
-		}
-	}
-	return paths, nil
 }
 
 // List implements [backup.Backup].
@@ -141,21 +115,14 @@ func (r *repository) describe(id string, labels map[string]string) (*pluginv1.Sn
 // proto converts the description of a snapshot.
 func (m *manifest) proto(pinned bool) *pluginv1.Snapshot {
 	s := &pluginv1.Snapshot{
-		Id: m.ID, CreatedAt: timestamppb.New(m.CreatedAt), Root: text(m.Root), Files: m.Files, Bytes: m.Bytes,
+		Id: m.ID, CreatedAt: timestamppb.New(m.CreatedAt), Root: m.Root.Text(), Files: m.Files, Bytes: m.Bytes,
 		Pinned: pinned, Labels: m.Labels, ManifestSha256: m.sum.bytes(), StoredBytes: m.Stored,
 	}
 	if m.Parent != nil {
 		s.ParentSha256 = m.Parent.SHA256.bytes()
 	}
-	s.Failures = failures(m.failures)
+	s.Failures = tree.PathFailures(m.failures)
 	return s
-}
-
-func failures(all []failure) (out []*pluginv1.PathFailure) {
-	for _, f := range all {
-		out = append(out, &pluginv1.PathFailure{Path: []byte(f.Path), Message: text(rawPath(f.Message))})
-	}
-	return out
 }
 
 func (d digest) bytes() []byte {
@@ -237,24 +204,4 @@ func (b *files) Pin(ctx context.Context, req *pluginv1.PinRequest) (*pluginv1.Pi
 	}
 	snapshot, _ := s.repo.describe(id, nil)
 	return &pluginv1.PinResponse{Snapshot: snapshot}, nil
-}
-
-// progress tells how far a call is, not more often than anybody looks.
-type progress struct {
-	tell  func(*pluginv1.BackupProgress) error
-	last  time.Time
-	files int64
-	bytes int64
-}
-
-const progressEvery = 200 * time.Millisecond
-
-// add counts, and fails when nobody listens any more.
-func (p *progress) add(files, bytes int64) error {
-	p.files, p.bytes = p.files+files, p.bytes+bytes
-	if p.tell == nil || time.Since(p.last) < progressEvery {
-		return nil
-	}
-	p.last = time.Now()
-	return p.tell(&pluginv1.BackupProgress{Files: p.files, Bytes: p.bytes})
 }

@@ -5,176 +5,37 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/sop-host/sop/plugins/internal/tree"
 )
 
-// rawPath is a name as it is on disk: bytes. In JSON it is a string, or an
-// object with base64 where it is not UTF-8.
-type rawPath string
-
-type base64Path struct {
-	Base64 []byte `json:"base64"`
-}
-
-// MarshalJSON implements [json.Marshaler].
-func (p rawPath) MarshalJSON() ([]byte, error) {
-	if utf8.ValidString(string(p)) {
-		return json.Marshal(string(p))
-	}
-	return json.Marshal(base64Path{[]byte(p)})
-}
-
-// UnmarshalJSON implements [json.Unmarshaler].
-func (p *rawPath) UnmarshalJSON(text []byte) error {
-	if len(text) > 0 && text[0] == '{' {
-		var b base64Path
-		err := json.Unmarshal(text, &b)
-		*p = rawPath(b.Base64)
-		return err
-	}
-	return json.Unmarshal(text, (*string)(p))
-}
-
-// beneath says whether p is dir or lies beneath it.
-func (p rawPath) beneath(dir rawPath) bool {
-	return p == dir || strings.HasPrefix(string(p), string(dir)+"/")
-}
-
-// local says whether p is a plain path beneath a root: no step of it is empty,
-// "." or "..".
-func (p rawPath) local() bool {
-	return p != "" && p != "." && p[0] != '/' && path.Clean(string(p)) == string(p) &&
-		p != ".." && !strings.HasPrefix(string(p), "../") && !strings.ContainsRune(string(p), 0)
-}
-
-// octal is the permission bits, set-id and sticky bits included.
-type octal uint32
-
-// MarshalText implements [encoding.TextMarshaler].
-func (o octal) MarshalText() ([]byte, error) {
-	if o > 0o7777 {
-		return nil, fmt.Errorf("%o is no mode", uint32(o))
-	}
-	return fmt.Appendf(nil, "%04o", uint32(o)), nil
-}
-
-// UnmarshalText implements [encoding.TextUnmarshaler].
-func (o *octal) UnmarshalText(text []byte) error {
-	n, err := strconv.ParseUint(string(text), 8, 32)
-	if err != nil || n > 0o7777 {
-		return fmt.Errorf("%q is no mode", text)
-	}
-	*o = octal(n)
-	return nil
-}
-
-// stamp is a time in seconds since 1970 and nanoseconds.
-type stamp [2]int64
-
-// extent is where in a sparse file there is data: offset and length in bytes.
-type extent [2]int64
-
-// The types of an entry.
-const (
-	typeFile    = "file"
-	typeDir     = "dir"
-	typeSymlink = "symlink"
-	typeFifo    = "fifo"
-	typeSocket  = "socket"
-	typeChar    = "chardev"
-	typeBlock   = "blockdev"
-)
-
-// entry is one path of a snapshot.
+// entry is one path of a snapshot, as a line of the manifest has it.
 type entry struct {
-	Path rawPath `json:"path"`
-	Type string  `json:"type"`
-	Mode octal   `json:"mode"`
-	UID  uint32  `json:"uid"`
-	GID  uint32  `json:"gid"`
-	// Modified and Accessed are the times that a program can set.
-	Modified stamp `json:"modified"`
-	Accessed stamp `json:"accessed"`
-	// Size of a regular file, holes included.
-	Size int64 `json:"size,omitempty"`
+	*tree.Entry
 	// SHA256 names the object with a regular file's content: of all of it, or
 	// of its extents one after the other if it has holes.
 	SHA256 digest `json:"sha256,omitempty"`
-	// Sparse says that the file has holes, and Extents where there are none.
-	Sparse  bool     `json:"sparse,omitempty"`
-	Extents []extent `json:"extents,omitempty"`
-	// HardLink is the first path of the snapshot that is the same file.
-	HardLink rawPath `json:"hard_link,omitempty"`
-	// Target of a symbolic link.
-	Target rawPath `json:"target,omitempty"`
-	Device uint64  `json:"device,omitempty"`
-	Xattrs []xattr `json:"xattrs,omitempty"`
-	// Ancestor says that the directory was not asked for: something beneath it
-	// was. It is made where it is missing, and never changed.
-	Ancestor bool `json:"ancestor,omitempty"`
 }
 
-type xattr struct {
-	Name  rawPath `json:"name"`
-	Value []byte  `json:"value"`
-}
+// entryOf makes the line of an entry.
+func entryOf(e *tree.Entry) *entry { return &entry{e, digest(e.Object)} }
 
-// stored is how many bytes the object of the entry has.
-func (e *entry) stored() int64 {
-	if !e.Sparse {
-		return e.Size
+// take is the entry of a line; it says what is wrong with it.
+func (e *entry) take() (*tree.Entry, error) {
+	if e.Entry == nil {
+		return nil, errors.New("an entry says nothing")
 	}
-	var n int64
-	for _, x := range e.Extents {
-		n += x[1]
+	if err := e.Check(); err != nil {
+		return nil, err
 	}
-	return n
-}
-
-// check says what is wrong with an entry; nobody but [parseManifest] need ask.
-func (e *entry) check() error {
-	if !e.Path.local() {
-		return fmt.Errorf("%q is no path beneath a root", string(e.Path))
+	if e.Type == tree.TypeFile && !e.SHA256.valid() {
+		return nil, fmt.Errorf("%q has no object", string(e.Path))
 	}
-	switch e.Type {
-	case typeFile:
-		return e.checkFile()
-	case typeSymlink:
-		if e.Target == "" || strings.ContainsRune(string(e.Target), 0) {
-			return fmt.Errorf("%q is a symbolic link to nothing", string(e.Path))
-		}
-	case typeDir, typeFifo, typeSocket, typeChar, typeBlock:
-	default:
-		return fmt.Errorf("%q has the unknown type %q", string(e.Path), e.Type)
-	}
-	return nil
-}
-
-func (e *entry) checkFile() error {
-	if !e.SHA256.valid() || e.Size < 0 {
-		return fmt.Errorf("%q has no object", string(e.Path))
-	}
-	if e.HardLink != "" && !e.HardLink.local() {
-		return fmt.Errorf("%q is linked with something that is no path", string(e.Path))
-	}
-	var end int64
-	for _, x := range e.Extents {
-		if !e.Sparse || x[0] < end || x[1] <= 0 || x[1] > e.Size-x[0] {
-			return fmt.Errorf("%q has impossible extents", string(e.Path))
-		}
-		end = x[0] + x[1]
-	}
-	return nil
-}
-
-// failure is a path that could not be saved.
-type failure struct {
-	Path    rawPath `json:"path"`
-	Message string  `json:"message"`
+	e.Object = string(e.SHA256)
+	return e.Entry, nil
 }
 
 // link names a snapshot by what cannot be forged.
@@ -191,7 +52,7 @@ type header struct {
 	// Seq counts snapshots from 1; it orders them whatever the clock says.
 	Seq       uint64            `json:"seq"`
 	CreatedAt time.Time         `json:"created_at"`
-	Root      rawPath           `json:"root"`
+	Root      tree.Path         `json:"root"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	// Parent is the snapshot before; nil for the first.
 	Parent *link `json:"parent,omitempty"`
@@ -203,23 +64,23 @@ type header struct {
 	Failures int `json:"failures"`
 	// Excluded is what was left out as asked, and where beneath the root the
 	// repository itself is.
-	Excluded []rawPath `json:"excluded,omitempty"`
+	Excluded []tree.Path `json:"excluded,omitempty"`
 }
 
 // manifest describes a snapshot.
 type manifest struct {
 	header
-	entries  []entry
-	failures []failure
+	entries  []*tree.Entry
+	failures []tree.Failure
 	// sum is the SHA-256 of everything before the last line.
 	sum digest
 }
 
 // line is any line of a manifest but the first.
 type line struct {
-	Entry   *entry   `json:"entry,omitempty"`
-	Failure *failure `json:"failure,omitempty"`
-	End     *end     `json:"end,omitempty"`
+	Entry   *entry        `json:"entry,omitempty"`
+	Failure *tree.Failure `json:"failure,omitempty"`
+	End     *end          `json:"end,omitempty"`
 }
 
 // end is the last line.
@@ -241,7 +102,7 @@ func (m *manifest) encode() ([]byte, error) {
 		return nil, err
 	}
 	for i := range m.entries {
-		if err := enc.Encode(line{Entry: &m.entries[i]}); err != nil {
+		if err := enc.Encode(line{Entry: entryOf(m.entries[i])}); err != nil {
 			return nil, err
 		}
 	}
@@ -278,7 +139,7 @@ func parseManifest(text []byte) (*manifest, error) {
 	if m.Failures != len(m.failures) {
 		return nil, errors.New("failures are missing")
 	}
-	return m, m.checkLinks()
+	return m, tree.CheckEntries(m.entries)
 }
 
 // splitEnd separates the last line.
@@ -322,34 +183,15 @@ func (m *manifest) take(text []byte) error {
 	}
 	switch {
 	case l.Entry != nil:
-		if err := l.Entry.check(); err != nil {
+		e, err := l.Entry.take()
+		if err != nil {
 			return err
 		}
-		m.entries = append(m.entries, *l.Entry)
+		m.entries = append(m.entries, e)
 	case l.Failure != nil:
 		m.failures = append(m.failures, *l.Failure)
 	default:
 		return errors.New("a line says nothing")
-	}
-	return nil
-}
-
-// checkLinks makes sure that no path stands twice, and that nothing lies
-// beneath what is no directory: nothing is restored through something else.
-func (m *manifest) checkLinks() error {
-	types := make(map[rawPath]string, len(m.entries))
-	for i := range m.entries {
-		e := &m.entries[i]
-		if _, twice := types[e.Path]; twice {
-			return fmt.Errorf("%q stands twice", string(e.Path))
-		}
-		if dir := rawPath(path.Dir(string(e.Path))); dir != "." && types[dir] != typeDir {
-			return fmt.Errorf("%q lies in no directory", string(e.Path))
-		}
-		if e.HardLink != "" && types[e.HardLink] != typeFile {
-			return fmt.Errorf("%q is linked with what is no file", string(e.Path))
-		}
-		types[e.Path] = e.Type
 	}
 	return nil
 }

@@ -6,21 +6,23 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sop-host/sop/plugins/internal/tree"
 )
 
 // sample has one of everything.
 func sample() *manifest {
 	sum := digestOf([]byte("content"))
 	m := &manifest{
-		entries: []entry{
-			{Path: "dir", Type: typeDir, Mode: 0o1755, Ancestor: true},
-			{Path: "dir/a\n\xff", Type: typeFile, Mode: 0o644, UID: 1, GID: 2, Size: 7, SHA256: sum, Modified: stamp{-1, 5}, Xattrs: []xattr{{"user.\xfe", []byte{0, 1}}}},
-			{Path: "dir/b", Type: typeFile, Size: 7, SHA256: sum, HardLink: "dir/a\n\xff"},
-			{Path: "holes", Type: typeFile, Size: 100, SHA256: sum, Sparse: true, Extents: []extent{{5, 2}, {90, 10}}},
-			{Path: "link<&>", Type: typeSymlink, Target: "../\xfd"},
-			{Path: "dev", Type: typeChar, Device: 0x103},
+		entries: []*tree.Entry{
+			{Path: "dir", Type: tree.TypeDir, Mode: 0o1755, Ancestor: true},
+			{Path: "dir/a\n\xff", Type: tree.TypeFile, Mode: 0o644, UID: 1, GID: 2, Size: 7, Object: string(sum), Modified: tree.Stamp{-1, 5}, Xattrs: []tree.Xattr{{Name: "user.\xfe", Value: []byte{0, 1}}}},
+			{Path: "dir/b", Type: tree.TypeFile, Size: 7, Object: string(sum), HardLink: "dir/a\n\xff"},
+			{Path: "holes", Type: tree.TypeFile, Size: 100, Object: string(sum), Sparse: true, Extents: []tree.Extent{{5, 2}, {90, 10}}},
+			{Path: "link<&>", Type: tree.TypeSymlink, Target: "../\xfd"},
+			{Path: "dev", Type: tree.TypeChar, Device: 0x103},
 		},
-		failures: []failure{{"gone", "it does not exist"}},
+		failures: []tree.Failure{{Path: "gone", Message: "it does not exist"}},
 	}
 	m.Seq, m.ID, m.CreatedAt, m.Root = 12, newID(12), time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), "/srv/\xfc"
 	m.Labels, m.Parent = map[string]string{"task": "t"}, &link{newID(11), sum}
@@ -59,7 +61,7 @@ func TestManifestRefuses(t *testing.T) {
 		"beneath nothing":     func(m *manifest) { m.entries[5].Path = "nowhere/x" },
 		"link with a dir":     func(m *manifest) { m.entries[2].HardLink = "dir" },
 		"link outwards":       func(m *manifest) { m.entries[2].HardLink = "../x" },
-		"object by path":      func(m *manifest) { m.entries[1].SHA256 = "../../../etc/passwd" },
+		"object by path":      func(m *manifest) { m.entries[1].Object = "../../../etc/passwd" },
 		"negative size":       func(m *manifest) { m.entries[1].Size = -1 },
 		"extent beyond end":   func(m *manifest) { m.entries[3].Extents[1][1] = 11 },
 		"extent overflow":     func(m *manifest) { m.entries[3].Extents[1][0] = 1<<63 - 1 },
@@ -111,7 +113,7 @@ func FuzzManifest(f *testing.F) {
 			return
 		}
 		for _, e := range m.entries {
-			if !e.Path.local() || e.stored() < 0 || e.Type == typeFile && (!e.SHA256.valid() || e.stored() > e.Size) {
+			if !e.Path.Local() || e.Stored() < 0 || e.Type == tree.TypeFile && (!digest(e.Object).valid() || e.Stored() > e.Size) {
 				t.Fatalf("accepted %+v", e)
 			}
 		}

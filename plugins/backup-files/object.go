@@ -51,7 +51,7 @@ type pending struct {
 }
 
 // objectWriter takes the content of one object. Whoever makes one ends it with
-// finish or discard.
+// finish or Discard.
 type objectWriter struct {
 	repo  *repository
 	hash  hash.Hash
@@ -116,7 +116,7 @@ func (w *objectWriter) finish(sync bool) (pending, error) {
 		err = w.flush(sync)
 	}
 	if err != nil {
-		w.discard()
+		w.Discard()
 		return p, err
 	}
 	info, err := w.temp.Stat()
@@ -142,9 +142,9 @@ func (w *objectWriter) flush(sync bool) error {
 	return w.temp.Sync()
 }
 
-// discard gives the object up. What cannot be removed is removed by the next
+// Discard gives the object up. What cannot be removed is removed by the next
 // [repository.sweep].
-func (w *objectWriter) discard() {
+func (w *objectWriter) Discard() {
 	if w.temp != nil {
 		_ = w.temp.Close()
 		_ = os.Remove(w.temp.Name())

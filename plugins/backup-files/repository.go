@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/plugins/internal/tree"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -32,8 +33,8 @@ const (
 // use it at once. All of its methods are safe for concurrent use.
 type repository struct {
 	dir string
-	// id tells the directory, so that no snapshot holds the repository itself.
-	dev, ino uint64
+	// inode tells the directory, so that no snapshot holds the repository itself.
+	inode    tree.Inode
 	compress bool
 }
 
@@ -56,7 +57,7 @@ func openRepository(ctx context.Context, dir string, compress bool) (*repository
 	if err := unix.Stat(dir, &st); err != nil {
 		return nil, ioError("look at the repository", err)
 	}
-	r.dev, r.ino = st.Dev, st.Ino
+	r.inode = tree.Inode{Dev: st.Dev, Ino: st.Ino}
 	return r, r.tidy(ctx)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/plugins/internal/tree"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
 )
@@ -254,7 +255,7 @@ func TestRepositoryIsExcluded(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, err := b.service.Load().repo.load(s.GetId())
-	if err != nil || !slices.Equal(m.Excluded, []rawPath{".sop/repo"}) || len(m.entries) != 1 {
+	if err != nil || !slices.Equal(m.Excluded, []tree.Path{".sop/repo"}) || len(m.entries) != 1 {
 		t.Errorf("%v, excluded %v, entries %v", err, m.Excluded, m.entries)
 	}
 }
@@ -303,40 +304,6 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	refused("TOO_MANY_FILES")
-}
-
-func TestRetention(t *testing.T) {
-	now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
-	days := func(n int) time.Time { return now.AddDate(0, 0, -n) }
-	all := []candidate{
-		{id: "pinned", created: days(90), pinned: true, good: true},
-		{id: "old", created: days(80), good: true},
-		{id: "last good of b", created: days(70), good: true, labels: map[string]string{"workspace": "b"}},
-		{id: "bad of b", created: days(60), labels: map[string]string{"workspace": "b"}},
-		{id: "other root", created: days(55), good: true, root: "/other"},
-		{id: "aged", created: days(50), good: true, labels: map[string]string{"task": "not what groups"}},
-		{id: "young", created: days(5), good: true},
-		{id: "future", created: days(-400), good: true},
-		{id: "bad", created: days(45)},
-	}
-	for name, tc := range map[string]struct {
-		last int
-		days int
-		now  time.Time
-		want []string
-	}{
-		"age":               {0, 30, now, []string{"old", "bad of b", "aged", "bad"}},
-		"number":            {4, 0, now, []string{"old", "bad of b"}},
-		"both":              {2, 30, now, []string{"old", "bad of b", "aged"}},
-		"none":              {0, 0, now, nil},
-		"clock a year on":   {3, 30, now.AddDate(1, 0, 0), []string{"old", "bad of b", "aged"}},
-		"clock a year back": {0, 30, now.AddDate(-1, 0, 0), nil},
-	} {
-		s := &settings{keepLast: tc.last, keepWithin: time.Duration(tc.days) * 24 * time.Hour, groupBy: []string{"workspace"}}
-		if got := s.expired(all, tc.now); !slices.Equal(got, tc.want) {
-			t.Errorf("%s: %q expire, want %q", name, got, tc.want)
-		}
-	}
 }
 
 // The clock may jump: snapshots keep their order, and pruning deletes neither

@@ -2,12 +2,9 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"time"
 
+	"github.com/sop-host/sop/plugins/internal/limits"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -39,9 +36,7 @@ var schema = sdk.Schema{
 type settings struct {
 	directory   string
 	compress    bool
-	keepLast    int
-	keepWithin  time.Duration
-	groupBy     []string
+	retention   limits.Retention
 	minFree     int64 // bytes, as the following
 	maxFileSize int64
 	maxSize     int64
@@ -72,7 +67,8 @@ func decode(c *sdk.Config) (*settings, error) {
 		return nil, &sdk.ConfigError{Summary: err.Error()}
 	}
 	s := &settings{
-		directory: b.Directory, compress: b.Compression == "gzip", keepLast: b.KeepLast, groupBy: b.GroupBy, maxFiles: b.MaxFiles,
+		directory: b.Directory, compress: b.Compression == "gzip", maxFiles: b.MaxFiles,
+		retention: limits.Retention{KeepLast: b.KeepLast, GroupBy: b.GroupBy},
 	}
 	if s.directory == "" {
 		s.directory = filepath.Join(c.StateDir, "repository")
@@ -84,16 +80,16 @@ func decode(c *sdk.Config) (*settings, error) {
 func (b *block) check(s *settings) error {
 	var failed []error
 	if !filepath.IsAbs(s.directory) {
-		failed = append(failed, invalid("directory", "Write a path that begins with a slash.", "%q is no absolute path", s.directory))
+		failed = append(failed, limits.Invalid("directory", "Write a path that begins with a slash.", "%q is no absolute path", s.directory))
 	}
 	if b.Compression != "none" && b.Compression != "gzip" {
-		failed = append(failed, invalid("compression", "Set it to none or gzip.", "%q is no compression", b.Compression))
+		failed = append(failed, limits.Invalid("compression", "Set it to none or gzip.", "%q is no compression", b.Compression))
 	}
 	if b.KeepLast < 0 {
-		failed = append(failed, invalid("keep_last", "Set it to 0 or more.", "%d is no number of snapshots", b.KeepLast))
+		failed = append(failed, limits.Invalid("keep_last", "Set it to 0 or more.", "%d is no number of snapshots", b.KeepLast))
 	}
 	if b.MaxFiles < 1 {
-		failed = append(failed, invalid("max_files", "Set it to 1 or more.", "%d is no number of paths", b.MaxFiles))
+		failed = append(failed, limits.Invalid("max_files", "Set it to 1 or more.", "%d is no number of paths", b.MaxFiles))
 	}
 	return errors.Join(failed...)
 }
@@ -101,43 +97,17 @@ func (b *block) check(s *settings) error {
 // measures converts times and sizes.
 func (b *block) measures(s *settings) error {
 	var failed []error
-	within, err := time.ParseDuration(b.KeepWithin)
-	if err != nil || within < 0 {
-		failed = append(failed, invalid("keep_within", "Write a time such as 720h.", "%q is no time", b.KeepWithin))
+	var err error
+	if s.retention.KeepWithin, err = limits.Time("keep_within", b.KeepWithin); err != nil {
+		failed = append(failed, err)
 	}
-	s.keepWithin = within
 	for _, m := range []struct {
 		name, text string
 		to         *int64
 	}{{"min_free", b.MinFree, &s.minFree}, {"max_file_size", b.MaxFileSize, &s.maxFileSize}, {"max_size", b.MaxSize, &s.maxSize}} {
-		if *m.to, err = size(m.name, m.text); err != nil {
+		if *m.to, err = limits.Size(m.name, m.text); err != nil {
 			failed = append(failed, err)
 		}
 	}
 	return errors.Join(failed...)
-}
-
-// invalid is what is wrong with one attribute.
-func invalid(attribute, detail, format string, args ...any) error {
-	return &sdk.ConfigError{Attribute: attribute, Summary: fmt.Sprintf(format, args...), Detail: detail}
-}
-
-var units = []struct {
-	suffix string
-	bytes  int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}}
-
-// size reads a number of bytes such as "5GiB".
-func size(attribute, text string) (int64, error) {
-	for _, u := range units {
-		number, ok := strings.CutSuffix(text, u.suffix)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
-		if err == nil && n >= 0 && n < (1<<62)/u.bytes {
-			return n * u.bytes, nil
-		}
-	}
-	return 0, invalid(attribute, "Write a whole number of bytes with its unit, such as 500MiB or 5GiB.", "%q is no size", text)
 }

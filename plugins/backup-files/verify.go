@@ -10,18 +10,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sop-host/sop/plugins/internal/tree"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk/backup"
 )
-
-// text makes UTF-8 of a path, for the fields that take no other.
-func text(p rawPath) string { return strings.ToValidUTF8(string(p), "\uFFFD") }
 
 // verification is one call of Verify.
 type verification struct {
 	repo     *repository
 	data     bool
-	progress progress
+	progress tree.Progress
 	loaded   map[string]*manifest
 	result   *pluginv1.VerifyResult
 	// found holds what is damaged, by name.
@@ -42,7 +40,7 @@ func (b *files) Verify(ctx context.Context, req *pluginv1.VerifyRequest, tell ba
 	}
 	defer unlock.release()
 	v := &verification{
-		repo: s.repo, data: req.GetData(), progress: progress{tell: tell}, loaded: make(map[string]*manifest),
+		repo: s.repo, data: req.GetData(), progress: tree.Progress{Tell: tell}, loaded: make(map[string]*manifest),
 		result: &pluginv1.VerifyResult{}, found: make(map[string]*pluginv1.DamagedObject), objects: make(map[digest]error),
 	}
 	if err := v.run(ctx, req.GetSnapshotIds()); err != nil {
@@ -147,8 +145,8 @@ func (v *verification) snapshot(ctx context.Context, m *manifest) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		e := &m.entries[i]
-		if e.Type != typeFile {
+		e := m.entries[i]
+		if e.Type != tree.TypeFile {
 			continue
 		}
 		if err := v.object(e); err != nil {
@@ -161,7 +159,7 @@ func (v *verification) snapshot(ctx context.Context, m *manifest) error {
 				Path: []byte(e.Path), Message: fmt.Sprintf("lost in snapshot %s: %v", m.ID, d),
 			})
 		}
-		if err := v.progress.add(1, e.stored()); err != nil {
+		if err := v.progress.Add(1, e.Stored()); err != nil {
 			return err
 		}
 	}
@@ -169,18 +167,18 @@ func (v *verification) snapshot(ctx context.Context, m *manifest) error {
 }
 
 // object verifies an object once, whoever needs it.
-func (v *verification) object(e *entry) error {
-	err, known := v.objects[e.SHA256]
+func (v *verification) object(e *tree.Entry) error {
+	err, known := v.objects[digest(e.Object)]
 	if known {
 		return err
 	}
 	if v.data {
-		err = v.repo.readObject(e.SHA256, e.stored(), io.Discard, false)
+		err = v.repo.readObject(digest(e.Object), e.Stored(), io.Discard, false)
 	} else {
-		err = v.repo.hasObject(e.SHA256, e.stored())
+		err = v.repo.hasObject(digest(e.Object), e.Stored())
 	}
-	v.objects[e.SHA256] = err
+	v.objects[digest(e.Object)] = err
 	v.result.Objects++
-	v.result.Bytes += e.stored()
+	v.result.Bytes += e.Stored()
 	return err
 }

@@ -243,6 +243,8 @@ var table = []rule{
 	{"host/internal/filter", nil, "a leaf: the language in which lists are narrowed"},
 	{"host/internal/workspace", nil, "a leaf"},
 	{"host/internal/archtest", nil, "imported by nobody, imports nothing"},
+	{"plugins/internal/limits", []string{"sdk"}, "what backup plugins share of their settings: it says what is wrong with them in the words of the sdk"},
+	{"plugins/internal/tree", []string{"proto/sop/plugin", "sdk"}, "what backup plugins do on the disk: they answer with it"},
 	{"plugins/internal", []string{"plugins/internal"}, "what bundled plugins share knows neither host nor sdk"},
 	{"plugins", []string{"plugins/internal", "proto/sop/plugin", "sdk"}, "a plugin knows the contract and nothing of the host"},
 	{"sdk/plugintest", []string{"sdk", "proto/sop/plugin"}, "for the tests of plugin authors"},

@@ -1,19 +1,16 @@
-package main
+package tree
 
 import (
 	"errors"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
 // readXattrs reads the extended attributes of an open file, sorted by name.
-func readXattrs(f *os.File) ([]xattr, error) {
+func readXattrs(f *os.File) ([]Xattr, error) {
 	names, err := grow(func(b []byte) (int, error) { return unix.Flistxattr(int(f.Fd()), b) })
 	if errors.Is(err, unix.ENOTSUP) || len(names) == 0 {
 		return nil, nil
@@ -21,7 +18,7 @@ func readXattrs(f *os.File) ([]xattr, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("listxattr", err)
 	}
-	var all []xattr
+	var all []Xattr
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names), "\x00"), "\x00") {
 		value, err := grow(func(b []byte) (int, error) { return unix.Fgetxattr(int(f.Fd()), name, b) })
 		if errors.Is(err, unix.ENODATA) {
@@ -30,9 +27,9 @@ func readXattrs(f *os.File) ([]xattr, error) {
 		if err != nil {
 			return nil, os.NewSyscallError("getxattr "+name, err)
 		}
-		all = append(all, xattr{rawPath(name), value})
+		all = append(all, Xattr{Path(name), value})
 	}
-	slices.SortFunc(all, func(a, b xattr) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	slices.SortFunc(all, func(a, b Xattr) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	return all, nil
 }
 
@@ -57,7 +54,7 @@ func grow(ask func([]byte) (int, error)) ([]byte, error) {
 
 // writeXattrs gives an open file its extended attributes, and takes away what it
 // has besides. It goes on after one that is refused.
-func writeXattrs(f *os.File, want []xattr) (failed error) {
+func writeXattrs(f *os.File, want []Xattr) (failed error) {
 	have, err := readXattrs(f)
 	if err != nil {
 		return err
@@ -67,10 +64,20 @@ func writeXattrs(f *os.File, want []xattr) (failed error) {
 		failed = errors.Join(failed, os.NewSyscallError("setxattr "+string(x.Name), err))
 	}
 	for _, x := range have {
-		if !slices.ContainsFunc(want, func(w xattr) bool { return w.Name == x.Name }) {
+		if !slices.ContainsFunc(want, func(w Xattr) bool { return w.Name == x.Name }) {
 			err := unix.Fremovexattr(int(f.Fd()), string(x.Name))
 			failed = errors.Join(failed, os.NewSyscallError("removexattr "+string(x.Name), err))
 		}
 	}
 	return failed
+}
+
+// dirXattrs reads those of a directory.
+func (t *Tree) dirXattrs(p Path) ([]Xattr, error) {
+	dir, err := t.OpenDir(p)
+	if err != nil {
+		return nil, err
+	}
+	all, err := readXattrs(dir)
+	return all, errors.Join(err, dir.Close())
 }

@@ -1,29 +1,37 @@
-package main
+package tree
 
 import (
 	"errors"
 	"os"
 	"path"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// tree is a directory beneath which paths are opened, and nowhere else: the
+// Tree is a directory beneath which paths are opened, and nowhere else: the
 // kernel follows no symbolic link and no "..", whatever is put there meanwhile.
-type tree struct {
+type Tree struct {
 	dir *os.File
 }
 
-// openTree opens a directory that an operator or the host has named.
-func openTree(name string) (*tree, error) {
+// Open opens a directory that an operator or the host has named.
+func Open(name string) (*Tree, error) {
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &tree{os.NewFile(uintptr(fd), name)}, nil
+	return &Tree{os.NewFile(uintptr(fd), name)}, nil
 }
 
-func (t *tree) close() { _ = t.dir.Close() }
+// Close closes the directory.
+func (t *Tree) Close() { _ = t.dir.Close() }
+
+// Inode tells the directory.
+func (t *Tree) Inode() (Inode, error) {
+	st, err := stat(t.dir)
+	return Inode{st.Dev, st.Ino}, err
+}
 
 // resolveTries bounds how often a look-up is repeated that the kernel could not
 // prove safe because something was renamed meanwhile.
@@ -31,7 +39,7 @@ const resolveTries = 64
 
 // open opens what is at p, which is local or ".". A symbolic link is an error
 // (ELOOP) unless flags have O_PATH and O_NOFOLLOW.
-func (t *tree) open(p rawPath, flags int) (*os.File, error) {
+func (t *Tree) open(p Path, flags int) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
@@ -48,13 +56,13 @@ func (t *tree) open(p rawPath, flags int) (*os.File, error) {
 	return nil, &os.PathError{Op: "open", Path: string(p), Err: unix.EAGAIN}
 }
 
-// openDir opens a directory for reading.
-func (t *tree) openDir(p rawPath) (*os.File, error) {
+// OpenDir opens a directory for reading.
+func (t *Tree) OpenDir(p Path) (*os.File, error) {
 	return t.open(p, unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
 // stat describes what is at p; a symbolic link itself.
-func (t *tree) stat(p rawPath) (unix.Stat_t, error) {
+func (t *Tree) stat(p Path) (unix.Stat_t, error) {
 	dir, base, err := t.parent(p)
 	if err != nil {
 		return unix.Stat_t{}, err
@@ -64,8 +72,8 @@ func (t *tree) stat(p rawPath) (unix.Stat_t, error) {
 }
 
 // parent opens the directory that p is in, and returns p's last step.
-func (t *tree) parent(p rawPath) (dir *os.File, base string, err error) {
-	dir, err = t.openDir(rawPath(path.Dir(string(p))))
+func (t *Tree) parent(p Path) (dir *os.File, base string, err error) {
+	dir, err = t.OpenDir(Path(path.Dir(string(p))))
 	return dir, path.Base(string(p)), err
 }
 
@@ -87,4 +95,4 @@ func stat(f *os.File) (unix.Stat_t, error) {
 }
 
 // procPath is a name for an open file, for the calls that take none.
-func procPath(f *os.File) string { return "/proc/self/fd/" + itoa(int(f.Fd())) }
+func procPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }

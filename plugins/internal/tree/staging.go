@@ -1,6 +1,8 @@
-package main
+package tree
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
@@ -16,24 +18,24 @@ const stagingPrefix = ".sop-restore-"
 // staging is a directory in the target, in which each path is made before it is
 // moved into its place. It is locked as long as its restore lives.
 type staging struct {
-	target *tree
+	target *Tree
 	root   *os.Root // the target, for removing
 	dir    *os.File
 	name   string
 }
 
 // newStaging makes one, and removes those of restores that were killed.
-func newStaging(target *tree) (*staging, error) {
+func newStaging(target *Tree) (*staging, error) {
 	root, err := os.OpenRoot(procPath(target.dir))
 	if err != nil {
 		return nil, err
 	}
-	s := &staging{target: target, root: root, name: stagingPrefix + token(8)}
+	s := &staging{target: target, root: root, name: stagingPrefix + token()}
 	s.removeStale()
 	if err := unix.Mkdirat(int(target.dir.Fd()), s.name, 0o700); err != nil {
 		return nil, errors.Join(&os.PathError{Op: "mkdir", Path: s.name, Err: err}, root.Close())
 	}
-	if s.dir, err = target.openDir(rawPath(s.name)); err == nil {
+	if s.dir, err = target.OpenDir(Path(s.name)); err == nil {
 		err = unix.Flock(s.fd(), unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if err != nil {
@@ -57,7 +59,7 @@ func (s *staging) remove() {
 // removeStale removes staging directories whose restore is dead. What cannot be
 // removed is in nobody's way.
 func (s *staging) removeStale() {
-	list, err := s.target.openDir(".")
+	list, err := s.target.OpenDir(".")
 	if err != nil {
 		return
 	}
@@ -67,7 +69,7 @@ func (s *staging) removeStale() {
 		if random, ok := strings.CutPrefix(name, stagingPrefix); !ok || len(random) != 16 || strings.Trim(random, "0123456789abcdef") != "" {
 			continue
 		}
-		dir, err := s.target.openDir(rawPath(name))
+		dir, err := s.target.OpenDir(Path(name))
 		if err != nil {
 			continue
 		}
@@ -81,19 +83,19 @@ func (s *staging) removeStale() {
 // errOtherDisk says that a path cannot be moved into its place at once.
 var errOtherDisk = errors.New("it lies on another file system than the target: restore it with a target there")
 
-// place moves name to p and returns the inode. Without overwrite nothing may be
+// place moves name to p and returns the Inode. Without overwrite nothing may be
 // there.
-func (s *staging) place(name string, p rawPath, overwrite bool) (inode, error) {
+func (s *staging) place(name string, p Path, overwrite bool) (Inode, error) {
 	parent, base, err := s.target.parent(p)
 	if err != nil {
-		return inode{}, err
+		return Inode{}, err
 	}
 	defer parent.Close() //nolint:errcheck // a directory that was read only
 	st, err := statAt(s.dir, name)
 	if err != nil {
-		return inode{}, err
+		return Inode{}, err
 	}
-	id := inode{st.Dev, st.Ino}
+	id := Inode{st.Dev, st.Ino}
 	if !overwrite {
 		err = unix.Renameat2(s.fd(), name, int(parent.Fd()), base, unix.RENAME_NOREPLACE)
 	} else {
@@ -111,7 +113,7 @@ func (s *staging) place(name string, p rawPath, overwrite bool) (inode, error) {
 }
 
 // exchange puts name in the place of what is at p, and removes that.
-func (s *staging) exchange(name string, p rawPath) error {
+func (s *staging) exchange(name string, p Path) error {
 	parent, base, err := s.target.parent(p)
 	if err != nil {
 		return err
@@ -129,11 +131,11 @@ func (s *staging) exchange(name string, p rawPath) error {
 
 // metadata sets that of something in the staging directory which cannot be
 // opened. Nobody else writes there.
-func (s *staging) metadata(e *entry, name string) error {
+func (s *staging) metadata(e *Entry, name string) error {
 	err := owned(func() error {
 		return unix.Fchownat(s.fd(), name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW)
 	}, func() (unix.Stat_t, error) { return statAt(s.dir, name) }, e)
-	if e.Type != typeSymlink {
+	if e.Type != TypeSymlink {
 		err = errors.Join(err, os.NewSyscallError("chmod", unix.Fchmodat(s.fd(), name, safeMode(e, err), 0)))
 	}
 	return errors.Join(err, os.NewSyscallError("utimensat", unix.UtimesNanoAt(s.fd(), name, e.times(), unix.AT_SYMLINK_NOFOLLOW)))
@@ -142,7 +144,7 @@ func (s *staging) metadata(e *entry, name string) error {
 // setMetadata gives an open file or directory its owner, mode, extended
 // attributes and times, in the order in which one does not undo the other. It
 // goes on after what is refused.
-func setMetadata(f *os.File, e *entry) error {
+func setMetadata(f *os.File, e *Entry) error {
 	owner := owned(func() error { return unix.Fchown(int(f.Fd()), int(e.UID), int(e.GID)) },
 		func() (unix.Stat_t, error) { return stat(f) }, e)
 	return errors.Join(owner,
@@ -152,7 +154,7 @@ func setMetadata(f *os.File, e *entry) error {
 }
 
 // owned changes the owner unless it is right already.
-func owned(change func() error, stat func() (unix.Stat_t, error), e *entry) error {
+func owned(change func() error, stat func() (unix.Stat_t, error), e *Entry) error {
 	st, err := stat()
 	if err != nil || st.Uid == e.UID && st.Gid == e.GID {
 		return err
@@ -162,23 +164,29 @@ func owned(change func() error, stat func() (unix.Stat_t, error), e *entry) erro
 
 // safeMode leaves out the set-id bits where the owner is not the right one: they
 // would lend another's rights.
-func safeMode(e *entry, owner error) uint32 {
+func safeMode(e *Entry, owner error) uint32 {
 	if owner != nil {
 		return uint32(e.Mode) &^ (unix.S_ISUID | unix.S_ISGID)
 	}
 	return uint32(e.Mode)
 }
 
-func (e *entry) times() []unix.Timespec {
+func (e *Entry) times() []unix.Timespec {
 	return []unix.Timespec{{Sec: e.Accessed[0], Nsec: e.Accessed[1]}, {Sec: e.Modified[0], Nsec: e.Modified[1]}}
 }
 
-// sparseWriter writes the bytes of an object where they belong in the file.
+// SparseWriter writes the data of a file, extents one after the other, where it
+// belongs.
+func SparseWriter(file io.WriterAt, e *Entry) io.Writer {
+	return &sparseWriter{file: file, extents: e.Extents, sparse: e.Sparse}
+}
+
+// sparseWriter writes data where it belongs in a file.
 type sparseWriter struct {
 	file    io.WriterAt
 	sparse  bool
-	extents []extent
-	// at is how much of the first extent is written; of the file if it is not sparse.
+	extents []Extent
+	// at is how much of the first Extent is written; of the file if it is not sparse.
 	at int64
 }
 
@@ -202,4 +210,17 @@ func (w *sparseWriter) Write(p []byte) (n int, err error) {
 		}
 	}
 	return len(p), nil // what is more than was stored is an error of the object
+}
+
+// token is a random name of 16 hexadecimal digits.
+func token() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// SyncFS makes everything on the file system of d durable. It reports what
+// failed to be written since d was opened.
+func SyncFS(d *os.File) error {
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
 }
