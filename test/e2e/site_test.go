@@ -33,6 +33,7 @@ type site struct {
 	data string
 	work string
 	as   *syscall.Credential // who runs sop; nil: who runs the test
+	env  []string            // beyond what every command has
 }
 
 // readme is one that nothing is wrong with.
@@ -252,6 +253,7 @@ func (s *site) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, sopProgram(), args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.home(), "TMPDIR=" + s.tmp(), "NO_COLOR=1"}
+	cmd.Env = append(cmd.Env, s.env...)
 	if s.as != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
 	}

@@ -34,6 +34,7 @@ var table = []rule{
 	}, "commands speak to the daemon by its API; startup is for serving and for scans without a daemon, config for validate and fmt, doctor for its report, api for the socket's address"},
 	{"host/internal/startup", []string{
 		"host/internal/doctor",
+		"host/internal/machine",
 		"host/internal/timeline",
 		"host/internal/component",
 		"host/internal/process",
@@ -218,6 +219,7 @@ var table = []rule{
 	}, "a run of a generator: it joins plugin and sandbox, and knows no feature"},
 	{"host/internal/component", []string{"host/internal/event", "host/internal/process", "host/internal/sandbox/cgroup", "host/internal/sandbox/launch", "host/internal/socket", "sdk"}, "features never import each other"},
 	{"host/internal/timeline", nil, "a leaf: what is made of the steps of a boot, for whoever shows it"},
+	{"host/internal/machine", nil, "measures, and knows nothing of a host"},
 	{"host/internal/doctor", []string{"sdk"}, "runs checks and knows nothing of what they examine"},
 	{"host/internal/halt", []string{"sdk"}, "a mark that is there whatever else fails: it knows nothing"},
 	{"host/internal/process", []string{"host/internal/sandbox/cgroup"}, "what plugins and components have in common: it starts processes and knows neither"},

@@ -113,7 +113,7 @@ func componentSandbox(s *apiv1.ComponentSandbox) string {
 
 // componentTable lists components.
 func (a *app) componentTable(all []*apiv1.ComponentStatus) *term.Table {
-	table := a.table(5, "COMPONENT", "STATE", "PID", "SINCE", "RESTARTS", "NOTE")
+	table := a.table(6, "COMPONENT", "STATE", "PID", "SINCE", "RESTARTS", "PROBE", "NOTE")
 	table.Whole = []int{0}
 	for _, c := range all {
 		pid := "-"
@@ -121,9 +121,20 @@ func (a *app) componentTable(all []*apiv1.ComponentStatus) *term.Table {
 			pid = fmt.Sprint(c.GetPid())
 		}
 		table.Row(term.Text(c.GetName()), term.Styled(stateStyle(c.GetState()), c.GetState()), term.Text(pid),
-			term.Text(since(a.now(), c.GetSince())), term.Text(fmt.Sprint(c.GetRestarts())), term.Text(componentNote(c)))
+			term.Text(since(a.now(), c.GetSince())), term.Text(fmt.Sprint(c.GetRestarts())), term.Text(a.lastProbe(c.GetLastProbe())), term.Text(componentNote(c)))
 	}
 	return table
+}
+
+// lastProbe says what the last probe found, and when.
+func (a *app) lastProbe(p *apiv1.ComponentProbe) string {
+	switch {
+	case p.GetAt() == nil:
+		return "-"
+	case p.GetOk():
+		return "ok " + ago(a.now(), p.GetAt())
+	}
+	return "failed " + ago(a.now(), p.GetAt())
 }
 
 func componentNote(c *apiv1.ComponentStatus) string {

@@ -92,6 +92,22 @@ func testStatus() *apiv1.Status {
 		},
 		Workspaces: []*apiv1.WorkspaceStatus{testWorkspace()},
 		Gaps:       testWorkspace().GetGaps(),
+		Protocols: []*apiv1.ProtocolStatus{
+			{Name: "arp", State: "active", Mode: "active", Since: before(time.Hour), Calls: 7, Failures: 1, SelfTest: "passed"},
+			{Name: "uip", State: "failed", Mode: "inactive", Since: before(time.Minute), Error: "its plugin does not answer"},
+		},
+		Tokens: []*apiv1.TokenCount{{Type: "todo", State: "active", Tokens: 2}, {Type: "operation", State: "revoked", Tokens: 9}},
+		Tasks:  []*apiv1.TaskCount{{State: "awaiting_approval", Tasks: 1}, {State: "done", Tasks: 12}},
+		Audit:  &apiv1.AuditStanding{Records: 1234, VerifiedAt: before(5 * time.Minute), Verified: "ok"}, LastBackup: before(2 * time.Hour),
+		Resources: &apiv1.ResourceUse{
+			At:      before(time.Second),
+			Host:    &apiv1.ProcessUse{Processes: 1, CpuPercent: 1.25, Memory: 45_600_000, Threads: 12, OpenFiles: 34},
+			Started: &apiv1.ProcessUse{Processes: 2, CpuPercent: 0.5, Memory: 120_000_000},
+			Machine: &apiv1.MachineUse{
+				Cpus: 2, CpuPercent: 37.4, Load1: 1.5, MemoryTotal: 8_000_000_000, MemoryAvailable: 3_100_000_000, Processes: 212,
+				DiskTotal: 252_000_000_000, DiskFree: 73_000_000_000,
+			},
+		},
 	}
 }
 

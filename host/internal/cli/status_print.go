@@ -13,11 +13,15 @@ import (
 func (a *app) printStatus(w io.Writer, s *apiv1.Status) error {
 	var b strings.Builder
 	a.statusHead(&b, s)
+	a.statusResources(&b, s.GetResources())
 	a.statusReload(&b, s.GetLastReload())
 	if err := a.statusPlugins(&b, s.GetPlugins()); err != nil {
 		return err
 	}
 	if err := a.statusComponents(&b, s.GetComponents()); err != nil {
+		return err
+	}
+	if err := a.statusProtocols(&b, s.GetProtocols()); err != nil {
 		return err
 	}
 	if err := a.statusWorkspaces(&b, s.GetWorkspaces()); err != nil {
@@ -35,6 +39,7 @@ func (a *app) printStatus(w io.Writer, s *apiv1.Status) error {
 		fmt.Fprintf(&b, "; %d resolved", n)
 	}
 	b.WriteByte('\n')
+	a.statusCounts(&b, s)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -22,7 +22,7 @@ func (h *host) newDoor() (*nexus.Nexus, error) {
 		Scaffolds:   scaffolds,
 		Tokens:      h.theTokens(),
 		Agents:      h.agents,
-		Audit:       &meteredAudit{h.audit, h.metrics, h.maintained},
+		Audit:       &meteredAudit{h.audit, h.metrics, h.maintained, &h.verified},
 		Events:      h.store.Events(),
 		Protocols:   h.protocols,
 		Runs:        runs{h},

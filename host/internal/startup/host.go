@@ -28,6 +28,7 @@ import (
 	"github.com/sop-host/sop/host/internal/flow"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/halt"
+	"github.com/sop-host/sop/host/internal/machine"
 	"github.com/sop-host/sop/host/internal/maintenance"
 	"github.com/sop-host/sop/host/internal/metrics"
 	"github.com/sop-host/sop/host/internal/nexus"
@@ -92,6 +93,9 @@ type host struct {
 	probe   probe
 	levels  sandboxLevels
 
+	manager       serviceManager
+	meter         *machine.Meter
+	verified      verified
 	tokensCounted counted[token.Count]
 	tasksCounted  counted[task.Count]
 
@@ -130,6 +134,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	h.policy.Replace(first.policies)
 	h.watcher = watcher
 	h.dir = dataDir(first.config.Host.DataDir)
+	h.manager = newServiceManager(os.Getenv)
 	h.emergency = &emergency{host: h, mark: halt.Mark{Dir: h.dir.emergency()}}
 
 	var undo closers
@@ -163,8 +168,12 @@ func Run(ctx context.Context, opt Options) (err error) {
 	h.steps.add(Step{Component: "host", Phase: "ready", Detail: fmt.Sprintf("resident, pid %d", os.Getpid())})
 	h.logger.Info("host ready", "pid", os.Getpid(), "took", time.Since(h.begin))
 
+	h.notifyReady()
+	undo.add(background(ctx, h.feedWatchdog))
+
 	err = h.reside(ctx, watcher, serve)
 	h.setPhase(phaseStopping)
+	h.notify("STOPPING=1", "STATUS=stopping")
 	h.steps.add(Step{Component: "host", Phase: "stopping"})
 	return err
 }
@@ -259,6 +268,8 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 		return err
 	}
 	h.emergency.begin(ctx)
+	h.meter = h.newMeter()
+	undo.add(background(ctx, h.meter.Run))
 	return h.openProtocols(undo)
 }
 
@@ -438,7 +449,10 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 		return nil, err
 	}
 	s.Backups = h.scheduleStatuses()
-	s.Reasons = slices.Concat(degraded(s), sandboxReasons(l.config, s.GetSandbox()), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons())
+	s.Reasons = slices.Concat(degraded(s), sandboxReasons(l.config, s.GetSandbox()), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons(), h.verified.reasons())
+	if err := h.addStandings(ctx, s); err != nil {
+		return nil, err
+	}
 	if s.GetState() == phaseRunning {
 		s.State = overall(s)
 	}

@@ -137,7 +137,15 @@ type meteredAudit struct {
 	*audit.Log
 	metrics    *metrics.Metrics
 	maintained *maintained
+	verified   *verified
 }
+
+// What verifications find.
+const (
+	outcomeOK    = "ok"
+	outcomeFault = "fault"
+	outcomeError = "error"
+)
 
 // Append implements nexus.Audit.
 func (m *meteredAudit) Append(ctx context.Context, records ...audit.Record) error {
@@ -151,14 +159,17 @@ func (m *meteredAudit) Append(ctx context.Context, records ...audit.Record) erro
 func (m *meteredAudit) Verify(ctx context.Context, checkpoints ...string) (*audit.Report, error) {
 	begin := time.Now()
 	report, err := m.Log.Verify(ctx, checkpoints...)
-	outcome := "ok"
+	outcome := outcomeOK
 	switch {
 	case err != nil:
-		outcome = "error"
+		outcome = outcomeError
 	case report.Fault != nil:
-		outcome = "fault"
+		outcome = outcomeFault
 	}
 	m.metrics.Verified(outcome, time.Since(begin))
+	if ctx.Err() == nil { // one that was given up says nothing
+		m.verified.last.Store(&verification{time.Now(), outcome})
+	}
 	if err == nil {
 		m.maintain(ctx, report)
 	}

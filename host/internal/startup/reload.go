@@ -23,6 +23,8 @@ import (
 func (h *host) reload(ctx context.Context, trigger string) *apiv1.ReloadVerdict {
 	h.reloading.Lock()
 	defer h.reloading.Unlock()
+	h.notifyReloading()
+	defer h.notifyReady()
 	begin := time.Now()
 	verdict := &apiv1.ReloadVerdict{At: timestamppb.New(begin), Trigger: trigger}
 	changes, diags := h.takeOver(ctx, trigger)

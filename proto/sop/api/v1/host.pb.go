@@ -204,8 +204,20 @@ type Status struct {
 	Backups    []*BackupScheduleStatus `protobuf:"bytes,20,rep,name=backups,proto3" json:"backups,omitempty"`
 	Components []*ComponentStatus      `protobuf:"bytes,12,rep,name=components,proto3" json:"components,omitempty"`
 	// The emergency stop in force; absent for none.
-	Emergency     *EmergencyState `protobuf:"bytes,13,opt,name=emergency,proto3" json:"emergency,omitempty"`
-	Sandbox       *SandboxStatus  `protobuf:"bytes,24,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	Emergency *EmergencyState `protobuf:"bytes,13,opt,name=emergency,proto3" json:"emergency,omitempty"`
+	Sandbox   *SandboxStatus  `protobuf:"bytes,24,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// As the host has them; what their plugins say of themselves is in
+	// ListProtocols.
+	Protocols []*ProtocolStatus `protobuf:"bytes,25,rep,name=protocols,proto3" json:"protocols,omitempty"`
+	// Counted at most every half minute.
+	Tokens []*TokenCount `protobuf:"bytes,26,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// Counted at most every five seconds.
+	Tasks []*TaskCount   `protobuf:"bytes,27,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Audit *AuditStanding `protobuf:"bytes,28,opt,name=audit,proto3" json:"audit,omitempty"`
+	// Of the latest snapshot that is kept, scheduled or not; absent for none.
+	LastBackup *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=last_backup,json=lastBackup,proto3" json:"last_backup,omitempty"`
+	// Measured in the background; absent until it was for the first time.
+	Resources     *ResourceUse `protobuf:"bytes,30,opt,name=resources,proto3" json:"resources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -345,6 +357,497 @@ func (x *Status) GetSandbox() *SandboxStatus {
 	return nil
 }
 
+func (x *Status) GetProtocols() []*ProtocolStatus {
+	if x != nil {
+		return x.Protocols
+	}
+	return nil
+}
+
+func (x *Status) GetTokens() []*TokenCount {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *Status) GetTasks() []*TaskCount {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *Status) GetAudit() *AuditStanding {
+	if x != nil {
+		return x.Audit
+	}
+	return nil
+}
+
+func (x *Status) GetLastBackup() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastBackup
+	}
+	return nil
+}
+
+func (x *Status) GetResources() *ResourceUse {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+// TokenCount is how many tokens of a type are in a state.
+type TokenCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Tokens        int64                  `protobuf:"varint,3,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenCount) Reset() {
+	*x = TokenCount{}
+	mi := &file_sop_api_v1_host_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenCount) ProtoMessage() {}
+
+func (x *TokenCount) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_host_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenCount.ProtoReflect.Descriptor instead.
+func (*TokenCount) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TokenCount) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *TokenCount) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *TokenCount) GetTokens() int64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+// TaskCount is how many tasks are in a state.
+type TaskCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	Tasks         int64                  `protobuf:"varint,2,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskCount) Reset() {
+	*x = TaskCount{}
+	mi := &file_sop_api_v1_host_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskCount) ProtoMessage() {}
+
+func (x *TaskCount) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_host_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskCount.ProtoReflect.Descriptor instead.
+func (*TaskCount) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TaskCount) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *TaskCount) GetTasks() int64 {
+	if x != nil {
+		return x.Tasks
+	}
+	return 0
+}
+
+// AuditStanding is how the audit log stands.
+type AuditStanding struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Records int64                  `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
+	// When this host last verified it, from its beginning, since it was started;
+	// absent when it did not.
+	VerifiedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=verified_at,json=verifiedAt,proto3" json:"verified_at,omitempty"`
+	// What was found: "ok", "fault", or "error" when it could not be read.
+	Verified      string `protobuf:"bytes,3,opt,name=verified,proto3" json:"verified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditStanding) Reset() {
+	*x = AuditStanding{}
+	mi := &file_sop_api_v1_host_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditStanding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditStanding) ProtoMessage() {}
+
+func (x *AuditStanding) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_host_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditStanding.ProtoReflect.Descriptor instead.
+func (*AuditStanding) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AuditStanding) GetRecords() int64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *AuditStanding) GetVerifiedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.VerifiedAt
+	}
+	return nil
+}
+
+func (x *AuditStanding) GetVerified() string {
+	if x != nil {
+		return x.Verified
+	}
+	return ""
+}
+
+// ResourceUse is what the host uses, and what its machine has, at one moment.
+type ResourceUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Host  *ProcessUse            `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// Processes of plugins and components, each with what it uses alone.
+	Started       *ProcessUse `protobuf:"bytes,3,opt,name=started,proto3" json:"started,omitempty"`
+	Machine       *MachineUse `protobuf:"bytes,4,opt,name=machine,proto3" json:"machine,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourceUse) Reset() {
+	*x = ResourceUse{}
+	mi := &file_sop_api_v1_host_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourceUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourceUse) ProtoMessage() {}
+
+func (x *ResourceUse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_host_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourceUse.ProtoReflect.Descriptor instead.
+func (*ResourceUse) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ResourceUse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ResourceUse) GetHost() *ProcessUse {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *ResourceUse) GetStarted() *ProcessUse {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *ResourceUse) GetMachine() *MachineUse {
+	if x != nil {
+		return x.Machine
+	}
+	return nil
+}
+
+// ProcessUse is what one or more processes use.
+type ProcessUse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Processes int32                  `protobuf:"varint,1,opt,name=processes,proto3" json:"processes,omitempty"`
+	// Of one processor, over the time since the measurement before: 150 is one and
+	// a half.
+	CpuPercent float64 `protobuf:"fixed64,2,opt,name=cpu_percent,json=cpuPercent,proto3" json:"cpu_percent,omitempty"`
+	// Resident, in bytes; what processes share counts for each.
+	Memory        int64 `protobuf:"varint,3,opt,name=memory,proto3" json:"memory,omitempty"`
+	Threads       int32 `protobuf:"varint,4,opt,name=threads,proto3" json:"threads,omitempty"`
+	OpenFiles     int32 `protobuf:"varint,5,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessUse) Reset() {
+	*x = ProcessUse{}
+	mi := &file_sop_api_v1_host_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessUse) ProtoMessage() {}
+
+func (x *ProcessUse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_host_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessUse.ProtoReflect.Descriptor instead.
+func (*ProcessUse) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ProcessUse) GetProcesses() int32 {
+	if x != nil {
+		return x.Processes
+	}
+	return 0
+}
+
+func (x *ProcessUse) GetCpuPercent() float64 {
+	if x != nil {
+		return x.CpuPercent
+	}
+	return 0
+}
+
+func (x *ProcessUse) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *ProcessUse) GetThreads() int32 {
+	if x != nil {
+		return x.Threads
+	}
+	return 0
+}
+
+func (x *ProcessUse) GetOpenFiles() int32 {
+	if x != nil {
+		return x.OpenFiles
+	}
+	return 0
+}
+
+// MachineUse is how the machine stands.
+type MachineUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Cpus  int32                  `protobuf:"varint,1,opt,name=cpus,proto3" json:"cpus,omitempty"`
+	// Of all processors together, over the time since the measurement before.
+	CpuPercent float64 `protobuf:"fixed64,2,opt,name=cpu_percent,json=cpuPercent,proto3" json:"cpu_percent,omitempty"`
+	Load1      float64 `protobuf:"fixed64,3,opt,name=load1,proto3" json:"load1,omitempty"`
+	// In bytes.
+	MemoryTotal     int64 `protobuf:"varint,4,opt,name=memory_total,json=memoryTotal,proto3" json:"memory_total,omitempty"`
+	MemoryAvailable int64 `protobuf:"varint,5,opt,name=memory_available,json=memoryAvailable,proto3" json:"memory_available,omitempty"`
+	Processes       int32 `protobuf:"varint,6,opt,name=processes,proto3" json:"processes,omitempty"`
+	// Of the file system that holds the data directory, in bytes.
+	DiskTotal int64 `protobuf:"varint,7,opt,name=disk_total,json=diskTotal,proto3" json:"disk_total,omitempty"`
+	DiskFree  int64 `protobuf:"varint,8,opt,name=disk_free,json=diskFree,proto3" json:"disk_free,omitempty"`
+	// Zero where the file system has no fixed number.
+	InodesTotal   int64 `protobuf:"varint,9,opt,name=inodes_total,json=inodesTotal,proto3" json:"inodes_total,omitempty"`
+	InodesFree    int64 `protobuf:"varint,10,opt,name=inodes_free,json=inodesFree,proto3" json:"inodes_free,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MachineUse) Reset() {
+	*x = MachineUse{}
+	mi := &file_sop_api_v1_host_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MachineUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MachineUse) ProtoMessage() {}
+
+func (x *MachineUse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_host_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MachineUse.ProtoReflect.Descriptor instead.
+func (*MachineUse) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *MachineUse) GetCpus() int32 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *MachineUse) GetCpuPercent() float64 {
+	if x != nil {
+		return x.CpuPercent
+	}
+	return 0
+}
+
+func (x *MachineUse) GetLoad1() float64 {
+	if x != nil {
+		return x.Load1
+	}
+	return 0
+}
+
+func (x *MachineUse) GetMemoryTotal() int64 {
+	if x != nil {
+		return x.MemoryTotal
+	}
+	return 0
+}
+
+func (x *MachineUse) GetMemoryAvailable() int64 {
+	if x != nil {
+		return x.MemoryAvailable
+	}
+	return 0
+}
+
+func (x *MachineUse) GetProcesses() int32 {
+	if x != nil {
+		return x.Processes
+	}
+	return 0
+}
+
+func (x *MachineUse) GetDiskTotal() int64 {
+	if x != nil {
+		return x.DiskTotal
+	}
+	return 0
+}
+
+func (x *MachineUse) GetDiskFree() int64 {
+	if x != nil {
+		return x.DiskFree
+	}
+	return 0
+}
+
+func (x *MachineUse) GetInodesTotal() int64 {
+	if x != nil {
+		return x.InodesTotal
+	}
+	return 0
+}
+
+func (x *MachineUse) GetInodesFree() int64 {
+	if x != nil {
+		return x.InodesFree
+	}
+	return 0
+}
+
 // ReloadVerdict is the outcome of a reload.
 type ReloadVerdict struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -363,7 +866,7 @@ type ReloadVerdict struct {
 
 func (x *ReloadVerdict) Reset() {
 	*x = ReloadVerdict{}
-	mi := &file_sop_api_v1_host_proto_msgTypes[5]
+	mi := &file_sop_api_v1_host_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +878,7 @@ func (x *ReloadVerdict) String() string {
 func (*ReloadVerdict) ProtoMessage() {}
 
 func (x *ReloadVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_host_proto_msgTypes[5]
+	mi := &file_sop_api_v1_host_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +891,7 @@ func (x *ReloadVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadVerdict.ProtoReflect.Descriptor instead.
 func (*ReloadVerdict) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{5}
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReloadVerdict) GetAt() *timestamppb.Timestamp {
@@ -448,7 +951,7 @@ type PlannedChange struct {
 
 func (x *PlannedChange) Reset() {
 	*x = PlannedChange{}
-	mi := &file_sop_api_v1_host_proto_msgTypes[6]
+	mi := &file_sop_api_v1_host_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +963,7 @@ func (x *PlannedChange) String() string {
 func (*PlannedChange) ProtoMessage() {}
 
 func (x *PlannedChange) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_host_proto_msgTypes[6]
+	mi := &file_sop_api_v1_host_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +976,7 @@ func (x *PlannedChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedChange.ProtoReflect.Descriptor instead.
 func (*PlannedChange) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{6}
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PlannedChange) GetSubject() string {
@@ -516,7 +1019,7 @@ type ConfigDiagnostic struct {
 
 func (x *ConfigDiagnostic) Reset() {
 	*x = ConfigDiagnostic{}
-	mi := &file_sop_api_v1_host_proto_msgTypes[7]
+	mi := &file_sop_api_v1_host_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +1031,7 @@ func (x *ConfigDiagnostic) String() string {
 func (*ConfigDiagnostic) ProtoMessage() {}
 
 func (x *ConfigDiagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_host_proto_msgTypes[7]
+	mi := &file_sop_api_v1_host_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +1044,7 @@ func (x *ConfigDiagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigDiagnostic.ProtoReflect.Descriptor instead.
 func (*ConfigDiagnostic) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{7}
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConfigDiagnostic) GetSeverity() string {
@@ -606,7 +1109,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sop_api_v1_host_proto_msgTypes[8]
+	mi := &file_sop_api_v1_host_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +1121,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_host_proto_msgTypes[8]
+	mi := &file_sop_api_v1_host_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +1134,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{8}
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReloadRequest) GetIdempotencyKey() string {
@@ -657,7 +1160,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sop_api_v1_host_proto_msgTypes[9]
+	mi := &file_sop_api_v1_host_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +1172,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_host_proto_msgTypes[9]
+	mi := &file_sop_api_v1_host_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +1185,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{9}
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReloadResponse) GetVerdict() *ReloadVerdict {
@@ -700,7 +1203,7 @@ type PlanRequest struct {
 
 func (x *PlanRequest) Reset() {
 	*x = PlanRequest{}
-	mi := &file_sop_api_v1_host_proto_msgTypes[10]
+	mi := &file_sop_api_v1_host_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +1215,7 @@ func (x *PlanRequest) String() string {
 func (*PlanRequest) ProtoMessage() {}
 
 func (x *PlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_host_proto_msgTypes[10]
+	mi := &file_sop_api_v1_host_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +1228,7 @@ func (x *PlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
 func (*PlanRequest) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{10}
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{16}
 }
 
 type PlanResponse struct {
@@ -738,7 +1241,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_sop_api_v1_host_proto_msgTypes[11]
+	mi := &file_sop_api_v1_host_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +1253,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_host_proto_msgTypes[11]
+	mi := &file_sop_api_v1_host_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +1266,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{11}
+	return file_sop_api_v1_host_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PlanResponse) GetChanges() []*PlannedChange {
@@ -785,13 +1288,13 @@ var File_sop_api_v1_host_proto protoreflect.FileDescriptor
 const file_sop_api_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"\x15sop/api/v1/host.proto\x12\n" +
-	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sop/api/v1/backup.proto\x1a\x1asop/api/v1/component.proto\x1a\x1asop/api/v1/emergency.proto\x1a\x14sop/api/v1/gap.proto\x1a\x1bsop/api/v1/permission.proto\x1a\x17sop/api/v1/plugin.proto\x1a\x18sop/api/v1/sandbox.proto\x1a\x1asop/api/v1/workspace.proto\"\x12\n" +
+	"sop.api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sop/api/v1/backup.proto\x1a\x1asop/api/v1/component.proto\x1a\x1asop/api/v1/emergency.proto\x1a\x14sop/api/v1/gap.proto\x1a\x1bsop/api/v1/permission.proto\x1a\x17sop/api/v1/plugin.proto\x1a\x19sop/api/v1/protocol.proto\x1a\x18sop/api/v1/sandbox.proto\x1a\x1asop/api/v1/workspace.proto\"\x12\n" +
 	"\x10GetStatusRequest\"?\n" +
 	"\x11GetStatusResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.sop.api.v1.StatusR\x06status\"\x14\n" +
 	"\x12WatchStatusRequest\"A\n" +
 	"\x13WatchStatusResponse\x12*\n" +
-	"\x06status\x18\x01 \x01(\v2\x12.sop.api.v1.StatusR\x06status\"\x9b\x05\n" +
+	"\x06status\x18\x01 \x01(\v2\x12.sop.api.v1.StatusR\x06status\"\xd7\a\n" +
 	"\x06Status\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x18\n" +
 	"\areasons\x18\x02 \x03(\tR\areasons\x12\x18\n" +
@@ -815,7 +1318,57 @@ const file_sop_api_v1_host_proto_rawDesc = "" +
 	"components\x18\f \x03(\v2\x1b.sop.api.v1.ComponentStatusR\n" +
 	"components\x128\n" +
 	"\temergency\x18\r \x01(\v2\x1a.sop.api.v1.EmergencyStateR\temergency\x123\n" +
-	"\asandbox\x18\x18 \x01(\v2\x19.sop.api.v1.SandboxStatusR\asandbox\"\x89\x02\n" +
+	"\asandbox\x18\x18 \x01(\v2\x19.sop.api.v1.SandboxStatusR\asandbox\x128\n" +
+	"\tprotocols\x18\x19 \x03(\v2\x1a.sop.api.v1.ProtocolStatusR\tprotocols\x12.\n" +
+	"\x06tokens\x18\x1a \x03(\v2\x16.sop.api.v1.TokenCountR\x06tokens\x12+\n" +
+	"\x05tasks\x18\x1b \x03(\v2\x15.sop.api.v1.TaskCountR\x05tasks\x12/\n" +
+	"\x05audit\x18\x1c \x01(\v2\x19.sop.api.v1.AuditStandingR\x05audit\x12;\n" +
+	"\vlast_backup\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"lastBackup\x125\n" +
+	"\tresources\x18\x1e \x01(\v2\x17.sop.api.v1.ResourceUseR\tresources\"N\n" +
+	"\n" +
+	"TokenCount\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06tokens\x18\x03 \x01(\x03R\x06tokens\"7\n" +
+	"\tTaskCount\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x14\n" +
+	"\x05tasks\x18\x02 \x01(\x03R\x05tasks\"\x82\x01\n" +
+	"\rAuditStanding\x12\x18\n" +
+	"\arecords\x18\x01 \x01(\x03R\arecords\x12;\n" +
+	"\vverified_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"verifiedAt\x12\x1a\n" +
+	"\bverified\x18\x03 \x01(\tR\bverified\"\xc9\x01\n" +
+	"\vResourceUse\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12*\n" +
+	"\x04host\x18\x02 \x01(\v2\x16.sop.api.v1.ProcessUseR\x04host\x120\n" +
+	"\astarted\x18\x03 \x01(\v2\x16.sop.api.v1.ProcessUseR\astarted\x120\n" +
+	"\amachine\x18\x04 \x01(\v2\x16.sop.api.v1.MachineUseR\amachine\"\x9c\x01\n" +
+	"\n" +
+	"ProcessUse\x12\x1c\n" +
+	"\tprocesses\x18\x01 \x01(\x05R\tprocesses\x12\x1f\n" +
+	"\vcpu_percent\x18\x02 \x01(\x01R\n" +
+	"cpuPercent\x12\x16\n" +
+	"\x06memory\x18\x03 \x01(\x03R\x06memory\x12\x18\n" +
+	"\athreads\x18\x04 \x01(\x05R\athreads\x12\x1d\n" +
+	"\n" +
+	"open_files\x18\x05 \x01(\x05R\topenFiles\"\xc3\x02\n" +
+	"\n" +
+	"MachineUse\x12\x12\n" +
+	"\x04cpus\x18\x01 \x01(\x05R\x04cpus\x12\x1f\n" +
+	"\vcpu_percent\x18\x02 \x01(\x01R\n" +
+	"cpuPercent\x12\x14\n" +
+	"\x05load1\x18\x03 \x01(\x01R\x05load1\x12!\n" +
+	"\fmemory_total\x18\x04 \x01(\x03R\vmemoryTotal\x12)\n" +
+	"\x10memory_available\x18\x05 \x01(\x03R\x0fmemoryAvailable\x12\x1c\n" +
+	"\tprocesses\x18\x06 \x01(\x05R\tprocesses\x12\x1d\n" +
+	"\n" +
+	"disk_total\x18\a \x01(\x03R\tdiskTotal\x12\x1b\n" +
+	"\tdisk_free\x18\b \x01(\x03R\bdiskFree\x12!\n" +
+	"\finodes_total\x18\t \x01(\x03R\vinodesTotal\x12\x1f\n" +
+	"\vinodes_free\x18\n" +
+	" \x01(\x03R\n" +
+	"inodesFree\"\x89\x02\n" +
 	"\rReloadVerdict\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x18\n" +
@@ -862,62 +1415,80 @@ func file_sop_api_v1_host_proto_rawDescGZIP() []byte {
 	return file_sop_api_v1_host_proto_rawDescData
 }
 
-var file_sop_api_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_sop_api_v1_host_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_sop_api_v1_host_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),      // 0: sop.api.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 1: sop.api.v1.GetStatusResponse
 	(*WatchStatusRequest)(nil),    // 2: sop.api.v1.WatchStatusRequest
 	(*WatchStatusResponse)(nil),   // 3: sop.api.v1.WatchStatusResponse
 	(*Status)(nil),                // 4: sop.api.v1.Status
-	(*ReloadVerdict)(nil),         // 5: sop.api.v1.ReloadVerdict
-	(*PlannedChange)(nil),         // 6: sop.api.v1.PlannedChange
-	(*ConfigDiagnostic)(nil),      // 7: sop.api.v1.ConfigDiagnostic
-	(*ReloadRequest)(nil),         // 8: sop.api.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 9: sop.api.v1.ReloadResponse
-	(*PlanRequest)(nil),           // 10: sop.api.v1.PlanRequest
-	(*PlanResponse)(nil),          // 11: sop.api.v1.PlanResponse
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*PluginStatus)(nil),          // 13: sop.api.v1.PluginStatus
-	(*WorkspaceStatus)(nil),       // 14: sop.api.v1.WorkspaceStatus
-	(*GapCounts)(nil),             // 15: sop.api.v1.GapCounts
-	(*BackupScheduleStatus)(nil),  // 16: sop.api.v1.BackupScheduleStatus
-	(*ComponentStatus)(nil),       // 17: sop.api.v1.ComponentStatus
-	(*EmergencyState)(nil),        // 18: sop.api.v1.EmergencyState
-	(*SandboxStatus)(nil),         // 19: sop.api.v1.SandboxStatus
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*TokenCount)(nil),            // 5: sop.api.v1.TokenCount
+	(*TaskCount)(nil),             // 6: sop.api.v1.TaskCount
+	(*AuditStanding)(nil),         // 7: sop.api.v1.AuditStanding
+	(*ResourceUse)(nil),           // 8: sop.api.v1.ResourceUse
+	(*ProcessUse)(nil),            // 9: sop.api.v1.ProcessUse
+	(*MachineUse)(nil),            // 10: sop.api.v1.MachineUse
+	(*ReloadVerdict)(nil),         // 11: sop.api.v1.ReloadVerdict
+	(*PlannedChange)(nil),         // 12: sop.api.v1.PlannedChange
+	(*ConfigDiagnostic)(nil),      // 13: sop.api.v1.ConfigDiagnostic
+	(*ReloadRequest)(nil),         // 14: sop.api.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 15: sop.api.v1.ReloadResponse
+	(*PlanRequest)(nil),           // 16: sop.api.v1.PlanRequest
+	(*PlanResponse)(nil),          // 17: sop.api.v1.PlanResponse
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*PluginStatus)(nil),          // 19: sop.api.v1.PluginStatus
+	(*WorkspaceStatus)(nil),       // 20: sop.api.v1.WorkspaceStatus
+	(*GapCounts)(nil),             // 21: sop.api.v1.GapCounts
+	(*BackupScheduleStatus)(nil),  // 22: sop.api.v1.BackupScheduleStatus
+	(*ComponentStatus)(nil),       // 23: sop.api.v1.ComponentStatus
+	(*EmergencyState)(nil),        // 24: sop.api.v1.EmergencyState
+	(*SandboxStatus)(nil),         // 25: sop.api.v1.SandboxStatus
+	(*ProtocolStatus)(nil),        // 26: sop.api.v1.ProtocolStatus
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
 }
 var file_sop_api_v1_host_proto_depIdxs = []int32{
 	4,  // 0: sop.api.v1.GetStatusResponse.status:type_name -> sop.api.v1.Status
 	4,  // 1: sop.api.v1.WatchStatusResponse.status:type_name -> sop.api.v1.Status
-	12, // 2: sop.api.v1.Status.started_at:type_name -> google.protobuf.Timestamp
-	5,  // 3: sop.api.v1.Status.last_reload:type_name -> sop.api.v1.ReloadVerdict
-	13, // 4: sop.api.v1.Status.plugins:type_name -> sop.api.v1.PluginStatus
-	14, // 5: sop.api.v1.Status.workspaces:type_name -> sop.api.v1.WorkspaceStatus
-	15, // 6: sop.api.v1.Status.gaps:type_name -> sop.api.v1.GapCounts
-	16, // 7: sop.api.v1.Status.backups:type_name -> sop.api.v1.BackupScheduleStatus
-	17, // 8: sop.api.v1.Status.components:type_name -> sop.api.v1.ComponentStatus
-	18, // 9: sop.api.v1.Status.emergency:type_name -> sop.api.v1.EmergencyState
-	19, // 10: sop.api.v1.Status.sandbox:type_name -> sop.api.v1.SandboxStatus
-	12, // 11: sop.api.v1.ReloadVerdict.at:type_name -> google.protobuf.Timestamp
-	6,  // 12: sop.api.v1.ReloadVerdict.changes:type_name -> sop.api.v1.PlannedChange
-	7,  // 13: sop.api.v1.ReloadVerdict.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
-	20, // 14: sop.api.v1.ReloadVerdict.took:type_name -> google.protobuf.Duration
-	5,  // 15: sop.api.v1.ReloadResponse.verdict:type_name -> sop.api.v1.ReloadVerdict
-	6,  // 16: sop.api.v1.PlanResponse.changes:type_name -> sop.api.v1.PlannedChange
-	7,  // 17: sop.api.v1.PlanResponse.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
-	0,  // 18: sop.api.v1.Host.GetStatus:input_type -> sop.api.v1.GetStatusRequest
-	2,  // 19: sop.api.v1.Host.WatchStatus:input_type -> sop.api.v1.WatchStatusRequest
-	8,  // 20: sop.api.v1.Host.Reload:input_type -> sop.api.v1.ReloadRequest
-	10, // 21: sop.api.v1.Host.Plan:input_type -> sop.api.v1.PlanRequest
-	1,  // 22: sop.api.v1.Host.GetStatus:output_type -> sop.api.v1.GetStatusResponse
-	3,  // 23: sop.api.v1.Host.WatchStatus:output_type -> sop.api.v1.WatchStatusResponse
-	9,  // 24: sop.api.v1.Host.Reload:output_type -> sop.api.v1.ReloadResponse
-	11, // 25: sop.api.v1.Host.Plan:output_type -> sop.api.v1.PlanResponse
-	22, // [22:26] is the sub-list for method output_type
-	18, // [18:22] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	18, // 2: sop.api.v1.Status.started_at:type_name -> google.protobuf.Timestamp
+	11, // 3: sop.api.v1.Status.last_reload:type_name -> sop.api.v1.ReloadVerdict
+	19, // 4: sop.api.v1.Status.plugins:type_name -> sop.api.v1.PluginStatus
+	20, // 5: sop.api.v1.Status.workspaces:type_name -> sop.api.v1.WorkspaceStatus
+	21, // 6: sop.api.v1.Status.gaps:type_name -> sop.api.v1.GapCounts
+	22, // 7: sop.api.v1.Status.backups:type_name -> sop.api.v1.BackupScheduleStatus
+	23, // 8: sop.api.v1.Status.components:type_name -> sop.api.v1.ComponentStatus
+	24, // 9: sop.api.v1.Status.emergency:type_name -> sop.api.v1.EmergencyState
+	25, // 10: sop.api.v1.Status.sandbox:type_name -> sop.api.v1.SandboxStatus
+	26, // 11: sop.api.v1.Status.protocols:type_name -> sop.api.v1.ProtocolStatus
+	5,  // 12: sop.api.v1.Status.tokens:type_name -> sop.api.v1.TokenCount
+	6,  // 13: sop.api.v1.Status.tasks:type_name -> sop.api.v1.TaskCount
+	7,  // 14: sop.api.v1.Status.audit:type_name -> sop.api.v1.AuditStanding
+	18, // 15: sop.api.v1.Status.last_backup:type_name -> google.protobuf.Timestamp
+	8,  // 16: sop.api.v1.Status.resources:type_name -> sop.api.v1.ResourceUse
+	18, // 17: sop.api.v1.AuditStanding.verified_at:type_name -> google.protobuf.Timestamp
+	18, // 18: sop.api.v1.ResourceUse.at:type_name -> google.protobuf.Timestamp
+	9,  // 19: sop.api.v1.ResourceUse.host:type_name -> sop.api.v1.ProcessUse
+	9,  // 20: sop.api.v1.ResourceUse.started:type_name -> sop.api.v1.ProcessUse
+	10, // 21: sop.api.v1.ResourceUse.machine:type_name -> sop.api.v1.MachineUse
+	18, // 22: sop.api.v1.ReloadVerdict.at:type_name -> google.protobuf.Timestamp
+	12, // 23: sop.api.v1.ReloadVerdict.changes:type_name -> sop.api.v1.PlannedChange
+	13, // 24: sop.api.v1.ReloadVerdict.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
+	27, // 25: sop.api.v1.ReloadVerdict.took:type_name -> google.protobuf.Duration
+	11, // 26: sop.api.v1.ReloadResponse.verdict:type_name -> sop.api.v1.ReloadVerdict
+	12, // 27: sop.api.v1.PlanResponse.changes:type_name -> sop.api.v1.PlannedChange
+	13, // 28: sop.api.v1.PlanResponse.diagnostics:type_name -> sop.api.v1.ConfigDiagnostic
+	0,  // 29: sop.api.v1.Host.GetStatus:input_type -> sop.api.v1.GetStatusRequest
+	2,  // 30: sop.api.v1.Host.WatchStatus:input_type -> sop.api.v1.WatchStatusRequest
+	14, // 31: sop.api.v1.Host.Reload:input_type -> sop.api.v1.ReloadRequest
+	16, // 32: sop.api.v1.Host.Plan:input_type -> sop.api.v1.PlanRequest
+	1,  // 33: sop.api.v1.Host.GetStatus:output_type -> sop.api.v1.GetStatusResponse
+	3,  // 34: sop.api.v1.Host.WatchStatus:output_type -> sop.api.v1.WatchStatusResponse
+	15, // 35: sop.api.v1.Host.Reload:output_type -> sop.api.v1.ReloadResponse
+	17, // 36: sop.api.v1.Host.Plan:output_type -> sop.api.v1.PlanResponse
+	33, // [33:37] is the sub-list for method output_type
+	29, // [29:33] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_sop_api_v1_host_proto_init() }
@@ -931,6 +1502,7 @@ func file_sop_api_v1_host_proto_init() {
 	file_sop_api_v1_gap_proto_init()
 	file_sop_api_v1_permission_proto_init()
 	file_sop_api_v1_plugin_proto_init()
+	file_sop_api_v1_protocol_proto_init()
 	file_sop_api_v1_sandbox_proto_init()
 	file_sop_api_v1_workspace_proto_init()
 	type x struct{}
@@ -939,7 +1511,7 @@ func file_sop_api_v1_host_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_api_v1_host_proto_rawDesc), len(file_sop_api_v1_host_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
