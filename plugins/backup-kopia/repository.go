@@ -234,6 +234,9 @@ func (r *repository) openOn(ctx context.Context, st blob.Storage, variant string
 
 // view opens the repository for one call.
 func (r *repository) view(ctx context.Context) (*view, error) {
+	if v := r.stillDamaged(ctx); v != nil {
+		return v, nil
+	}
 	rep, err := r.connect(ctx)
 	switch {
 	case err == nil:

@@ -43,11 +43,26 @@ func (r *repository) salvage(ctx context.Context, damage error) (*view, error) {
 		if r.pieced, err = r.pieceTogether(ctx); err != nil {
 			return nil, err
 		}
-		r.piecedOf = of
+		r.piecedOf, r.pieced.damage = of, damage
 	}
 	v := *r.pieced
 	v.damage = damage
 	return &v, nil
+}
+
+// stillDamaged is what was made of a repository that could not be opened, as long
+// as nothing has changed in it: to try again costs a key derivation each time.
+func (r *repository) stillDamaged(ctx context.Context) *view {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rep != nil || r.pieced == nil {
+		return nil
+	}
+	if of, err := fingerprint(ctx, r.store); err != nil || of != r.piecedOf {
+		return nil
+	}
+	v := *r.pieced
+	return &v
 }
 
 // fingerprint tells whether a storage has changed.
