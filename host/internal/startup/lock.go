@@ -3,6 +3,7 @@ package startup
 import (
 	"context"
 	"errors"
+
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/sop-host/sop/host/internal/config"
