@@ -39,6 +39,7 @@ var table = []rule{
 		"host/internal/component",
 		"host/internal/process",
 		"host/internal/halt",
+		"host/internal/hook",
 		"host/internal/agent",
 		"host/internal/answer",
 		"host/internal/api",
@@ -135,6 +136,7 @@ var table = []rule{
 		"host/internal/event",
 		"host/internal/filter",
 		"host/internal/gap",
+		"host/internal/hook",
 		"host/internal/patch",
 		"host/internal/store",
 		"host/internal/maintenance",
@@ -200,6 +202,7 @@ var table = []rule{
 	}, "features never import each other; a patch is a change set with what is known of it"},
 	{"host/internal/protocol", []string{"proto/sop/plugin", "sdk"}, "features never import each other"},
 	{"host/internal/maintenance", []string{"sdk", "host/internal/filter"}, "features never import each other"},
+	{"host/internal/hook", []string{"host/internal/event", "sdk"}, "it follows what happens, and knows no feature that makes it happen"},
 	{"host/internal/secret", nil, "a leaf: the form of secrets, for the features that give some out"},
 	{"host/internal/audit", []string{"sdk", "host/internal/filter"}, "one record, of whatever it is about: it knows no feature, and of sdk only the errors"},
 	{"host/internal/plugin", []string{

@@ -37,6 +37,7 @@ type Config struct {
 
 	Protocols   []Protocol  `json:",omitempty"` // sorted by Name; one for each enabled protocol plugin
 	Maintenance Maintenance `json:",omitzero"`
+	Hooks       []Hook      `json:",omitempty"` // sorted by Name
 
 	sources map[string][]byte // for Problem
 }

@@ -143,6 +143,7 @@ func diffHost(old, next *Config) (Change, bool) {
 	why.tasks(old, next)
 	why.changed("maintenance", old.Maintenance.Owner != next.Maintenance.Owner || !slices.Equal(old.Maintenance.Owners, next.Maintenance.Owners))
 	why.changed("pressure", old.Maintenance.Pressure != next.Maintenance.Pressure)
+	why.changed("hooks", !slices.EqualFunc(old.Hooks, next.Hooks, Hook.same))
 	if len(why) == 0 {
 		action = ActionUnchanged
 	}

@@ -50,7 +50,7 @@ type loader struct {
 	incomplete bool // something could not be read or parsed
 }
 
-var topLevelBlocks = []string{"agent", "api", "audit", "backup", "component", "host", "locals", "maintenance", "oidc", "plugin", "policy", "protocol", "rule", "sandbox_profile", "tasks", "telemetry", "tokens", "workspace"}
+var topLevelBlocks = []string{"agent", "api", "audit", "backup", "component", "hook", "host", "locals", "maintenance", "oidc", "plugin", "policy", "protocol", "rule", "sandbox_profile", "tasks", "telemetry", "tokens", "workspace"}
 
 func (l *loader) load(path string, opt Options) (*Config, error) {
 	if path == "" {
@@ -162,7 +162,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 				tasks = append(tasks, b)
 			case "telemetry":
 				telemetries = append(telemetries, b)
-			case "protocol", "maintenance":
+			case "protocol", "maintenance", "hook":
 				stack[b.Type] = append(stack[b.Type], b)
 			case "sandbox_profile":
 				profiles = append(profiles, b)
@@ -188,6 +188,7 @@ func (l *loader) readBlocks(config *Config, s *scope) {
 	l.readTaskBlocks(config, tasks, s)
 	config.Protocols = l.readProtocols(stack["protocol"], config.Plugins, s)
 	config.Maintenance = l.readMaintenance(stack["maintenance"], config.Protocols, s)
+	config.Hooks = l.readHooks(stack["hook"], config.Protocols, s)
 	l.readIdentities(config, identities, s)
 	config.Telemetry = l.readTelemetries(telemetries, s)
 	config.SandboxProfiles = l.readSandboxProfiles(profiles, s)

@@ -21,11 +21,17 @@ func closest(given string, candidates []string) string {
 		if len(candidate) > longest {
 			continue
 		}
-		if d := levenshtein.Distance(given, candidate, nil); d < bestDistance && d > 0 {
+		d := levenshtein.Distance(given, candidate, nil)
+		if d > 0 && (d < bestDistance || d == bestDistance && best != "" && anagrams(given, candidate)) {
 			best, bestDistance = candidate, d
 		}
 	}
 	return best
+}
+
+// anagrams says whether two names have the same letters: fingers swap some.
+func anagrams(a, b string) bool {
+	return slices.Equal(slices.Sorted(slices.Values([]byte(a))), slices.Sorted(slices.Values([]byte(b))))
 }
 
 // didYouMean returns ` Did you mean "x"?`, with the leading space, for the

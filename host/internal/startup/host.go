@@ -28,6 +28,7 @@ import (
 	"github.com/sop-host/sop/host/internal/flow"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/halt"
+	"github.com/sop-host/sop/host/internal/hook"
 	"github.com/sop-host/sop/host/internal/machine"
 	"github.com/sop-host/sop/host/internal/maintenance"
 	"github.com/sop-host/sop/host/internal/metrics"
@@ -83,6 +84,7 @@ type host struct {
 	verifier    *verify.Verifier
 
 	maintenance *maintenance.Service
+	hooks       *hook.Service
 	maintained  *maintained // where the host's own subsystems report
 
 	server  *api.Server // made before the first plugin starts
@@ -163,6 +165,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	undo.add(background(ctx, h.watchProtocols))
 	undo.add(background(ctx, h.probeLevels))
 	h.startFlow(ctx, &undo)
+	h.startHooks(&undo)
 	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first)), Diagnostics: api.ConfigDiagnostics(diags, diagnosticText)})
 	h.setPhase(phaseRunning)
 	h.steps.add(Step{Component: "host", Phase: "ready", Detail: fmt.Sprintf("resident, pid %d", os.Getpid())})

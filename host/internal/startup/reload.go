@@ -91,6 +91,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	h.loaded.Store(next)
 	h.protocols.Apply(protocolSettings(next.config))
 	h.maintenance.SetOwners(maintenanceOwners(next.config))
+	h.hooks.Set(configuredHooks(next.config))
 	h.forgetRemoved(ctx)
 	h.policy.Replace(next.policies)
 	h.tokens.SetLimits(tokenLimits(next.config))

@@ -73,11 +73,11 @@ type selfTestAPIs struct {
 	audit     apiv1connect.AuditClient
 }
 
-// errSkip is the error of a step that cannot be had here.
-type errSkip struct{ why string }
+// skippedError is the error of a step that cannot be had here.
+type skippedError struct{ why string }
 
 // Error implements error.
-func (e errSkip) Error() string { return e.why }
+func (e skippedError) Error() string { return e.why }
 
 const (
 	serviceLimit = 30 * time.Second // until all is in service
@@ -125,7 +125,7 @@ func (t *selfTest) step(ctx context.Context, name string, run func(context.Conte
 		detail, err = run(ctx)
 	}
 	s := SelfTestStep{Name: name, State: StepPassed, Detail: detail, Took: time.Since(begin)}
-	var skip errSkip
+	var skip skippedError
 	switch {
 	case errors.As(err, &skip):
 		s.State, s.Detail, err = StepSkipped, skip.why, nil

@@ -220,7 +220,7 @@ func (t *selfTest) backups(ctx context.Context) (string, error) {
 // sandbox runs a command on a view of the workspace, which stays as it is.
 func (t *selfTest) sandbox(ctx context.Context) (string, error) {
 	if t.dir == "" {
-		return "", errSkip{"there is no workspace to test it on"}
+		return "", skippedError{"there is no workspace to test it on"}
 	}
 	const made = "made-inside"
 	run, err := runSandbox(ctx, SandboxRequest{Workspace: t.work(), Argv: []string{"/bin/sh", "-c", "echo inside > " + made}})
@@ -228,7 +228,7 @@ func (t *selfTest) sandbox(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if run.Status == sandbox.Refused {
-		return "", errSkip{"this machine does not allow the default profile: " + run.Refusal.String()}
+		return "", skippedError{"this machine does not allow the default profile: " + run.Refusal.String()}
 	}
 	if run.Status != sandbox.Exited || run.ExitCode != 0 {
 		return "", fmt.Errorf("the command ended as %s with %d: %s", run.Status, run.ExitCode, run.Stderr.Text)

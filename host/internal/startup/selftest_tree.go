@@ -69,25 +69,35 @@ func mendSelfTestTree(root string) error {
 }
 
 // damageSelfTestTree changes, removes and replaces.
-func damageSelfTestTree(root string) error {
-	blob, err := os.ReadFile(filepath.Join(root, blobName))
+func damageSelfTestTree(dir string) (err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	blob, err := root.ReadFile(blobName)
 	if err != nil {
 		return err
 	}
 	return errors.Join(
-		os.WriteFile(filepath.Join(root, blobName), bytes.ToUpper(blob[:len(blob)/2]), 0o600),
-		os.Remove(filepath.Join(root, "run.sh")),
-		os.RemoveAll(filepath.Join(root, "docs")),
-		os.Remove(filepath.Join(root, linkName)),
-		os.WriteFile(filepath.Join(root, linkName), []byte("no link any more"), 0o600),
+		root.WriteFile(blobName, bytes.ToUpper(blob[:len(blob)/2]), 0o600),
+		root.Remove("run.sh"),
+		root.RemoveAll("docs"),
+		root.Remove(linkName),
+		root.WriteFile(linkName, []byte("no link any more"), 0o600),
 	)
 }
 
 // fingerprint is a hash of all that is in a tree: paths, types, modes, content
 // and what links point to.
-func fingerprint(root string) (string, error) {
+func fingerprint(dir string) (sum string, err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
 	hash := sha256.New()
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -95,20 +105,16 @@ func fingerprint(root string) (string, error) {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		content := []byte(nil)
+		var content []byte
 		switch {
 		case info.Mode().IsRegular():
-			content, err = os.ReadFile(path)
+			content, err = root.ReadFile(name)
 		case info.Mode()&fs.ModeSymlink != 0:
 			var to string
-			to, err = os.Readlink(path)
+			to, err = root.Readlink(name)
 			content = []byte(to)
 		}
-		fmt.Fprintf(hash, "%q %s %d\n", rel, info.Mode(), len(content))
+		_, _ = fmt.Fprintf(hash, "%q %s %d\n", name, info.Mode(), len(content)) // a hash takes everything
 		hash.Write(content)
 		return err
 	})

@@ -50,3 +50,17 @@ maintenance {
     protocol = "arpp"
   }
 }
+
+hook "nothing" {
+}
+
+hook "loop" {
+  on   = ["protocol.call", "task", "gap.open"]
+  call = "apr.analyze"
+}
+
+hook "loop" {
+  on      = ["gap.open"]
+  call    = "arp"
+  timeout = "0s"
+}

@@ -50,3 +50,9 @@ maintenance {
     protocol = "arp"
   }
 }
+
+hook "improve" {
+  on      = ["task.failed", "gap."]
+  call    = "arp.analyze"
+  timeout = "5s"
+}

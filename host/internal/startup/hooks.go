@@ -1,0 +1,82 @@
+package startup
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"time"
+
+	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/event"
+	"github.com/sop-host/sop/host/internal/hook"
+	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/host/internal/token"
+)
+
+// startHooks begins to tell protocols of what happens.
+func (h *host) startHooks(undo *closers) {
+	h.hooks = hook.New(hook.Options{
+		Events: h.store.Events(), Places: h.store.HookPlaces(), Call: h.tellHook, Logger: h.logger.Named("hook"),
+	})
+	undo.add(h.hooks.Close)
+	h.hooks.Set(configuredHooks(h.loaded.Load().config))
+}
+
+func configuredHooks(cfg *config.Config) []hook.Hook {
+	out := make([]hook.Hook, len(cfg.Hooks))
+	for i, c := range cfg.Hooks {
+		out[i] = hook.Hook{Name: c.Name, On: c.On, Protocol: c.Protocol, Operation: c.Operation, Timeout: c.Timeout}
+	}
+	return out
+}
+
+// toldEvent is what a hook's operation gets.
+type toldEvent struct {
+	Hook       string            `json:"hook"`
+	Revision   int64             `json:"revision"`
+	At         time.Time         `json:"at"`
+	Kind       string            `json:"kind"`
+	Subject    string            `json:"subject"`
+	Actor      string            `json:"actor"`
+	Outcome    string            `json:"outcome"`
+	Reason     string            `json:"reason,omitempty"`
+	Workspace  string            `json:"workspace,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+}
+
+// hookGrace is how much longer than its call the token of a hook lives, which is for
+// one use.
+const hookGrace = time.Minute
+
+// tellHook calls the operation of a hook for one event: in the hook's name, as
+// policy permits, under a token for this one call, on record as every call.
+func (h *host) tellHook(ctx context.Context, k *hook.Hook, e *event.Record) error {
+	if err := h.halted(); err != nil {
+		return err
+	}
+	payload, err := json.Marshal(&toldEvent{
+		Hook: k.Name, Revision: e.Revision, At: e.At, Kind: e.Kind, Subject: e.Subject, Actor: e.Actor, Outcome: e.Outcome,
+		Reason: e.Reason, Workspace: e.Workspace, Attributes: maps.Clone(e.Attributes),
+	})
+	if err != nil {
+		return err
+	}
+	caller := nexus.HostCaller("hook." + k.Name)
+	ctx = nexus.WithCaller(ctx, caller)
+	secret, _, err := h.tokens.Issue(ctx, token.Spec{
+		Type: token.Operation, Protocol: k.Protocol, Operations: []string{k.Operation}, Requester: caller.Name, TTL: k.Timeout + hookGrace,
+		MaxUses: 1, IssuedBy: actorHost, Why: "hook " + k.Name,
+	})
+	if err != nil {
+		return err
+	}
+	facts := h.door.CallFacts(k.Protocol, k.Operation, nil)
+	facts["token_type"] = string(token.Operation)
+	if err := h.door.AuthorizeOn(ctx, nexus.PermissionCall, nexus.ProtocolResource(k.Protocol), facts); err != nil {
+		return err
+	}
+	_, _, err = h.door.CallProtocol(ctx, &nexus.ProtocolCall{
+		Protocol: k.Protocol, Operation: k.Operation, Payload: payload, Timeout: k.Timeout, Token: secret.Reveal(),
+	})
+	return err
+}
