@@ -272,22 +272,26 @@ func (h *host) measureProtocols(s *metrics.State) {
 	}
 }
 
-// counted keeps for a while what takes time to count.
+// counted keeps what was counted for a while, the longer the more there is to
+// count, so that whoever asks often costs little.
 type counted[T any] struct {
-	mu  sync.Mutex
-	at  time.Time
-	all []T
+	mu   sync.Mutex
+	at   time.Time
+	took time.Duration
+	all  []T
 }
 
 const (
-	countTokensEvery = 30 * time.Second // they are all read
+	countTokensEvery = 30 * time.Second // at most; they are all read
 	countTasksEvery  = 5 * time.Second
+	// countingPart is the part of the time in which it may be counted: one in so many.
+	countingPart = 10
 )
 
 func (c *counted[T]) get(ctx context.Context, every time.Duration, count func(context.Context) ([]T, error)) ([]T, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.at.IsZero() && time.Since(c.at) < every {
+	if !c.at.IsZero() && time.Since(c.at) < min(every, countingPart*c.took) {
 		return c.all, nil
 	}
 	now := time.Now()
@@ -295,7 +299,7 @@ func (c *counted[T]) get(ctx context.Context, every time.Duration, count func(co
 	if err != nil {
 		return nil, err
 	}
-	c.at, c.all = now, all
+	c.at, c.took, c.all = now, time.Since(now), all
 	return all, nil
 }
 
