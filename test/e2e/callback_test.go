@@ -25,7 +25,7 @@ func (h *host) callback(what string) string {
 // A plugin asks the host for what the token of its call covers, and gets it.
 func TestPluginCallsBack(t *testing.T) {
 	t.Parallel()
-	h := hostileHost(t, "good")
+	h := hostileHost(t)
 	for _, what := range []string{"report", "report", "audit", "delegate", "validate", "consume"} {
 		if got := h.callback(what); got != "ok=1" {
 			t.Errorf("%s: %s", what, got)
@@ -45,7 +45,7 @@ func TestPluginCallsBack(t *testing.T) {
 // more than any other exterior agent; host and neighbour do not suffer.
 func TestHostileCallback(t *testing.T) {
 	t.Parallel()
-	h := hostileHost(t, "good")
+	h := hostileHost(t)
 	before := h.status()
 	if got := h.callback("report"); got != "ok=1" {
 		t.Fatal(got)

@@ -43,9 +43,9 @@ func (e *examination) want(t *testing.T, check, state, says string) {
 	}
 }
 
-func (s *site) doctor(code int, flags ...string) *examination {
+func (s *site) doctor(code int) *examination {
 	s.t.Helper()
-	e := decode[examination](s.t, s.must(code, append([]string{"doctor", "-o", "json"}, flags...)...))
+	e := decode[examination](s.t, s.must(code, "doctor", "-o", "json"))
 	return &e
 }
 

@@ -35,12 +35,13 @@ func peak(t *testing.T, pid int) int {
 	return 0
 }
 
-// hostileHost is a host with the ill-behaved plugin in service.
-func hostileHost(t *testing.T, mode string) *host {
+// hostileHost is a host with the ill-behaved plugin in service, which behaves.
+func hostileHost(t *testing.T) *host {
 	t.Helper()
-	return hostileHostWith(t, mode, quick)
+	return hostileHostWith(t, "good", quick)
 }
 
+// hostileHostWith is one whose plugin has a mode and settings of its own.
 func hostileHostWith(t *testing.T, mode, settings string) *host {
 	t.Helper()
 	s := newSite(t)
@@ -130,7 +131,7 @@ func TestIllBehavedPlugin(t *testing.T) {
 // when it stops itself,
 func TestStoppedPluginAndHostStops(t *testing.T) {
 	t.Parallel()
-	h := hostileHost(t, "good")
+	h := hostileHost(t)
 	kill(t, h.plugin("detector.hostile").GetPid(), syscall.SIGSTOP)
 	h.stopInTime()
 }
@@ -138,7 +139,7 @@ func TestStoppedPluginAndHostStops(t *testing.T) {
 // puts another in its place when asked to,
 func TestStoppedPluginIsReplaced(t *testing.T) {
 	t.Parallel()
-	h := hostileHost(t, "good")
+	h := hostileHost(t)
 	before := h.status()
 	old := watchProcess(t, int(plugin(before, "detector.hostile").GetPid()))
 	kill(t, int32(old.pid), syscall.SIGSTOP)
@@ -159,7 +160,7 @@ func TestStoppedPluginIsNoticed(t *testing.T) {
 	for _, during := range []bool{false, true} {
 		t.Run("during a scan "+strconv.FormatBool(during), func(t *testing.T) {
 			t.Parallel()
-			h := hostileHost(t, "good")
+			h := hostileHost(t)
 			before := h.status()
 			pid := plugin(before, "detector.hostile").GetPid()
 			ended := make(chan *apiv1.ScanReport, 1)

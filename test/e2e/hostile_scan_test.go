@@ -122,7 +122,7 @@ func scanTrouble(h *host) string {
 // Findings at paths that are none are not accepted; the rest of the scan is.
 func TestInvalidPaths(t *testing.T) {
 	t.Parallel()
-	h := hostileHost(t, "good")
+	h := hostileHost(t)
 	before := h.status()
 	h.write("b.bad", "bad\n")
 	h.write("hostile.mode", "paths")
