@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -51,8 +50,8 @@ var (
 	oidcAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
 	leewayBounds = bounds{low: time.Second, high: 5 * time.Minute, orZero: true}
-	agentName    = regexp.MustCompile(`^[a-z][a-z0-9._-]{0,62}$`)
-	claimName    = regexp.MustCompile(`^[A-Za-z0-9_:/.-]{1,128}$`)
+	agentName    = newPattern(`^[a-z][a-z0-9._-]{0,62}$`)
+	claimName    = newPattern(`^[A-Za-z0-9_:/.-]{1,128}$`)
 
 	reservedAgents = []string{"clock", "host", "root", "unauthenticated"}
 )

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,9 +41,9 @@ var (
 	tlsAttributes = []string{"cert", "key", "client_ca", "exterior_trust_domains"}
 	socketModes   = []string{"0600", "0660", "0666"}
 
-	groupName   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
-	trustDomain = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,253}$`)
-	spiffePath  = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
+	groupName   = newPattern(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
+	trustDomain = newPattern(`^[a-z0-9][a-z0-9._-]{0,253}$`)
+	spiffePath  = newPattern(`^(/[A-Za-z0-9._-]+)+$`)
 )
 
 // readAPI reads the api block; b is nil when there is none.

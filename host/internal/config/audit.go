@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +55,7 @@ var (
 	checkpointKinds     = map[string][]string{"file": {"path"}, "syslog": {"address"}, "http": {"url", "header_env", "ca_file"}}
 	mirrorKinds         = map[string][]string{"file": {"path", "max_size", "files"}, "syslog": {"address", "format"}}
 	syslogFormats       = []string{"cef", "json"}
-	headerName          = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")
+	headerName          = newPattern("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")
 
 	keepBounds = bounds{low: time.Hour, high: 100 * 366 * 24 * time.Hour}
 )

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"unicode/utf8"
 
 	"github.com/zclconf/go-cty/cty"
@@ -125,7 +124,7 @@ func lengthFunction() function.Function {
 
 // wideVerb matches a verb of the format function whose width or precision
 // would fill the memory.
-var wideVerb = regexp.MustCompile(`%[^A-Za-z%]*\d{4}`)
+var wideVerb = newPattern(`%[^A-Za-z%]*\d{4}`)
 
 // formatFunction is the standard format with a bound on widths.
 func formatFunction() function.Function {

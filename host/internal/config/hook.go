@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +24,7 @@ var (
 	// hookNouns are what hooks may be told of. A call of a protocol makes events of
 	// tokens and protocols, which would make further calls without end.
 	hookNouns   = []string{"backup", "component", "gap", "maintenance", "patch", "plugin", "task", "workspace"}
-	kindPattern = regexp.MustCompile(`^[a-z]+\.([a-z_.]+)?$`)
+	kindPattern = newPattern(`^[a-z]+\.([a-z_.]+)?$`)
 )
 
 // same says whether two hooks do the same, wherever they stand.

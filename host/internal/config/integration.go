@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -57,7 +56,7 @@ func readIntegration(s section) Integration {
 }
 
 // branchName is what git takes for a branch, as far as it can be said simply.
-var branchName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./+-]*$`)
+var branchName = newPattern(`^[A-Za-z0-9_][A-Za-z0-9_./+-]*$`)
 
 func checkBranch(name string) error {
 	plain := strings.NewReplacer("{task}", "t", "{patch}", "p").Replace(name)
@@ -72,7 +71,7 @@ func checkBranch(name string) error {
 	return nil
 }
 
-var authorForm = regexp.MustCompile(`^[^<>\x00-\x1f]+ <[^<>\x00-\x20]+>$`)
+var authorForm = newPattern(`^[^<>\x00-\x1f]+ <[^<>\x00-\x20]+>$`)
 
 func checkAuthor(author string) error {
 	if !authorForm.MatchString(author) {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +35,7 @@ var (
 	maintenanceBlocks     = []string{"owner", "pressure"}
 	pressureAttributes    = []string{"disk", "memory", "margin", "interval"}
 	pressureBounds        = bounds{low: 100 * time.Millisecond, high: 24 * time.Hour}
-	subsystemPattern      = regexp.MustCompile(`^[a-z0-9*][a-z0-9._/*-]{0,127}$`)
+	subsystemPattern      = newPattern(`^[a-z0-9*][a-z0-9._/*-]{0,127}$`)
 )
 
 func (l *loader) readMaintenance(blocks []*hclsyntax.Block, protocols []Protocol, s *scope) Maintenance {

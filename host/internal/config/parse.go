@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"regexp"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -139,8 +138,8 @@ type piece struct {
 }
 
 var (
-	blockHeader   = regexp.MustCompile(`^[A-Za-z_][\w-]*(\s+("[^"]*"|[A-Za-z_][\w-]*))*\s*\{`)
-	heredocMarker = regexp.MustCompile(`<<-?([\pL_][\pL\pN_-]*)\s*$`)
+	blockHeader   = newPattern(`^[A-Za-z_][\w-]*(\s+("[^"]*"|[A-Za-z_][\w-]*))*\s*\{`)
+	heredocMarker = newPattern(`<<-?([\pL_][\pL\pN_-]*)\s*$`)
 )
 
 // splitBlocks cuts src before each line that opens a block in the first
@@ -155,11 +154,11 @@ func splitBlocks(src []byte) []piece {
 			if string(bytes.TrimSpace(text)) == heredoc {
 				heredoc = ""
 			}
-		case blockHeader.Match(text):
+		case blockHeader().Match(text):
 			pieces = append(pieces, piece{start: hcl.Pos{Line: line, Column: 1, Byte: offset}})
 			fallthrough
 		default:
-			if m := heredocMarker.FindSubmatch(bytes.TrimRight(text, "\r\n")); m != nil {
+			if m := heredocMarker().FindSubmatch(bytes.TrimRight(text, "\r\n")); m != nil {
 				heredoc = string(m[1])
 			}
 		}

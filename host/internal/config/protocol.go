@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +56,7 @@ var (
 	selfTestAttributes = []string{"operation", "payload", "expect", "timeout"}
 	payloadAttributes  = []string{"operations", "keep", "max_total"}
 
-	operationPattern   = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,128}$`)
+	operationPattern   = newPattern(`^[A-Za-z0-9._/-]{1,128}$`)
 	keptBounds         = bounds{low: time.Minute, high: 10 * 366 * 24 * time.Hour}
 	protocolIdleBounds = bounds{low: time.Second, high: 7 * 24 * time.Hour, orZero: true}
 )

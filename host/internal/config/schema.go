@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"unicode/utf8"
 
 	"github.com/zclconf/go-cty/cty"
@@ -64,7 +63,7 @@ const (
 	maxSchemaText    = 512 << 10 // bytes of types and defaults taken together
 )
 
-var schemaName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,62}$`)
+var schemaName = newPattern(`^[A-Za-z_][A-Za-z0-9_-]{0,62}$`)
 
 // Validate returns an error that says where and how the schema breaks the
 // rules: unknown types, names that are invalid or taken, defaults that do not

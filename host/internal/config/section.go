@@ -6,7 +6,6 @@ import (
 	"iter"
 	"math"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +16,8 @@ import (
 )
 
 var (
-	labelPattern    = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
-	environmentName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	labelPattern    = newPattern(`^[a-z][a-z0-9_-]{0,62}$`)
+	environmentName = newPattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
 // A section reads the typed fields of one block. Every method reports what is
