@@ -8,9 +8,11 @@ package scratch
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,11 +24,31 @@ import (
 const (
 	// prefix begins the names of directories that are held.
 	prefix = "sop-tmp-"
-	// birthPrefix begins the names of those that are not held yet, and birthTime is
-	// more than it takes to hold them.
+	// birthPrefix begins the names of those that are not held yet; who makes them
+	// follows. birthTime is more than it takes to hold them.
 	birthPrefix = ".sop-tmp-"
 	birthTime   = time.Minute
 )
+
+// processes names the processes among which a process id means something.
+var processes = sync.OnceValue(func() string {
+	namespace, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return "0" // nobody's: age alone decides
+	}
+	return strings.Trim(namespace, "pid:[]")
+})
+
+// birthName begins the name of a directory that a process makes.
+func birthName(pid int) string { return fmt.Sprintf("%s%s-%d-", birthPrefix, processes(), pid) }
+
+// unborn says whether the process that was making a directory is gone.
+func unborn(name string) bool {
+	rest, ours := strings.CutPrefix(name, birthPrefix+processes()+"-")
+	id, _, _ := strings.Cut(rest, "-")
+	pid, err := strconv.Atoi(id)
+	return ours && processes() != "0" && err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+}
 
 // A Dir is a directory of this process, with mode 0700 until its owner says
 // otherwise. The nil *Dir is one that has been closed.
@@ -43,11 +65,12 @@ func New(what string) (*Dir, error) {
 }
 
 func newIn(parent, what string) (*Dir, error) {
-	born, err := os.MkdirTemp(parent, birthPrefix)
+	birth := birthName(os.Getpid())
+	born, err := os.MkdirTemp(parent, birth)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{path: filepath.Join(parent, prefix+what+"-"+strings.TrimPrefix(filepath.Base(born), birthPrefix))}
+	d := &Dir{path: filepath.Join(parent, prefix+what+"-"+strings.TrimPrefix(filepath.Base(born), birth))}
 	if d.lock, err = os.Open(born); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(born))
 	}
@@ -90,8 +113,8 @@ func sweep(parent string) error {
 	}
 	var failed []error
 	for _, entry := range entries {
-		born := strings.HasPrefix(entry.Name(), birthPrefix)
-		if !entry.IsDir() || !born && !strings.HasPrefix(entry.Name(), prefix) {
+		born := strings.HasPrefix(entry.Name(), birthPrefix) && !unborn(entry.Name())
+		if !entry.IsDir() || !strings.HasPrefix(strings.TrimPrefix(entry.Name(), "."), prefix) {
 			continue
 		}
 		if path := filepath.Join(parent, entry.Name()); abandoned(path, born) {

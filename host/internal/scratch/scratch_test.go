@@ -55,7 +55,14 @@ func TestDir(t *testing.T) {
 // What somebody else may want, or is just making, is left alone.
 func TestSweepLeavesOthersAlone(t *testing.T) {
 	parent := t.TempDir()
-	remains := map[string]bool{prefix + "left": false, birthPrefix + "old": false, birthPrefix + "new": true, "other": true}
+	gone := exec.CommandContext(t.Context(), "true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	remains := map[string]bool{
+		birthName(gone.Process.Pid) + "1": processes() == "0", birthName(os.Getpid()) + "1": true, birthPrefix + "1-1-1": true,
+		prefix + "left": false, birthPrefix + "old": false, birthPrefix + "new": true, "other": true,
+	}
 	for name := range remains {
 		if err := os.MkdirAll(filepath.Join(parent, name, "sub"), 0o700); err != nil {
 			t.Fatal(err)
