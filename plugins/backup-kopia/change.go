@@ -23,19 +23,28 @@ import (
 // pinName is what the kopia client shows as the pin of a snapshot of ours.
 const pinName = "sop"
 
-// Delete implements [backup.Backup].
-func (p *plugin) Delete(ctx context.Context, req *pluginv1.DeleteRequest) (*pluginv1.DeleteResponse, error) {
+// toChange opens the repository for what is to change its snapshots.
+func (p *plugin) toChange(ctx context.Context, what string) (*repository, *view, *catalogue, error) {
 	r, err := p.ready()
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	v, err := r.writable(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	c, err := v.catalogue(ctx)
 	if err != nil {
-		return nil, ioError(ctx, "delete snapshots", err)
+		return nil, nil, nil, ioError(ctx, what, err)
+	}
+	return r, v, c, nil
+}
+
+// Delete implements [backup.Backup].
+func (p *plugin) Delete(ctx context.Context, req *pluginv1.DeleteRequest) (*pluginv1.DeleteResponse, error) {
+	r, v, c, err := p.toChange(ctx, "delete snapshots")
+	if err != nil {
+		return nil, err
 	}
 	for _, id := range req.GetSnapshotIds() {
 		if err := c.known(id); err != nil {
@@ -83,17 +92,9 @@ func writing(ctx context.Context, rep repo.DirectRepository, purpose string, cha
 
 // Pin implements [backup.Backup].
 func (p *plugin) Pin(ctx context.Context, req *pluginv1.PinRequest) (*pluginv1.PinResponse, error) {
-	r, err := p.ready()
+	r, v, c, err := p.toChange(ctx, "pin the snapshot")
 	if err != nil {
 		return nil, err
-	}
-	v, err := r.writable(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c, err := v.catalogue(ctx)
-	if err != nil {
-		return nil, ioError(ctx, "pin the snapshot", err)
 	}
 	id := req.GetSnapshotId()
 	if err := c.known(id); err != nil {

@@ -81,7 +81,7 @@ type Service struct {
 
 	mu      sync.Mutex
 	running map[string]*run
-	ctx     context.Context //nolint:containedctx // the life of the service; Close ends it
+	ctx     context.Context //nolint:containedctx // the life of the service
 	end     context.CancelFunc
 }
 
@@ -91,13 +91,13 @@ type run struct {
 	done chan struct{}
 }
 
-// New returns a service without hooks. It must be closed.
-func New(opt Options) *Service {
+// New returns a service without hooks, whose hooks end with ctx. It must be closed.
+func New(ctx context.Context, opt Options) *Service {
 	if opt.Logger == nil {
 		opt.Logger = hclog.NewNullLogger()
 	}
 	s := &Service{opt: opt, running: make(map[string]*run)}
-	s.ctx, s.end = context.WithCancel(context.Background())
+	s.ctx, s.end = context.WithCancel(ctx)
 	return s
 }
 

@@ -98,7 +98,9 @@ func (j *journal) wants(t *testing.T, want ...string) {
 	j.told = nil
 }
 
-func (j *journal) service() *Service { return New(Options{Events: j, Places: j, Call: j.call}) }
+func (j *journal) service(ctx context.Context) *Service {
+	return New(ctx, Options{Events: j, Places: j, Call: j.call})
+}
 
 func hook(name string, on ...string) Hook {
 	return Hook{Name: name, On: on, Protocol: "arp", Operation: "analyze", Timeout: time.Second}
@@ -110,7 +112,7 @@ func TestHooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newJournal()
 		j.happen("task.failed")
-		s := j.service()
+		s := j.service(t.Context())
 		s.Set([]Hook{hook("a", "task.failed"), hook("b", "task.", "gap.open")})
 		synctest.Wait()
 		j.happen("task.done", "gap.open", "task.failed", "token.used", "gap.opened")
@@ -123,7 +125,7 @@ func TestHooks(t *testing.T) {
 		}
 		j.happen("task.failed", "gap.opened") // while nobody is there to be told
 		j.wants(t)
-		s = j.service()
+		s = j.service(t.Context())
 		s.Set([]Hook{hook("a", "task.failed"), hook("b", "gap.opened")})
 		j.wants(t, "a task.failed", "b gap.opened")
 		if err := s.Close(); err != nil {
@@ -152,7 +154,7 @@ func TestFailingHook(t *testing.T) {
 			}
 			return nil
 		}
-		s := j.service()
+		s := j.service(t.Context())
 		s.Set([]Hook{hook("a", "task."), hook("b", "task.")})
 		synctest.Wait()
 		j.happen("task.failed")
@@ -173,7 +175,7 @@ func TestFailingHook(t *testing.T) {
 func TestInterruptedCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newJournal()
-		s := New(Options{Events: j, Places: j, Call: func(ctx context.Context, h *Hook, e *event.Record) error {
+		s := New(t.Context(), Options{Events: j, Places: j, Call: func(ctx context.Context, h *Hook, e *event.Record) error {
 			_ = j.call(ctx, h, e)
 			<-ctx.Done()
 			return ctx.Err()
@@ -187,7 +189,7 @@ func TestInterruptedCall(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s = j.service()
+		s = j.service(t.Context())
 		s.Set([]Hook{long})
 		j.wants(t, "a task.failed")
 		if err := s.Close(); err != nil {

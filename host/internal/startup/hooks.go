@@ -14,8 +14,8 @@ import (
 )
 
 // startHooks begins to tell protocols of what happens.
-func (h *host) startHooks(undo *closers) {
-	h.hooks = hook.New(hook.Options{
+func (h *host) startHooks(ctx context.Context, undo *closers) {
+	h.hooks = hook.New(ctx, hook.Options{
 		Events: h.store.Events(), Places: h.store.HookPlaces(), Call: h.tellHook, Logger: h.logger.Named("hook"),
 	})
 	undo.add(h.hooks.Close)

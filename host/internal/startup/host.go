@@ -165,7 +165,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	undo.add(background(ctx, h.watchProtocols))
 	undo.add(background(ctx, h.probeLevels))
 	h.startFlow(ctx, &undo)
-	h.startHooks(&undo)
+	h.startHooks(ctx, &undo)
 	h.verdict.Store(&apiv1.ReloadVerdict{At: timestamppb.Now(), Ok: true, Trigger: "start", Changes: api.PlannedChanges(diff(nil, first)), Diagnostics: api.ConfigDiagnostics(diags, diagnosticText)})
 	h.setPhase(phaseRunning)
 	h.steps.add(Step{Component: "host", Phase: "ready", Detail: fmt.Sprintf("resident, pid %d", os.Getpid())})
