@@ -141,8 +141,9 @@ func TestMemoryBombIsKilled(t *testing.T) {
 	if ws := c.state().Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGKILL {
 		t.Errorf("it ended with %v", ws)
 	}
+	const over = 1 << 20 // the kernel lets some pages pass the limit while it kills, and counts them
 	u, err := g.Usage()
-	if err != nil || g.OOMKills() == 0 || u.OOMKills == 0 || u.MemoryPeak > 64<<20 || u.MemoryPeak < 32<<20 {
+	if err != nil || g.OOMKills() == 0 || u.OOMKills == 0 || u.MemoryPeak > 64<<20+over || u.MemoryPeak < 32<<20 {
 		t.Errorf("usage %+v, %v", u, err)
 	}
 	end(t, g)
