@@ -27,14 +27,15 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: core ## Build the host (bin/sop), its launcher (bin/sop-sandbox) the bundled plugins (bin/plugins/) and the example stack (bin/stack/)
+build: core ## Build the host (bin/sop, bin/sop-host), its launcher (bin/sop-sandbox), the bundled plugins (bin/plugins/) and the example stack (bin/stack/)
 	@for m in $(MODULES); do (cd $$m && go build -trimpath -ldflags '-s -w' -o ../../bin/plugins/ .) || exit 1; done
 
 # All but the modules with libraries of their own, which take longer than all else.
 .PHONY: core
 core:
 	@mkdir -p bin/plugins bin/stack
-	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sop ./host/cmd/sop
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sop-host ./host/cmd/sop
+	@go build -trimpath -tags front -ldflags '-s -w' -o bin/sop ./host/cmd/sop
 	@go build -trimpath -ldflags '-s -w' -o bin/sop-sandbox ./host/cmd/sop-sandbox
 	@go build -trimpath -tags $(PLUGIN_TAGS) -ldflags '$(LDFLAGS)' -o bin/plugins/ $(addprefix ./plugins/,$(PLUGINS))
 	@cd examples/stack && go build -trimpath -ldflags '-s -w' -o ../../bin/stack/ ./...

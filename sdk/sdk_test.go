@@ -30,7 +30,7 @@ func TestErrorRoundTrip(t *testing.T) {
 	received := FromError(status.Convert(fmt.Errorf("while saving: %w", sent)).Err())
 	if received.Code != sent.Code || received.Reason != sent.Reason || received.Remedy != "free 7 bytes" ||
 		!received.Retryable || received.RetryAfter != 1500*time.Millisecond || len(received.Fields) != 2 ||
-		received.Fields[0] != (FieldError{"spec.size", "too large by 3"}) || received.Fields[1].Message != sent.Message || received.Metadata["path"] != "/x" || !strings.Contains(received.Message, "the disk is full") {
+		received.Fields[0] != (FieldError{Field: "spec.size", Message: "too large by 3"}) || received.Fields[1].Message != sent.Message || received.Metadata["path"] != "/x" || !strings.Contains(received.Message, "the disk is full") {
 		t.Errorf("received %+v", received)
 	}
 }

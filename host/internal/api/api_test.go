@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/sop-host/sop/host/internal/api/apierr"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/plugin"
@@ -167,15 +168,15 @@ func TestErrorsCarryReasonAndRemedy(t *testing.T) {
 	if !errors.As(err, &ce) || ce.Code() != connect.CodeNotFound || len(ce.Details()) != 2 {
 		t.Fatalf("got %v", err)
 	}
-	if e := FromWire(ce); e.Reason != plugin.ReasonUnknown || e.Remedy != "look at the list" || e.Retryable {
+	if e := apierr.Decode(ce); e.Reason != plugin.ReasonUnknown || e.Remedy != "look at the list" || e.Retryable {
 		t.Errorf("error: %+v", e)
 	}
 	_, err = apiv1connect.NewGapClient(httpClient, "http://sop").ListGaps(t.Context(), connect.NewRequest(&apiv1.ListGapsRequest{States: []string{"lost"}}))
 	if connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Errorf("unknown state: %v", err)
 	}
-	if errors.As(err, &ce); len(FromWire(ce).Fields) != 1 || FromWire(ce).Fields[0].Field != "states" {
-		t.Errorf("fields of an unknown state: %+v", FromWire(ce))
+	if errors.As(err, &ce); len(apierr.Decode(ce).Fields) != 1 || apierr.Decode(ce).Fields[0].Field != "states" {
+		t.Errorf("fields of an unknown state: %+v", apierr.Decode(ce))
 	}
 }
 

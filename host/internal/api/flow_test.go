@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sop-host/sop/host/internal/answer"
+	"github.com/sop-host/sop/host/internal/api/apierr"
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
@@ -205,7 +206,7 @@ func wireReason(err error) string {
 	if !errors.As(err, &ce) {
 		return fmt.Sprint(err)
 	}
-	return FromWire(ce).Reason
+	return apierr.Decode(ce).Reason
 }
 
 func issueRequest(key string) *connect.Request[apiv1.IssueTokenRequest] {
@@ -250,8 +251,8 @@ func TestOneKeyIsOneEffect(t *testing.T) {
 		t.Errorf("%v, then %v", first, second)
 	}
 	var ce *connect.Error
-	if errors.As(second, &ce); ce.Meta().Get(repeatedHeader) != "true" || FromWire(ce).Remedy == "" {
-		t.Errorf("the repeated error: %v %+v", ce.Meta(), FromWire(ce))
+	if errors.As(second, &ce); ce.Meta().Get(repeatedHeader) != "true" || apierr.Decode(ce).Remedy == "" {
+		t.Errorf("the repeated error: %v %+v", ce.Meta(), apierr.Decode(ce))
 	}
 }
 
@@ -490,7 +491,7 @@ func TestWatchOfWhatIsGone(t *testing.T) {
 	w := &watcher{events: old{}, send: func(*apiv1.WatchResponse) error { return nil }}
 	revision := int64(50)
 	var ce *connect.Error
-	if !errors.As(wireError(w.begin(t.Context(), &revision)), &ce) || ce.Code() != connect.CodeOutOfRange || FromWire(ce).Metadata["earliest_revision"] != "100" {
+	if !errors.As(wireError(w.begin(t.Context(), &revision)), &ce) || ce.Code() != connect.CodeOutOfRange || apierr.Decode(ce).Metadata["earliest_revision"] != "100" {
 		t.Errorf("%v", ce)
 	}
 	revision = 100
@@ -499,7 +500,7 @@ func TestWatchOfWhatIsGone(t *testing.T) {
 	}
 	w.caught = true
 	err := w.pass([]*event.Record{{Revision: 105}}) // deleted while it was waited for
-	if !errors.As(wireError(err), &ce) || ce.Code() != connect.CodeResourceExhausted || FromWire(ce).Metadata["resume_revision"] != "100" {
+	if !errors.As(wireError(err), &ce) || ce.Code() != connect.CodeResourceExhausted || apierr.Decode(ce).Metadata["resume_revision"] != "100" {
 		t.Errorf("%v", err)
 	}
 }
@@ -587,7 +588,7 @@ func TestRateLimit(t *testing.T) {
 		var ce *connect.Error
 		if errors.As(err, &ce) {
 			refused++
-			if e := FromWire(ce); e.Reason != "RATE_LIMITED" || !e.Retryable || e.RetryAfter <= 0 || e.RetryAfter > time.Second {
+			if e := apierr.Decode(ce); e.Reason != "RATE_LIMITED" || !e.Retryable || e.RetryAfter <= 0 || e.RetryAfter > time.Second {
 				t.Fatalf("%+v", e)
 			}
 		}

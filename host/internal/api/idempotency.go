@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sop-host/sop/host/internal/answer"
+	"github.com/sop-host/sop/host/internal/api/apierr"
 	"github.com/sop-host/sop/host/internal/nexus"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
@@ -91,7 +92,7 @@ func encodeAnswer(resp connect.AnyResponse, failed error) (text []byte, final bo
 	out := &spb.Status{}
 	if failed != nil {
 		var wire *connect.Error
-		if !errors.As(wireError(failed), &wire) || !finalCode(codes.Code(wire.Code())) || FromWire(wire).Retryable {
+		if !errors.As(wireError(failed), &wire) || !finalCode(codes.Code(wire.Code())) || apierr.Decode(wire).Retryable {
 			return nil, false
 		}
 		out.Code, out.Message = int32(wire.Code()), wire.Message()

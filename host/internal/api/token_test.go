@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sop-host/sop/host/internal/api/apierr"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/token"
@@ -71,7 +72,7 @@ func tokenReason(t *testing.T, err error) string {
 	if !errors.As(err, &ce) || len(ce.Details()) == 0 {
 		t.Fatalf("got %v", err)
 	}
-	return FromWire(ce).Reason
+	return apierr.Decode(ce).Reason
 }
 
 func TestTokensOverTheSocket(t *testing.T) {

@@ -23,15 +23,16 @@ var table = []rule{
 	{"host/cmd/sop", []string{"host/internal/cli"}, "main only begins"},
 	{"host/internal/cli", []string{
 		"docs",
-		"host/internal/api",
+		"host/internal/api/apierr",
 		"host/internal/cli",
 		"host/internal/config",
 		"host/internal/doctor",
+		"host/internal/socket",
 		"host/internal/startup",
 		"host/internal/timeline",
 		"proto/sop/api",
 		"sdk",
-	}, "commands speak to the daemon by its API; startup is for serving and for scans without a daemon, config for validate and fmt, doctor for its report, api for the socket's address"},
+	}, "commands speak to the daemon by its API; startup is for serving and for scans without a daemon, config for validate and fmt, doctor for its report, socket for where a host listens"},
 	{"host/internal/startup", []string{
 		"host/internal/doctor",
 		"host/internal/machine",
@@ -61,6 +62,7 @@ var table = []rule{
 		"host/internal/protocol",
 		"host/internal/sandbox",
 		"host/internal/scratch",
+		"host/internal/socket",
 		"host/internal/store",
 		"host/internal/task",
 		"host/internal/token",
@@ -70,10 +72,12 @@ var table = []rule{
 		"proto",
 		"sdk",
 	}, "the composition root sees everything below it"},
+	{"host/internal/api/apierr", []string{"sdk/fault"}, "clients read errors with it, and hold nothing of a server"},
 	{"host/internal/api", []string{
 		"host/internal/component",
 		"docs",
 		"host/internal/agent",
+		"host/internal/api/apierr",
 		"host/internal/answer",
 		"host/internal/audit",
 		"host/internal/backup",
@@ -238,13 +242,14 @@ var table = []rule{
 	{"host/internal/policy", nil, "one decision, whatever it is about: it knows no feature"},
 	{"host/internal/metrics", nil, "a leaf: it defines what is counted, and who counts declares what it calls"},
 	{"host/internal/trace", nil, "a leaf, as event is: work at every level is a span"},
+	{"sdk/fault", nil, "a leaf: the words for what went wrong, for programs that serve nothing as well"},
 	{"docs", nil, "the OpenAPI document, to be embedded"},
 	{"host/internal/answer", []string{"sdk"}, "it remembers answers and knows nothing of what was asked"},
 	{"host/internal/config", nil, "a leaf"},
 	{"host/internal/event", nil, "a leaf"},
 	{"host/internal/scratch", nil, "a leaf: temporary directories, whoever needs one"},
 	{"host/internal/pressure", nil, "a leaf: what runs short on the machine"},
-	{"host/internal/socket", nil, "a leaf: sockets with a path that an address cannot hold"},
+	{"host/internal/socket", nil, "a leaf: where a host listens"},
 	{"host/internal/filter", nil, "a leaf: the language in which lists are narrowed"},
 	{"host/internal/workspace", nil, "a leaf"},
 	{"host/internal/archtest", nil, "imported by nobody, imports nothing"},
@@ -288,6 +293,30 @@ func listed(t *testing.T) map[string][]string {
 		}
 	}
 	return packages
+}
+
+// front is all of ours that the command in front may be made of, and heavy what of
+// others makes a program slow to start.
+var (
+	front = []string{"host/cmd/sop", "host/internal/cli", "host/internal/cli/term", "host/internal/api/apierr", "host/internal/socket", "proto/sop/api", "sdk/fault"}
+	heavy = []string{"google.golang.org/grpc", "github.com/hashicorp/go-plugin", "github.com/hashicorp/hcl/v2", "database/sql", "encoding/gob"}
+)
+
+// The command in front asks a host and is small: it answers before the whole host
+// would have begun.
+func TestFrontIsSmall(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "front", "./host/cmd/sop")
+	cmd.Dir = "../../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for _, pkg := range strings.Fields(string(out)) {
+		ours, isOurs := strings.CutPrefix(pkg, module)
+		if isOurs && !slices.ContainsFunc(front, func(path string) bool { return beneath(ours, path) }) || slices.Contains(heavy, pkg) {
+			t.Errorf("the command in front holds %s", pkg)
+		}
+	}
 }
 
 // beneath says whether pkg is path or lies beneath it.

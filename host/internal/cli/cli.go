@@ -50,10 +50,9 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 	defer stop()
 	a := &app{
 		Streams: streams,
-		engine:  hostEngine(),
+		own:     newOwn(args),
 		env:     os.Getenv,
 		now:     time.Now,
-		version: buildVersion(),
 		program: programName(os.Args[0]),
 	}
 	return a.execute(ctx, args)
@@ -62,11 +61,10 @@ func Main(ctx context.Context, args []string, streams Streams) int {
 // app is what all commands share.
 type app struct {
 	Streams
-	engine  Engine
-	env     func(string) string
-	now     func() time.Time
-	version version
-	global  globals
+	own
+	env    func(string) string
+	now    func() time.Time
+	global globals
 	// outMayEnd says that the command goes on when nobody reads its output.
 	outMayEnd bool
 	// program is what to type to call this program again; "" is "sop".

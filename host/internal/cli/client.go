@@ -12,9 +12,9 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
 
-	"github.com/sop-host/sop/host/internal/api"
+	"github.com/sop-host/sop/host/internal/socket"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
-	"github.com/sop-host/sop/sdk"
+	"github.com/sop-host/sop/sdk/fault"
 )
 
 const (
@@ -22,6 +22,7 @@ const (
 
 	queryTimeout  = 30 * time.Second
 	changeTimeout = 5 * time.Minute // what starts plugins
+	scanTimeout   = 15 * time.Minute
 )
 
 // client calls one host. Close it after use.
@@ -88,16 +89,16 @@ func (a *app) connect() *client {
 
 // newClient returns a client of the host that listens on a socket, as the user
 // of this process.
-func newClient(socket string) *client {
-	transport := socketTransport(socket)
+func newClient(path string) *client {
+	transport := socketTransport(path)
 	return newClientOf(&http.Client{Transport: transport}, transport, baseURL)
 }
 
-func socketTransport(socket string) *http.Transport {
+func socketTransport(path string) *http.Transport {
 	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := api.Dial(ctx, socket)
+		conn, err := socket.Dial(ctx, path)
 		if err != nil {
-			return nil, &dialError{socket: socket, cause: err}
+			return nil, &dialError{socket: path, cause: err}
 		}
 		return conn, nil
 	}}
@@ -115,21 +116,21 @@ func (e *dialError) Error() string { return e.cause.Error() }
 // Unwrap returns the cause.
 func (e *dialError) Unwrap() error { return e.cause }
 
-func (e *dialError) explain() *sdk.Error {
+func (e *dialError) explain() *fault.Error {
 	switch {
 	case errors.Is(e.cause, context.DeadlineExceeded), errors.Is(e.cause, os.ErrDeadlineExceeded):
 		return timeoutError(e)
 	case errors.Is(e.cause, context.Canceled):
-		return sdk.Errorf(codes.Canceled, "INTERRUPTED", "interrupted")
+		return fault.Errorf(codes.Canceled, "INTERRUPTED", "interrupted")
 	case errors.Is(e.cause, os.ErrPermission):
-		return sdk.Errorf(codes.PermissionDenied, "SOCKET_DENIED", "the host's socket %s belongs to somebody else", e.socket).
+		return fault.Errorf(codes.PermissionDenied, "SOCKET_DENIED", "the host's socket %s belongs to somebody else", e.socket).
 			WithRemedy("run this as the user who runs `sop up`")
 	}
 	why := "nothing listens on"
 	if !errors.Is(e.cause, os.ErrNotExist) && !errors.Is(e.cause, syscall.ECONNREFUSED) {
 		why = e.cause.Error() + ":"
 	}
-	return sdk.Errorf(codes.Unavailable, "HOST_UNREACHABLE", "the host is not running: %s %s", why, e.socket).
+	return fault.Errorf(codes.Unavailable, "HOST_UNREACHABLE", "the host is not running: %s %s", why, e.socket).
 		WithRemedy("start it with `sop up`, or name the right one with --config or --socket")
 }
 

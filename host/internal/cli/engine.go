@@ -1,7 +1,11 @@
+//go:build !front
+
 package cli
 
 import (
 	"context"
+
+	"github.com/spf13/cobra"
 
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/doctor"
@@ -45,6 +49,20 @@ func (e Engine) actionNames() []string {
 	}
 	return e.PolicyActions()
 }
+
+// own is what the commands of this process work with.
+type own struct {
+	engine  Engine
+	version version
+}
+
+func newOwn([]string) own { return own{engine: hostEngine(), version: buildVersion()} }
+
+// prepare has nothing to do: all is within this program.
+func (*app) prepare() {}
+
+// hiddenCommands are those that the library of commands does not add itself.
+func (a *app) hiddenCommands() []*cobra.Command { return nil }
 
 func hostEngine() Engine {
 	return Engine{

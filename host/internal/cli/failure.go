@@ -4,28 +4,35 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"strings"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
 
-	"github.com/sop-host/sop/host/internal/api"
+	"github.com/sop-host/sop/host/internal/api/apierr"
 	"github.com/sop-host/sop/host/internal/cli/term"
-	"github.com/sop-host/sop/host/internal/config"
-	"github.com/sop-host/sop/sdk"
+	"github.com/sop-host/sop/sdk/fault"
 )
 
 // failure is an error as it is shown, with the exit code it asks for.
 type failure struct {
-	*sdk.Error
+	*fault.Error
 	exit        int
-	diagnostics config.Diagnostics
+	diagnostics located
+}
+
+// located is what is wrong with a configuration, line by line.
+type located interface {
+	error
+	HasErrors() bool
+	WriteText(w io.Writer, color bool, width int) error
 }
 
 // usagef makes the error of a command that was called wrongly.
-func usagef(format string, args ...any) *sdk.Error {
-	return sdk.Errorf(codes.InvalidArgument, "USAGE", format, args...)
+func usagef(format string, args ...any) *fault.Error {
+	return fault.Errorf(codes.InvalidArgument, "USAGE", format, args...)
 }
 
 // hereError is an error that arose in this process rather than in a host that
@@ -44,9 +51,9 @@ func here(err error) error {
 
 // explain finds out what to say about err and how to exit.
 func explain(err error) failure {
-	var diagnostics config.Diagnostics
+	var diagnostics located
 	if errors.As(err, &diagnostics) && diagnostics.HasErrors() {
-		e := sdk.Errorf(codes.InvalidArgument, "CONFIG_INVALID", "the configuration is not valid: %s", diagnostics.Error())
+		e := fault.Errorf(codes.InvalidArgument, "CONFIG_INVALID", "the configuration is not valid: %s", diagnostics.Error())
 		return failure{Error: e, exit: exitFailed, diagnostics: diagnostics}
 	}
 	e := joined(err)
@@ -59,7 +66,7 @@ func explain(err error) failure {
 
 // joined makes one error of several that were joined: the first decides how to
 // exit, and all are told.
-func joined(err error) *sdk.Error {
+func joined(err error) *fault.Error {
 	parts := split(err)
 	if len(parts) <= 1 {
 		return asError(err)
@@ -96,9 +103,9 @@ func split(err error) []error {
 	return parts
 }
 
-func asError(err error) *sdk.Error {
+func asError(err error) *fault.Error {
 	var wire *connect.Error
-	var plain *sdk.Error
+	var plain *fault.Error
 	switch {
 	case errors.As(err, &plain):
 		return plain
@@ -107,17 +114,17 @@ func asError(err error) *sdk.Error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return timeoutError(err)
 	case errors.Is(err, context.Canceled):
-		return sdk.Errorf(codes.Canceled, "INTERRUPTED", "interrupted")
+		return fault.Errorf(codes.Canceled, "INTERRUPTED", "interrupted")
 	case errors.Is(err, fs.ErrNotExist):
-		return sdk.Errorf(codes.NotFound, "FILE_NOT_FOUND", "%w", err)
+		return fault.Errorf(codes.NotFound, "FILE_NOT_FOUND", "%w", err)
 	case errors.Is(err, fs.ErrPermission):
-		return sdk.Errorf(codes.PermissionDenied, "FILE_DENIED", "%w", err)
+		return fault.Errorf(codes.PermissionDenied, "FILE_DENIED", "%w", err)
 	}
-	return sdk.Errorf(codes.Unknown, "", "%w", err)
+	return fault.Errorf(codes.Unknown, "", "%w", err)
 }
 
-func timeoutError(cause error) *sdk.Error {
-	e := sdk.Errorf(codes.DeadlineExceeded, "TIMEOUT", "no answer in time").
+func timeoutError(cause error) *fault.Error {
+	e := fault.Errorf(codes.DeadlineExceeded, "TIMEOUT", "no answer in time").
 		WithRemedy("allow more with --timeout, or look at `sop status` for what the host is busy with")
 	e.Cause = cause
 	return e
@@ -125,7 +132,7 @@ func timeoutError(cause error) *sdk.Error {
 
 // fromWire translates what a client returned: the host's own error, or what
 // kept the call from reaching it.
-func fromWire(wire *connect.Error) *sdk.Error {
+func fromWire(wire *connect.Error) *fault.Error {
 	var dial *dialError
 	if errors.As(wire, &dial) {
 		return dial.explain()
@@ -133,11 +140,11 @@ func fromWire(wire *connect.Error) *sdk.Error {
 	if e := untrusted(wire); e != nil {
 		return e
 	}
-	var own *sdk.Error
+	var own *fault.Error
 	if local := (hereError{}); errors.As(wire, &local) && errors.As(local, &own) {
 		return own
 	}
-	e := api.FromWire(wire)
+	e := apierr.Decode(wire)
 	if e.Code == codes.DeadlineExceeded && e.Reason == "" {
 		return timeoutError(wire) // ours, whichever side noticed it first
 	}
@@ -168,15 +175,15 @@ func (a *app) reportJSON(f failure) {
 		Message string `json:"message"`
 	}
 	type body struct {
-		Code        string              `json:"code"`
-		Reason      string              `json:"reason"`
-		Message     string              `json:"message"`
-		Remedy      string              `json:"remedy"`
-		Fields      []field             `json:"fields,omitempty"`
-		Retryable   bool                `json:"retryable,omitempty"`
-		RetryAfter  string              `json:"retry_after,omitempty"`
-		Metadata    map[string]string   `json:"metadata,omitempty"`
-		Diagnostics *config.Diagnostics `json:"diagnostics,omitempty"`
+		Code        string            `json:"code"`
+		Reason      string            `json:"reason"`
+		Message     string            `json:"message"`
+		Remedy      string            `json:"remedy"`
+		Fields      []field           `json:"fields,omitempty"`
+		Retryable   bool              `json:"retryable,omitempty"`
+		RetryAfter  string            `json:"retry_after,omitempty"`
+		Metadata    map[string]string `json:"metadata,omitempty"`
+		Diagnostics any               `json:"diagnostics,omitempty"`
 	}
 	out := body{
 		Code: connect.Code(f.Code).String(), Reason: f.Reason, Message: f.Message, Remedy: f.Remedy,
@@ -189,7 +196,7 @@ func (a *app) reportJSON(f failure) {
 		out.RetryAfter = f.RetryAfter.String()
 	}
 	if f.diagnostics != nil {
-		out.Diagnostics = &f.diagnostics
+		out.Diagnostics = f.diagnostics
 	}
 	enc := json.NewEncoder(a.Err)
 	enc.SetEscapeHTML(false)

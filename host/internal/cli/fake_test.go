@@ -32,10 +32,12 @@ func before(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(tes
 func newTestApp(streams Streams) *app {
 	return &app{
 		Streams: streams,
-		engine:  fakeEngine(""),
-		env:     func(string) string { return "" },
-		now:     func() time.Time { return testNow },
-		version: version{Version: "1.2.3", Commit: "0123abc", Go: "go1.26", Platform: "linux/amd64", Contract: 1},
+		own: own{
+			engine:  fakeEngine(""),
+			version: version{Version: "1.2.3", Commit: "0123abc", Go: "go1.26", Platform: "linux/amd64", Contract: 1},
+		},
+		env: func(string) string { return "" },
+		now: func() time.Time { return testNow },
 	}
 }
 

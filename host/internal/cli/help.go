@@ -1,3 +1,5 @@
+//go:build !front
+
 package cli
 
 import (
@@ -11,14 +13,23 @@ import (
 	"github.com/sop-host/sop/host/internal/cli/term"
 )
 
-// Annotations of commands.
-const (
-	annotationExits = "exits" // the exit codes beside 0, 1 and 2, one digit each
-	annotationSARIF = "sarif" // takes -o sarif
-)
-
-// exits makes the annotation that names the exit codes of a command.
-func exits(codes string) map[string]string { return map[string]string{annotationExits: codes} }
+func (a *app) newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return usagef("%v", err)
+			}
+			if len(rest) > 0 && found.HasSubCommands() {
+				return unknownCommand(found, rest[0])
+			}
+			return found.Help()
+		},
+	}
+}
 
 // help writes the help of a command.
 func (a *app) help(cmd *cobra.Command, _ []string) {

@@ -1,3 +1,5 @@
+//go:build !front
+
 package cli
 
 import "github.com/spf13/cobra"

@@ -10,7 +10,7 @@ import (
 
 	"github.com/sop-host/sop/host/internal/cli/term"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
-	"github.com/sop-host/sop/sdk"
+	"github.com/sop-host/sop/sdk/fault"
 )
 
 type protocolListOptions struct {
@@ -116,5 +116,5 @@ func (o *protocolShowOptions) run(ctx context.Context) error {
 			return o.printProtocol(p)
 		}
 	}
-	return sdk.Errorf(codes.NotFound, "PROTOCOL_UNKNOWN", "there is no protocol %q", o.name).WithRemedy("`sop protocol list` names the configured ones")
+	return fault.Errorf(codes.NotFound, "PROTOCOL_UNKNOWN", "there is no protocol %q", o.name).WithRemedy("`sop protocol list` names the configured ones")
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc/codes"
 
-	"github.com/sop-host/sop/sdk"
+	"github.com/sop-host/sop/sdk/fault"
 )
 
 // remote is how to reach a host, and as whom, where that is not by its socket as
@@ -135,7 +135,7 @@ func (a *app) clientTLS() (*tls.Config, error) {
 	}
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
-		return nil, sdk.Errorf(codes.InvalidArgument, "CLIENT_CERTIFICATE", "the client certificate cannot be used: %w", err)
+		return nil, fault.Errorf(codes.InvalidArgument, "CLIENT_CERTIFICATE", "the client certificate cannot be used: %w", err)
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil
@@ -168,7 +168,7 @@ func (a *app) credential() (text string, err error) {
 }
 
 // untrusted explains why a host's certificate was not believed, or returns nil.
-func untrusted(err error) *sdk.Error {
+func untrusted(err error) *fault.Error {
 	var authority x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
@@ -183,5 +183,5 @@ func untrusted(err error) *sdk.Error {
 	default:
 		return nil
 	}
-	return sdk.Errorf(codes.FailedPrecondition, "HOST_UNTRUSTED", "the host's certificate is not to be believed: %w", err).WithRemedy("%s", remedy)
+	return fault.Errorf(codes.FailedPrecondition, "HOST_UNTRUSTED", "the host's certificate is not to be believed: %w", err).WithRemedy("%s", remedy)
 }

@@ -23,6 +23,15 @@ First steps:
 Without any set-up:
   sop scan PATH        look for gaps in one tree, once`
 
+// Annotations of commands.
+const (
+	annotationExits = "exits" // the exit codes beside 0, 1 and 2, one digit each
+	annotationSARIF = "sarif" // takes -o sarif
+)
+
+// exits makes the annotation that names the exit codes of a command.
+func exits(codes string) map[string]string { return map[string]string{annotationExits: codes} }
+
 // execute runs one command line.
 func (a *app) execute(ctx context.Context, args []string) int {
 	out := &checkedWriter{w: a.Out}
@@ -71,6 +80,7 @@ func (a *app) newRoot() *cobra.Command {
   sop scan . --format sarif --fail-on high > sop.sarif`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(a.hiddenCommands()...)
 	root.SetHelpCommand(a.newHelpCommand())
 	root.SetHelpFunc(a.help)
 	root.SetFlagErrorFunc(flagError)
@@ -106,6 +116,7 @@ func (a *app) checkGlobals(cmd *cobra.Command) error {
 	if a.global.timeout < 0 {
 		return usagef("--timeout must not be negative")
 	}
+	a.prepare()
 	return nil
 }
 
@@ -133,24 +144,6 @@ func (a *app) newGroup(use, short, long string, commands ...*cobra.Command) *cob
 	}
 	group.AddCommand(commands...)
 	return group
-}
-
-func (a *app) newHelpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Explain a command",
-		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			found, rest, err := cmd.Root().Find(args)
-			if err != nil {
-				return usagef("%v", err)
-			}
-			if len(rest) > 0 && found.HasSubCommands() {
-				return unknownCommand(found, rest[0])
-			}
-			return found.Help()
-		},
-	}
 }
 
 // completeWords offers words for a flag to the shell.

@@ -1,3 +1,5 @@
+//go:build !front
+
 package cli
 
 import (
@@ -95,13 +97,6 @@ func (a *app) printProbe(probe *startup.SandboxProbe) error {
 	a.say("\n")
 	_, err := profiles.WriteTo(a.Out)
 	return err
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
 }
 
 func (a *app) sandboxProfiles() error {

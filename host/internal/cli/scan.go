@@ -1,3 +1,5 @@
+//go:build !front
+
 package cli
 
 import (
@@ -5,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
@@ -14,8 +15,6 @@ import (
 	"github.com/sop-host/sop/host/internal/startup"
 	"github.com/sop-host/sop/sdk"
 )
-
-const scanTimeout = 15 * time.Minute
 
 type scanOptions struct {
 	*app

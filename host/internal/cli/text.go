@@ -148,3 +148,10 @@ func (a *app) countsOf(c *apiv1.GapCounts) string {
 	}
 	return fmt.Sprintf("%d open: %s", total, strings.Join(parts, ", "))
 }
+
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}

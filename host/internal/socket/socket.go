@@ -1,5 +1,5 @@
-// Package socket reaches unix sockets whose path is longer than an address of one
-// holds. It imports nothing of ours.
+// Package socket knows where a host listens, and reaches unix sockets whose path is
+// longer than an address of one holds. It imports nothing of ours.
 package socket
 
 import (
@@ -13,6 +13,9 @@ import (
 
 // maxAddress is the longest path that a socket address holds, on Linux.
 const maxAddress = 107
+
+// Path is where the host of a data directory serves its API.
+func Path(dataDir string) string { return filepath.Join(dataDir, "state", "sop.sock") }
 
 // Reach calls fn with an address for path that a socket address can hold: a
 // longer one is reached through a descriptor of its directory, which is open until

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/socket"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -23,7 +24,7 @@ func (d dataDir) join(elem ...string) string {
 }
 
 func (d dataDir) database() string { return d.join("state", "sop.db") }
-func (d dataDir) socket() string   { return SocketPath(string(d)) }
+func (d dataDir) socket() string   { return socket.Path(string(d)) }
 func (d dataDir) tokenKey() string { return d.join("state", "token.key") }
 func (d dataDir) agentKey() string { return d.join("state", "agent.key") }
 func (d dataDir) rootCredential() string {
@@ -44,9 +45,6 @@ func (d dataDir) patchFiles() string { return d.join("file_management", "patch_f
 
 // pluginState is the lasting directory of one plugin.
 func (d dataDir) pluginState(id string) string { return d.join("state", "plugins", id) }
-
-// SocketPath is where the host of a data directory serves its API.
-func SocketPath(dataDir string) string { return filepath.Join(dataDir, "state", "sop.sock") }
 
 // create makes the directories, for the owner alone.
 func (d dataDir) create() error {

@@ -37,6 +37,7 @@ import (
 	"github.com/sop-host/sop/host/internal/policy"
 	"github.com/sop-host/sop/host/internal/protocol"
 	"github.com/sop-host/sop/host/internal/sandbox"
+	"github.com/sop-host/sop/host/internal/socket"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/host/internal/token"
@@ -324,7 +325,7 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 	done := make(chan error, 1)
 	go func() { done <- h.server.Serve(listener) }()
 	undo.add(func() error { return h.stopAPI(listener) })
-	if remove, err := writePointer(h.opt.ConfigPath, h.dir.socket()); err != nil {
+	if remove, err := socket.Announce(h.opt.ConfigPath, h.dir.socket()); err != nil {
 		h.logger.Warn("commands will not find the host when its configuration is edited or deleted", "error", err)
 	} else {
 		undo.add(remove)

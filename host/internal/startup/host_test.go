@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 	"go.uber.org/goleak"
 
+	"github.com/sop-host/sop/host/internal/socket"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
@@ -184,7 +185,7 @@ func (s *site) end() {
 	if left, err := os.ReadDir(filepath.Join(s.dir, "data", "run")); err != nil || len(left) > 0 {
 		s.t.Errorf("left in run/: %v, %v", left, err)
 	}
-	if _, err := os.Stat(SocketPath(filepath.Join(s.dir, "data"))); err == nil {
+	if _, err := os.Stat(socket.Path(filepath.Join(s.dir, "data"))); err == nil {
 		s.t.Error("the socket was left")
 	}
 }
@@ -192,7 +193,7 @@ func (s *site) end() {
 // http returns a client of the host's API.
 func (s *site) http() *http.Client {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return api.Dial(ctx, SocketPath(filepath.Join(s.dir, "data")))
+		return api.Dial(ctx, socket.Path(filepath.Join(s.dir, "data")))
 	}}
 	s.t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/api"
+	"github.com/sop-host/sop/host/internal/api/apierr"
+	"github.com/sop-host/sop/host/internal/socket"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 	"github.com/sop-host/sop/sdk"
 )
@@ -145,7 +147,7 @@ func explained(err error) *sdk.Error {
 		return own
 	}
 	if errors.As(err, &wire) {
-		return api.FromWire(wire)
+		return apierr.Decode(wire)
 	}
 	return sdk.FromError(err)
 }
@@ -235,7 +237,7 @@ func (t *selfTest) start(ctx context.Context) (string, error) {
 		return "", ctx.Err()
 	}
 	t.http = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return api.Dial(ctx, SocketPath(t.data()))
+		return api.Dial(ctx, socket.Path(t.data()))
 	}}
 	const base = "http://sop"
 	client := &http.Client{Transport: t.http}

@@ -1,4 +1,4 @@
-package startup
+package socket
 
 import (
 	"crypto/sha256"
@@ -33,9 +33,9 @@ func pointerPath(configPath string) (string, error) {
 	return filepath.Join(dir, hex.EncodeToString(sum[:12])), nil
 }
 
-// writePointer leaves a pointer to the socket; the function that it returns
+// Announce leaves a pointer to the socket; the function that it returns
 // takes it away.
-func writePointer(configPath, socket string) (remove func() error, err error) {
+func Announce(configPath, socket string) (remove func() error, err error) {
 	path, err := pointerPath(configPath)
 	if err != nil {
 		return nil, err
@@ -65,9 +65,9 @@ func writePointer(configPath, socket string) (remove func() error, err error) {
 	}, nil
 }
 
-// RunningSocket returns where the host that was started on a configuration
+// Announced returns where the host that was started on a configuration
 // listens, if one left word of it.
-func RunningSocket(configPath string) (string, bool) {
+func Announced(configPath string) (string, bool) {
 	path, err := pointerPath(configPath)
 	if err != nil || ownDirectory(filepath.Dir(path)) != nil {
 		return "", false
