@@ -30,16 +30,18 @@ type Tasks struct {
 
 // A Rule routes gaps to generators. Of several, the first that matches holds.
 type Rule struct {
-	Name      string
-	Match     RuleMatch
-	Sandbox   string   // name of a sandbox plugin; empty: agents from outside
-	Scaffold  string   // empty: the first that applies
-	Verify    []string // names of steps
-	Approval  string   // "auto", "one" or "two"
-	Group     string   // "directory", "file" or "none"
-	GroupSize int
-	Budget    RuleBudget
-	Source    Range
+	Name       string
+	Match      RuleMatch
+	Sandbox    string         // name of a sandbox plugin; empty: agents from outside
+	Scaffold   string         // empty: the first that applies
+	Parameters map[string]any // of the scaffold: texts, numbers, bools
+	Verify     []string       // names of steps
+	PostCheck  []string       // names of steps, run on what was integrated
+	Approval   string         // "auto", "one" or "two"
+	Group      string         // "directory", "file" or "none"
+	GroupSize  int
+	Budget     RuleBudget
+	Source     Range
 
 	at hcl.Range // as Source
 }
@@ -63,7 +65,7 @@ var (
 	tasksAttributes       = []string{"open", "lease", "attempts", "backoff_min", "backoff_max"}
 	tasksBlocks           = []string{"concurrency"}
 	concurrencyAttributes = []string{"workspace", "plugin"}
-	ruleAttributes        = []string{"sandbox", "scaffold", "verify", "approval", "group", "group_size"}
+	ruleAttributes        = []string{"sandbox", "scaffold", "parameters", "verify", "post_check", "approval", "group", "group_size"}
 	ruleBlocks            = []string{"match", "budget"}
 	matchAttributes       = []string{"type", "language", "path", "severity", "rule", "workspace"}
 	budgetAttributes      = []string{"wall", "money", "model_tokens", "attempts"}
@@ -189,11 +191,39 @@ func (l *loader) readRule(c *Config, b *block) Rule {
 	}
 	return Rule{
 		Name: b.labels[0], Match: l.readMatch(c, s.within(match)), Sandbox: l.readSandboxName(c, s),
-		Scaffold: s.text("scaffold", "", checkName), Verify: s.texts("verify", checkName),
+		Scaffold: s.text("scaffold", "", checkName), Parameters: s.parameters("parameters"),
+		Verify: s.texts("verify", checkName), PostCheck: s.texts("post_check", checkName),
 		Approval: s.choice("approval", "one", []string{"auto", "one", "two"}),
 		Group:    s.choice("group", "directory", []string{"directory", "file", "none"}), GroupSize: s.integer("group_size", 20, 1, greatestGroup),
 		Budget: readBudget(s.within(budget)), Source: publicRange(b.header), at: b.header,
 	}
+}
+
+// parameters reads an object of texts, numbers and bools.
+func (s section) parameters(name string) map[string]any {
+	attr := s.body.attributes[name]
+	if attr == nil || !attr.value.IsWhollyKnown() || attr.value.IsNull() {
+		return nil
+	}
+	if t := attr.value.Type(); !t.IsObjectType() && !t.IsMapType() {
+		s.errorf(attr.expr.Range(), "Incorrect value type", "%q holds values by name: { width = 80 }.", name)
+		return nil
+	}
+	out := make(map[string]any)
+	for key, value := range attr.value.AsValueMap() {
+		switch {
+		case value.IsNull():
+		case value.Type() == cty.String:
+			out[key] = value.AsString()
+		case value.Type() == cty.Bool:
+			out[key] = value.True()
+		case value.Type() == cty.Number:
+			out[key], _ = value.AsBigFloat().Float64()
+		default:
+			s.errorf(attr.expr.Range(), "Incorrect value type", "%s.%s must be a text, a number, or true or false.", name, key)
+		}
+	}
+	return out
 }
 
 func readBudget(s section) RuleBudget {

@@ -126,6 +126,28 @@ func TestGapStillThere(t *testing.T) {
 	}
 }
 
+// A post-check sees what was integrated; what fails it is taken back, and the next
+// attempt is told why.
+func TestPostCheckFails(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	var seen []string
+	w.postCheck = func(steps []string) (patch.Verdict, error) {
+		seen = append(seen, steps[0]+" "+w.read())
+		return patch.Verdict{Passed: len(seen) > 1, Why: "build: exit code 1"}, nil
+	}
+	w.run()
+	done := w.await(task.StateDone)
+	w.holds(mended)
+	if want := "build " + mended; len(seen) != 2 || seen[0] != want || seen[1] != want || done.Attempts != 2 {
+		t.Errorf("the checks saw %q, %+v", seen, done)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.feedback) != 2 || !contains(w.feedback[1:], "post-check failed: build: exit code 1") {
+		t.Errorf("the generator was told %v", w.feedback)
+	}
+}
+
 // An edit that somebody makes while a patch waits is kept.
 func TestBaseMoves(t *testing.T) {
 	for name, edit := range map[string]struct{ text, want string }{

@@ -85,6 +85,7 @@ func (e *Engine) putIn(ctx context.Context, t *task.Task, p *patch.Patch) (*patc
 		}
 		return err
 	}
+	request.Check = e.postCheck(t)
 	result, err := e.opt.Integrator.Integrate(ctx, request)
 	if err != nil {
 		return p, err
@@ -95,6 +96,29 @@ func (e *Engine) putIn(ctx context.Context, t *task.Task, p *patch.Patch) (*patc
 	}
 	return e.opt.Patches.Integrated(ctx, p.ID, By, done)
 }
+
+// postCheck tries out what was changed, before that is settled; nil where the rule
+// asks for nothing.
+func (e *Engine) postCheck(t *task.Task) func(context.Context) error {
+	steps := e.opt.Tasks.Route(t).PostCheck
+	if len(steps) == 0 {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		e.tell(t, Step{Phase: "post-check", Detail: strings.Join(steps, ", ")})
+		verdict, err := e.opt.Verifier.PostCheck(ctx, t.Workspace, steps)
+		if err == nil && !verdict.Passed {
+			err = postCheckError{verdict.Why}
+		}
+		return err
+	}
+}
+
+// postCheckError says what a post-check has found.
+type postCheckError struct{ why string }
+
+// Error implements error.
+func (e postCheckError) Error() string { return "post-check failed: " + e.why }
 
 // save keeps what a patch replaces. It returns nil where there is nothing.
 func (e *Engine) save(ctx context.Context, t *task.Task, p *patch.Patch) (*backup.Snapshot, error) {
@@ -147,6 +171,9 @@ func (e *Engine) integrationFailed(ctx context.Context, t *task.Task, p *patch.P
 		return e.rebase(ctx, t, p, root)
 	case isReason(why, reasonBusy):
 		return why // given back, and claimed again
+	}
+	if failed := (postCheckError{}); errors.As(why, &failed) {
+		return e.fail(ctx, t, task.Failure{Why: "taken back: " + failed.Error(), Feedback: failed.Error()})
 	}
 	return e.fail(ctx, t, task.Failure{Why: "not integrated: " + plain(why), Final: !temporary(why)})
 }

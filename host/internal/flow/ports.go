@@ -131,4 +131,7 @@ type Check struct {
 // that they failed; sandbox.ErrConflict says that the workspace has moved on.
 type Verifier interface {
 	Verify(ctx context.Context, c Check, progress func(phase, message string)) (patch.Verdict, error)
+	// PostCheck runs steps on a workspace as it is. An error says that they could
+	// not be run.
+	PostCheck(ctx context.Context, workspace string, steps []string) (patch.Verdict, error)
 }

@@ -51,9 +51,11 @@ type world struct {
 
 	generate func(ctx context.Context, r flow.RunRequest, now string) (*flow.Run, error)
 	verify   func(ctx context.Context, c flow.Check) (patch.Verdict, error)
-	save     func(ctx context.Context, r backup.SaveRequest) error
-	rescan   func(ctx context.Context) error
-	mode     integration.Mode
+	// postCheck is called where the rule names steps for it.
+	postCheck func(steps []string) (patch.Verdict, error)
+	save      func(ctx context.Context, r backup.SaveRequest) error
+	rescan    func(ctx context.Context) error
+	mode      integration.Mode
 
 	mu       sync.Mutex
 	halted   error
@@ -76,7 +78,7 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 		Publisher: publisher{w}, Trees: trees{w},
 		Settings: task.Settings{
 			Attempts: 2, Backoff: task.Backoff{First: time.Millisecond, Most: time.Millisecond},
-			Rules: []task.Rule{{Name: "all", Route: task.Route{Sandbox: "fake", Approval: approval}}},
+			Rules: []task.Rule{{Name: "all", Route: task.Route{Sandbox: "fake", Approval: approval, PostCheck: []string{"build"}}}},
 		},
 	})
 	if w.patches, err = patch.NewService(w.db.Patches(), patch.Options{Dir: t.TempDir(), Publisher: publisher{w}}); err != nil {
@@ -91,6 +93,7 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 		return w.replaces(now, strings.Replace(now, "GAP", "mended", 1)), nil
 	}
 	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
+	w.postCheck = func([]string) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
 	w.save = func(context.Context, backup.SaveRequest) error { return nil }
 	w.rescan = w.scan
 	w.engine = w.newEngine()
@@ -281,6 +284,10 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, _ func(phase, messag
 		return patch.Verdict{}, fmt.Errorf("%s: %w", file, sandbox.ErrConflict)
 	}
 	return v.verify(ctx, c)
+}
+
+func (v verifier) PostCheck(_ context.Context, _ string, steps []string) (patch.Verdict, error) {
+	return v.postCheck(steps)
 }
 
 type backups struct{ *world }

@@ -20,6 +20,7 @@ import (
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/host/internal/token"
+	"github.com/sop-host/sop/host/internal/verify"
 	"github.com/sop-host/sop/sdk"
 	sandboxkind "github.com/sop-host/sop/sdk/sandbox"
 )
@@ -279,8 +280,29 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, progress func(phase,
 	if err != nil {
 		return patch.Verdict{}, err
 	}
-	detail, err := json.Marshal(verdict)
-	return patch.Verdict{Passed: verdict.Passed, Why: verdict.Why, Detail: detail}, err
+	return flowVerdict(verdict)
+}
+
+// PostCheck implements [flow.Verifier].
+func (v verifier) PostCheck(ctx context.Context, workspace string, steps []string) (patch.Verdict, error) {
+	h := v.host
+	if h.runnerErr != nil {
+		return patch.Verdict{}, h.runnerErr
+	}
+	spec, err := verifySpec(h.loaded.Load().config, workspace, steps)
+	if err != nil {
+		return patch.Verdict{}, err
+	}
+	verdict, err := h.verifier.Check(ctx, spec)
+	if err != nil {
+		return patch.Verdict{}, err
+	}
+	return flowVerdict(verdict)
+}
+
+func flowVerdict(v *verify.Verdict) (patch.Verdict, error) {
+	detail, err := json.Marshal(v)
+	return patch.Verdict{Passed: v.Passed, Why: v.Why, Detail: detail}, err
 }
 
 // flowOutcomes are the outcomes of runs as the engine tells them apart; all

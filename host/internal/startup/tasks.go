@@ -103,7 +103,8 @@ func taskSettings(cfg *config.Config) task.Settings {
 				Workspaces: r.Match.Workspaces, Severity: r.Match.Severity,
 			},
 			Route: task.Route{
-				Sandbox: r.Sandbox, Scaffold: r.Scaffold, Verify: r.Verify, Approval: task.Approval(r.Approval),
+				Sandbox: r.Sandbox, Scaffold: r.Scaffold, Parameters: r.Parameters,
+				Verify: r.Verify, PostCheck: r.PostCheck, Approval: task.Approval(r.Approval),
 				Budget: task.Budget{Wall: r.Budget.Wall, Money: r.Budget.Money, ModelTokens: int64(r.Budget.ModelTokens), Attempts: r.Budget.Attempts},
 			},
 		})

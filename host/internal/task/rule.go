@@ -28,6 +28,7 @@ type Route struct {
 	Scaffold   string // empty: the first that applies
 	Parameters map[string]any
 	Verify     []string // names of steps
+	PostCheck  []string // names of steps, run on what was integrated before it is settled
 	Approval   Approval
 	Budget     Budget
 }

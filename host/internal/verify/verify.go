@@ -96,7 +96,20 @@ func (s *Spec) validate() error {
 		return errors.New("there is no patch to verify")
 	case len(s.Steps) == 0 && len(s.Gaps) == 0:
 		return errors.New("there is nothing by which the patch could be verified")
-	case len(s.Steps) > maxSteps:
+	}
+	if err := s.validateSteps(); err != nil {
+		return err
+	}
+	for _, pattern := range slices.Concat(s.Protect, s.MayChange) {
+		if err := CheckPattern(pattern); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Spec) validateSteps() error {
+	if len(s.Steps) > maxSteps {
 		return fmt.Errorf("there are more than %d steps", maxSteps)
 	}
 	profiles := []*sandbox.Profile{&s.Profile}
@@ -118,11 +131,6 @@ func (s *Spec) validate() error {
 	for _, p := range profiles {
 		if !p.Level.AtLeast(sandbox.LevelNSNoProc) {
 			return fmt.Errorf("profile %q: level %s cannot show protected files read-only; verification takes strict or ns-noproc", p.Name, p.Level)
-		}
-	}
-	for _, pattern := range slices.Concat(s.Protect, s.MayChange) {
-		if err := CheckPattern(pattern); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -159,6 +167,55 @@ func (v *Verifier) Verify(ctx context.Context, spec Spec) (*Verdict, error) {
 	verdict.Took = time.Since(began)
 	verdict.conclude(len(w.parts()))
 	return verdict, nil
+}
+
+// Check runs the steps of a Spec, which has no patch and no gaps, on views of the
+// workspace as it is: whether what was integrated works where it is now. That it
+// may be trusted was shown before, by Verify, and the tests of [RunnerGoTest] are
+// therefore merely run. Errors are as those of Verify.
+func (v *Verifier) Check(ctx context.Context, spec Spec) (*Verdict, error) {
+	if len(spec.Steps) == 0 {
+		return nil, errors.New("verify: there is nothing to check")
+	}
+	spec.Steps = slices.Clone(spec.Steps)
+	for i := range spec.Steps {
+		if s := &spec.Steps[i]; s.Runner == RunnerGoTest {
+			s.Runner, s.Command = RunnerCommand, append([]string{"go", "test"}, orAll(s.Packages)...)
+		}
+	}
+	if err := spec.validateSteps(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	w := &work{verifier: v, spec: &spec}
+	verdict := &Verdict{Passed: true}
+	for i := range spec.Steps {
+		step := &spec.Steps[i]
+		stepBegan := time.Now()
+		result, err := w.command(ctx, step)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("verify: step %q: %w", step.Name, err)
+		}
+		result.Name, result.Runner, result.Took = step.Name, step.Runner, time.Since(stepBegan)
+		verdict.Steps = append(verdict.Steps, *result)
+		if !result.Passed {
+			verdict.Passed, verdict.Why = false, step.Name+": "+result.Why
+			break
+		}
+	}
+	verdict.Took = time.Since(began)
+	return verdict, nil
+}
+
+// orAll is all packages where none is named.
+func orAll(packages []string) []string {
+	if len(packages) == 0 {
+		return []string{"./..."}
+	}
+	return packages
 }
 
 // conclude passes a patch when all that there was to do has been done and has

@@ -76,6 +76,34 @@ func TestFailingSteps(t *testing.T) {
 	}
 }
 
+// What was integrated is checked where it lies, and is not changed by that.
+func TestCheck(t *testing.T) {
+	needsStrict(t)
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a.txt": "one\n"})
+	spec := Spec{Workspace: dir, Profile: sandbox.DefaultProfile, Steps: []Step{command("there", "sh", "-ec", "grep one a.txt; echo x > a.txt")}}
+	v, err := verifier().Check(t.Context(), spec)
+	if err != nil || !v.Passed || len(v.Steps) != 1 || v.Steps[0].Runs[0].Result.Stdout.Text != "one\n" {
+		t.Fatalf("%v %+v", err, v)
+	}
+	if fileText(t, filepath.Join(dir, "a.txt")) != "one\n" {
+		t.Error("the workspace is changed")
+	}
+	spec.Steps = []Step{command("fails", "false"), command("never", "true")}
+	if v, err = verifier().Check(t.Context(), spec); err != nil || v.Passed || v.Why != "fails: exit code 1" || len(v.Steps) != 1 {
+		t.Errorf("%v %+v", err, v)
+	}
+	spec.Steps = nil
+	if _, err = verifier().Check(t.Context(), spec); err == nil {
+		t.Error("nothing was checked, and that passed")
+	}
+	spec.Steps = []Step{command("s", "true")}
+	spec.Profile.Level = sandbox.LevelNone
+	if _, err = verifier().Check(t.Context(), spec); err == nil {
+		t.Error("a check ran bare")
+	}
+}
+
 // Protected files are the workspace's own and stay so, for whoever runs there.
 func TestProtectedFiles(t *testing.T) {
 	script := `cat x_test.go; ! echo x >> x_test.go; ! rm -f x_test.go; ! mv x_test.go y; chmod 777 x_test.go || true; cat x_test.go; touch other`

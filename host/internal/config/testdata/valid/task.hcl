@@ -29,7 +29,9 @@ rule "docs" {
   }
   sandbox    = "scaffold"
   scaffold   = "go-doc"
+  parameters = { width = 80, tone = "dry", brief = true }
   verify     = ["build", "gap"]
+  post_check = ["build"]
   approval   = "auto"
   group      = "file"
   group_size = 3
