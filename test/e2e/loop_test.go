@@ -158,6 +158,31 @@ func TestLoopByItself(t *testing.T) {
 	h.awaitTask("rolled_back")
 }
 
+// What fails a post-check is taken back before anybody meets it.
+func TestLoopPostCheckFails(t *testing.T) {
+	s := loopSite(t, "auto")
+	conf := strings.Replace(s.loopConfig("auto"), `workspace "main" {`, `tasks {
+  attempts = 1
+}
+
+workspace "main" {
+  verify "undocumented" {
+    command = ["sh", "-c", "! grep '^// Add ' sum.go"]
+  }
+`, 1)
+	s.put(s.conf, strings.Replace(conf, "  approval =", "  post_check = [\"undocumented\"]\n  approval =", 1))
+	h := s.up()
+	if dead := h.awaitTask("dead"); !strings.Contains(dead.Feedback, "post-check failed: undocumented: exit code 1") {
+		t.Errorf("%+v", dead)
+	}
+	if now := s.source(); now != undocumented {
+		t.Errorf("the file is now:\n%s", now)
+	}
+	if changed := s.git("status", "--porcelain"); changed != "" {
+		t.Errorf("git status says %q", changed)
+	}
+}
+
 // Where a rule asks for somebody's approval, nothing is changed before it.
 func TestLoopWaitsForApproval(t *testing.T) {
 	s := loopSite(t, "one")
