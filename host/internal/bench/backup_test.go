@@ -174,6 +174,35 @@ func TestBenchBackup(t *testing.T) {
 	}
 	ratio := func(a, b []time.Duration) float64 { return float64(median(a)) / float64(median(b)) }
 	say(t, "save 5 files, durable", ratio(save, serial), "≤2×", "p50 %v (bare syncs, one after the other: %v)", median(save), median(serial))
+	if cold := coldRestic(t, root); cold > 0 {
+		say(t, "restic, cold, to the same save", float64(cold)/float64(median(save)), "≥50×", "restic backup %v, without its cache", cold)
+	}
 	say(t, "save 5 files, durable, best case", ratio(save, parallel), "-", "p50 %v (bare syncs, files at once: %v)", median(save), median(parallel))
 	say(t, "restore 5 files, durable", ratio(restore, bare), "≤2×", "p50 %v (bare syncs: %v)", median(restore), median(bare))
+}
+
+// coldRestic is how long restic takes to save a directory into a repository that
+// it has not in its cache; 0 where it is not installed.
+func coldRestic(t *testing.T, root string) time.Duration {
+	t.Helper()
+	program, err := exec.LookPath("restic")
+	if err != nil {
+		t.Log("restic is not installed: no comparison with it")
+		return 0
+	}
+	restic := func(args ...string) time.Duration {
+		cmd := exec.CommandContext(t.Context(), program, append(args, "--quiet", "--no-cache")...)
+		cmd.Env = append(os.Environ(), "RESTIC_PASSWORD=bench", "RESTIC_REPOSITORY="+filepath.Join(filepath.Dir(root), "restic"))
+		began := time.Now()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("restic %v: %v\n%s", args, err, out)
+		}
+		return time.Since(began)
+	}
+	restic("init")
+	var took []time.Duration
+	for range 5 {
+		took = append(took, restic("backup", root))
+	}
+	return median(took)
 }
