@@ -92,7 +92,7 @@ func TestLoopAcrossKills(t *testing.T) {
 		h := s.start()
 		h.waitUp()
 		s.entire(victims[:round])
-		h.awaitLines(rand.IntN(60))
+		h.awaitLines(len(h.timeline()) + rand.IntN(30)) // from where it is up, and at work
 		if round%4 == 3 {
 			h.killPlugin([]string{"sandbox.scaffold", "backup.files", "detector.docs"}[rand.IntN(3)])
 			h.awaitLines(len(h.timeline()) + rand.IntN(20))
@@ -152,7 +152,7 @@ func (h *host) settled(want int) {
 // a backup.
 func (h *host) accountedFor(tasks int) {
 	h.t.Helper()
-	backups := h.must(0, "backup", "list", "-o", "json").stdout
+	backups := h.must(0, "backup", "list", "--limit", "0", "-o", "json").stdout
 	records := decode[struct {
 		Records []struct {
 			Action   string `json:"action"`

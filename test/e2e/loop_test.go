@@ -50,7 +50,7 @@ type taskLine struct {
 // tasks lists all tasks, whatever their state.
 func (h *host) tasks() []taskLine {
 	h.t.Helper()
-	r := h.sop("task", "list", "--state", "all", "-o", "json", "--socket", h.socket())
+	r := h.sop("task", "list", "--state", "all", "--limit", "0", "-o", "json", "--socket", h.socket())
 	var list struct {
 		Tasks []taskLine `json:"tasks"`
 	}

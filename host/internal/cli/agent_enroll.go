@@ -59,7 +59,7 @@ func (o *agentEnrollOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.agent.EnrollAgent(ctx, connect.NewRequest(&o.request))
+	answer, err := c.agent().EnrollAgent(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}

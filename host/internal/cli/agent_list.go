@@ -79,7 +79,7 @@ func listAgents(ctx context.Context, c *client, filter *apiv1.ListAgentsRequest)
 	filter.PageSize = largestPage
 	return everyPage(func(token string) ([]*apiv1.AgentRecord, string, error) {
 		filter.PageToken = token
-		answer, err := c.agent.ListAgents(ctx, connect.NewRequest(filter))
+		answer, err := c.agent().ListAgents(ctx, connect.NewRequest(filter))
 		if err != nil {
 			return nil, "", err
 		}

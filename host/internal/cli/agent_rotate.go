@@ -61,7 +61,7 @@ func (o *agentRotateOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.agent.RotateAgent(ctx, connect.NewRequest(&o.request))
+	answer, err := c.agent().RotateAgent(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}

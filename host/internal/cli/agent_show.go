@@ -25,7 +25,7 @@ func (a *app) showAgent(ctx context.Context, name string) error {
 	defer cancel()
 	c := a.connect()
 	defer c.Close()
-	answer, err := c.agent.GetAgent(ctx, connect.NewRequest(&apiv1.GetAgentRequest{Name: name}))
+	answer, err := c.agent().GetAgent(ctx, connect.NewRequest(&apiv1.GetAgentRequest{Name: name}))
 	if err != nil {
 		return err
 	}

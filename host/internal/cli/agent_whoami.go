@@ -27,7 +27,7 @@ func (a *app) whoAmI(ctx context.Context) error {
 	defer cancel()
 	c := a.connect()
 	defer c.Close()
-	answer, err := c.agent.WhoAmI(ctx, connect.NewRequest(&apiv1.WhoAmIRequest{}))
+	answer, err := c.agent().WhoAmI(ctx, connect.NewRequest(&apiv1.WhoAmIRequest{}))
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (o *auditArchiveOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.audit.ArchiveRecords(ctx, connect.NewRequest(&apiv1.ArchiveRecordsRequest{Before: before, Segment: o.segment, ValidateOnly: o.check, IdempotencyKey: o.key}))
+	answer, err := c.audit().ArchiveRecords(ctx, connect.NewRequest(&apiv1.ArchiveRecordsRequest{Before: before, Segment: o.segment, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (o *auditArchivesOptions) run(ctx context.Context) error {
 	o.narrow.PageSize = largestPage
 	archives, err := everyPage(func(token string) ([]*apiv1.AuditArchive, string, error) {
 		o.narrow.PageToken = token
-		answer, err := c.audit.ListArchives(ctx, connect.NewRequest(&o.narrow))
+		answer, err := c.audit().ListArchives(ctx, connect.NewRequest(&o.narrow))
 		if err != nil {
 			return nil, "", err
 		}

@@ -57,7 +57,7 @@ func (o *auditExportOptions) run(ctx context.Context) error {
 
 // copy writes what the host sends.
 func (o *auditExportOptions) copy(ctx context.Context, c *client, to io.Writer) (err error) {
-	stream, err := c.audit.ExportRecords(ctx, connect.NewRequest(&apiv1.ExportRecordsRequest{Format: o.format}))
+	stream, err := c.audit().ExportRecords(ctx, connect.NewRequest(&apiv1.ExportRecordsRequest{Format: o.format}))
 	if err != nil {
 		return err
 	}
@@ -134,13 +134,13 @@ func (o *checkpointOptions) run(ctx context.Context) error {
 
 func (o *checkpointOptions) checkpoint(ctx context.Context, c *client) (*apiv1.AuditCheckpoint, error) {
 	if o.last {
-		answer, err := c.audit.GetCheckpoint(ctx, connect.NewRequest(&apiv1.GetCheckpointRequest{}))
+		answer, err := c.audit().GetCheckpoint(ctx, connect.NewRequest(&apiv1.GetCheckpointRequest{}))
 		if err != nil {
 			return nil, err
 		}
 		return answer.Msg.GetCheckpoint(), nil
 	}
-	answer, err := c.audit.Checkpoint(ctx, connect.NewRequest(&apiv1.CheckpointRequest{ValidateOnly: o.check, IdempotencyKey: o.key}))
+	answer, err := c.audit().Checkpoint(ctx, connect.NewRequest(&apiv1.CheckpointRequest{ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func searchRecords(ctx context.Context, c *client, req *apiv1.ListRecordsRequest
 		if limit > 0 {
 			req.PageSize = int32(min(largestPage, limit-len(records)))
 		}
-		answer, err := c.audit.ListRecords(ctx, connect.NewRequest(req))
+		answer, err := c.audit().ListRecords(ctx, connect.NewRequest(req))
 		if err != nil {
 			return nil, false, 0, 0, err
 		}

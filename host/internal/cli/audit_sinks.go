@@ -40,7 +40,7 @@ func (o *auditSinksOptions) run(ctx context.Context) error {
 	o.narrow.PageSize = largestPage
 	sinks, err := everyPage(func(token string) ([]*apiv1.AuditSink, string, error) {
 		o.narrow.PageToken = token
-		answer, err := c.audit.ListSinks(ctx, connect.NewRequest(&o.narrow))
+		answer, err := c.audit().ListSinks(ctx, connect.NewRequest(&o.narrow))
 		if err != nil {
 			return nil, "", err
 		}

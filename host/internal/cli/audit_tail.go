@@ -45,7 +45,7 @@ func (o *auditTailOptions) run(ctx context.Context) error {
 	c := o.connect()
 	defer c.Close()
 	// At least one, so that following knows where to go on.
-	answer, err := c.audit.ListRecords(ctx, connect.NewRequest(&apiv1.ListRecordsRequest{PageSize: int32(max(o.number, 1))}))
+	answer, err := c.audit().ListRecords(ctx, connect.NewRequest(&apiv1.ListRecordsRequest{PageSize: int32(max(o.number, 1))}))
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (o *auditTailOptions) show(records []*apiv1.AuditRecord) error {
 
 // goOn writes what comes after a record.
 func (o *auditTailOptions) goOn(ctx context.Context, c *client, after int64) (err error) {
-	stream, err := c.audit.WatchRecords(ctx, connect.NewRequest(&apiv1.WatchRecordsRequest{After: after}))
+	stream, err := c.audit().WatchRecords(ctx, connect.NewRequest(&apiv1.WatchRecordsRequest{After: after}))
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func (o *auditVerifyOptions) verify(ctx context.Context) (*apiv1.VerifyResponse,
 		}
 		c := o.connect()
 		defer c.Close()
-		answer, err := c.audit.Verify(ctx, connect.NewRequest(&apiv1.VerifyRequest{Checkpoints: notes}))
+		answer, err := c.audit().Verify(ctx, connect.NewRequest(&apiv1.VerifyRequest{Checkpoints: notes}))
 		if err == nil {
 			return answer.Msg, nil
 		}

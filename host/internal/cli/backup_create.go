@@ -49,7 +49,7 @@ func (o *backupCreateOptions) run(ctx context.Context) error {
 	defer c.Close()
 	o.req.ValidateOnly, o.req.IdempotencyKey = o.check, o.watchable(o.key)
 	stop := o.showProgress(ctx, c, "saving", o.req.GetIdempotencyKey(), o.check)
-	answer, err := c.backup.CreateBackup(ctx, connect.NewRequest(&o.req))
+	answer, err := c.backup().CreateBackup(ctx, connect.NewRequest(&o.req))
 	stop()
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func (o *backupDiffOptions) run(ctx context.Context) error {
 	if o.dir != "" {
 		o.req.Target = absolute(o.dir)
 	}
-	answer, err := c.backup.DiffBackup(ctx, connect.NewRequest(&o.req))
+	answer, err := c.backup().DiffBackup(ctx, connect.NewRequest(&o.req))
 	if err != nil {
 		return err
 	}

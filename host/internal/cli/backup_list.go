@@ -53,7 +53,7 @@ func (o *backupListOptions) run(ctx context.Context) error {
 	o.req.PageSize = largestPage
 	all, err := everyPage(func(token string) ([]*apiv1.BackupRecord, string, error) {
 		o.req.PageToken = token
-		answer, err := c.backup.ListBackups(ctx, connect.NewRequest(&o.req))
+		answer, err := c.backup().ListBackups(ctx, connect.NewRequest(&o.req))
 		if err != nil {
 			return nil, "", err
 		}

@@ -40,7 +40,7 @@ func (o *backupPinOptions) run(ctx context.Context) error {
 	c := o.connect()
 	defer c.Close()
 	o.req.ValidateOnly, o.req.IdempotencyKey = o.check, o.key
-	answer, err := c.backup.PinBackup(ctx, connect.NewRequest(&o.req))
+	answer, err := c.backup().PinBackup(ctx, connect.NewRequest(&o.req))
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (o *backupDeleteOptions) run(ctx context.Context) error {
 	c := o.connect()
 	defer c.Close()
 	o.req.ValidateOnly, o.req.IdempotencyKey = o.check, o.key
-	answer, err := c.backup.DeleteBackups(ctx, connect.NewRequest(&o.req))
+	answer, err := c.backup().DeleteBackups(ctx, connect.NewRequest(&o.req))
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (o *backupPruneOptions) run(ctx context.Context) error {
 	c := o.connect()
 	defer c.Close()
 	o.req.ValidateOnly, o.req.IdempotencyKey = o.check, o.key
-	answer, err := c.backup.PruneBackups(ctx, connect.NewRequest(&o.req))
+	answer, err := c.backup().PruneBackups(ctx, connect.NewRequest(&o.req))
 	if err != nil {
 		return err
 	}

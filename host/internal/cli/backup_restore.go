@@ -67,7 +67,7 @@ func (o *backupRestoreOptions) run(ctx context.Context) error {
 	}
 	o.req.IdempotencyKey = o.watchable(o.key)
 	stop := o.showProgress(ctx, c, "restoring", o.req.GetIdempotencyKey(), false)
-	answer, err := c.backup.RestoreBackup(ctx, connect.NewRequest(&o.req))
+	answer, err := c.backup().RestoreBackup(ctx, connect.NewRequest(&o.req))
 	stop()
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func (o *backupRestoreOptions) ask(ctx context.Context, c *client) (*apiv1.Resto
 	req := &apiv1.RestoreBackupRequest{
 		Id: o.req.GetId(), Target: o.req.GetTarget(), InPlace: o.req.GetInPlace(), Paths: o.req.GetPaths(), Overwrite: o.req.GetOverwrite(), ValidateOnly: true,
 	}
-	answer, err := c.backup.RestoreBackup(ctx, connect.NewRequest(req))
+	answer, err := c.backup().RestoreBackup(ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func (o *backupShowOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.backup.GetBackup(ctx, connect.NewRequest(&apiv1.GetBackupRequest{Id: o.id}))
+	answer, err := c.backup().GetBackup(ctx, connect.NewRequest(&apiv1.GetBackupRequest{Id: o.id}))
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (o *backupShowOptions) run(ctx context.Context) error {
 }
 
 func (o *backupShowOptions) contents(ctx context.Context, c *client) ([]*apiv1.BackupEntry, error) {
-	stream, err := c.backup.ReadBackupContents(ctx, connect.NewRequest(&apiv1.ReadBackupContentsRequest{Id: o.id, Paths: rawPaths(o.paths)}))
+	stream, err := c.backup().ReadBackupContents(ctx, connect.NewRequest(&apiv1.ReadBackupContentsRequest{Id: o.id, Paths: rawPaths(o.paths)}))
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func (o *backupVerifyOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	stream, err := c.backup.VerifyBackups(ctx, connect.NewRequest(&o.req))
+	stream, err := c.backup().VerifyBackups(ctx, connect.NewRequest(&o.req))
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ var listers = map[string]string{
 // Every method that changes something has a command with the flags of changes,
 // and every list one with those of lists.
 func TestFlagsOfMethods(t *testing.T) {
-	root := newTestApp(Streams{}).newRoot()
+	root := newTestApp(Streams{}).newRoot(nil)
 	want := func(method, path string, flags ...string) {
 		cmd, rest, err := root.Find(strings.Fields(path))
 		if path == "" || err != nil || len(rest) > 0 {
@@ -94,7 +94,7 @@ func TestEveryCommandIsExplained(t *testing.T) {
 			visit(sub)
 		}
 	}
-	root := newTestApp(Streams{}).newRoot()
+	root := newTestApp(Streams{}).newRoot(nil)
 	visit(root)
 	for _, sub := range root.Commands() {
 		if sub.GroupID == "" && sub.Name() != "help" {

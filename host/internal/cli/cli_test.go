@@ -125,11 +125,11 @@ func TestEveryCommandHasHelp(t *testing.T) {
 			visit(sub)
 		}
 	}
-	visit(newTestApp(Streams{}).newRoot())
+	visit(newTestApp(Streams{}).newRoot(nil))
 }
 
 func TestLongFlags(t *testing.T) {
-	root := newTestApp(Streams{}).newRoot()
+	root := newTestApp(Streams{}).newRoot(nil)
 	for _, tt := range []struct{ in, want string }{
 		{"fmt -check -diff", "fmt --check --diff"},
 		{"fmt -write=false x", "fmt --write=false x"},

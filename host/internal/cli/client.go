@@ -25,52 +25,62 @@ const (
 	scanTimeout   = 15 * time.Minute
 )
 
-// client calls one host. Close it after use.
+// client calls one host. Close it after use. What calls a service is made when it is
+// asked for: each reads the descriptions of its messages.
 type client struct {
-	host   apiv1connect.HostClient
-	plugin apiv1connect.PluginClient
-	gap    apiv1connect.GapClient
-	trees  apiv1connect.WorkspaceClient
-	task   apiv1connect.TaskClient
-	token  apiv1connect.TokenClient
-	patch  apiv1connect.PatchClient
-	audit  apiv1connect.AuditClient
-	policy apiv1connect.PolicyClient
-	agent  apiv1connect.AgentClient
-	event  apiv1connect.EventClient
-
-	component   apiv1connect.ComponentClient
-	emergency   apiv1connect.EmergencyClient
-	protocol    apiv1connect.ProtocolClient
-	maintenance apiv1connect.MaintenanceClient
-	backup      apiv1connect.BackupClient
-	run         apiv1connect.RunClient
-	process     *http.Transport
+	doer    connect.HTTPClient
+	base    string // URL of the host
+	process *http.Transport
 }
 
-// newClientOf returns a client that calls the host at base through doer.
-func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) *client {
-	return &client{
-		host:   apiv1connect.NewHostClient(doer, base),
-		plugin: apiv1connect.NewPluginClient(doer, base),
-		gap:    apiv1connect.NewGapClient(doer, base),
-		trees:  apiv1connect.NewWorkspaceClient(doer, base),
-		patch:  apiv1connect.NewPatchClient(doer, base),
-		task:   apiv1connect.NewTaskClient(doer, base),
-		token:  apiv1connect.NewTokenClient(doer, base),
-		audit:  apiv1connect.NewAuditClient(doer, base),
-		agent:  apiv1connect.NewAgentClient(doer, base),
-		policy: apiv1connect.NewPolicyClient(doer, base),
-		event:  apiv1connect.NewEventClient(doer, base),
+func (c *client) agent() apiv1connect.AgentClient { return apiv1connect.NewAgentClient(c.doer, c.base) }
 
-		component:   apiv1connect.NewComponentClient(doer, base),
-		emergency:   apiv1connect.NewEmergencyClient(doer, base),
-		protocol:    apiv1connect.NewProtocolClient(doer, base),
-		maintenance: apiv1connect.NewMaintenanceClient(doer, base),
-		backup:      apiv1connect.NewBackupClient(doer, base),
-		run:         apiv1connect.NewRunClient(doer, base),
-		process:     process,
-	}
+func (c *client) audit() apiv1connect.AuditClient { return apiv1connect.NewAuditClient(c.doer, c.base) }
+
+func (c *client) backup() apiv1connect.BackupClient {
+	return apiv1connect.NewBackupClient(c.doer, c.base)
+}
+
+func (c *client) component() apiv1connect.ComponentClient {
+	return apiv1connect.NewComponentClient(c.doer, c.base)
+}
+
+func (c *client) emergency() apiv1connect.EmergencyClient {
+	return apiv1connect.NewEmergencyClient(c.doer, c.base)
+}
+
+func (c *client) event() apiv1connect.EventClient { return apiv1connect.NewEventClient(c.doer, c.base) }
+
+func (c *client) gap() apiv1connect.GapClient { return apiv1connect.NewGapClient(c.doer, c.base) }
+
+func (c *client) host() apiv1connect.HostClient { return apiv1connect.NewHostClient(c.doer, c.base) }
+
+func (c *client) maintenance() apiv1connect.MaintenanceClient {
+	return apiv1connect.NewMaintenanceClient(c.doer, c.base)
+}
+
+func (c *client) patch() apiv1connect.PatchClient { return apiv1connect.NewPatchClient(c.doer, c.base) }
+
+func (c *client) plugin() apiv1connect.PluginClient {
+	return apiv1connect.NewPluginClient(c.doer, c.base)
+}
+
+func (c *client) policy() apiv1connect.PolicyClient {
+	return apiv1connect.NewPolicyClient(c.doer, c.base)
+}
+
+func (c *client) protocol() apiv1connect.ProtocolClient {
+	return apiv1connect.NewProtocolClient(c.doer, c.base)
+}
+
+func (c *client) run() apiv1connect.RunClient { return apiv1connect.NewRunClient(c.doer, c.base) }
+
+func (c *client) task() apiv1connect.TaskClient { return apiv1connect.NewTaskClient(c.doer, c.base) }
+
+func (c *client) token() apiv1connect.TokenClient { return apiv1connect.NewTokenClient(c.doer, c.base) }
+
+func (c *client) workspace() apiv1connect.WorkspaceClient {
+	return apiv1connect.NewWorkspaceClient(c.doer, c.base)
 }
 
 // Close lets go of the connection.
@@ -82,16 +92,16 @@ func (c *client) Close() { c.process.CloseIdleConnections() }
 func (a *app) connect() *client {
 	doer, transport, base, err := a.dialer()
 	if err != nil {
-		return newClientOf(failing{here(err)}, &http.Transport{}, baseURL)
+		return &client{doer: failing{here(err)}, process: &http.Transport{}, base: baseURL}
 	}
-	return newClientOf(doer, transport, base)
+	return &client{doer: doer, process: transport, base: base}
 }
 
 // newClient returns a client of the host that listens on a socket, as the user
 // of this process.
 func newClient(path string) *client {
 	transport := socketTransport(path)
-	return newClientOf(&http.Client{Transport: transport}, transport, baseURL)
+	return &client{doer: &http.Client{Transport: transport}, process: transport, base: baseURL}
 }
 
 func socketTransport(path string) *http.Transport {

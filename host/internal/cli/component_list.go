@@ -37,7 +37,7 @@ func (o *componentListOptions) run(ctx context.Context) error {
 	o.narrow.PageSize = largestPage
 	all, err := everyPage(func(token string) ([]*apiv1.ComponentStatus, string, error) {
 		o.narrow.PageToken = token
-		answer, err := c.component.ListComponents(ctx, connect.NewRequest(&o.narrow))
+		answer, err := c.component().ListComponents(ctx, connect.NewRequest(&o.narrow))
 		if err != nil {
 			return nil, "", err
 		}

@@ -54,7 +54,7 @@ func (o *componentLogsOptions) run(ctx context.Context) (err error) {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	stream, err := c.component.ReadLogs(ctx, connect.NewRequest(&apiv1.ReadLogsRequest{Name: o.name, Lines: int32(o.number), Follow: o.follow}))
+	stream, err := c.component().ReadLogs(ctx, connect.NewRequest(&apiv1.ReadLogsRequest{Name: o.name, Lines: int32(o.number), Follow: o.follow}))
 	if err != nil {
 		return err
 	}

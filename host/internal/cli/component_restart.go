@@ -38,7 +38,7 @@ func (o *componentRestartOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.component.RestartComponent(ctx, connect.NewRequest(&apiv1.RestartComponentRequest{Name: o.name, ValidateOnly: o.check, IdempotencyKey: o.key}))
+	answer, err := c.component().RestartComponent(ctx, connect.NewRequest(&apiv1.RestartComponentRequest{Name: o.name, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (o *componentShowOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.component.GetComponent(ctx, connect.NewRequest(&apiv1.GetComponentRequest{Name: o.name}))
+	answer, err := c.component().GetComponent(ctx, connect.NewRequest(&apiv1.GetComponentRequest{Name: o.name}))
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (o *componentStopOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.component.StopComponent(ctx, connect.NewRequest(&apiv1.StopComponentRequest{Name: o.name, ValidateOnly: o.check, IdempotencyKey: o.key, Dependants: o.dependants}))
+	answer, err := c.component().StopComponent(ctx, connect.NewRequest(&apiv1.StopComponentRequest{Name: o.name, ValidateOnly: o.check, IdempotencyKey: o.key, Dependants: o.dependants}))
 	if err != nil {
 		return err
 	}

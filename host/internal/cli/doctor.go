@@ -42,7 +42,7 @@ func (o doctorOptions) run(ctx context.Context) error {
 	report := o.engine.Doctor(ctx, startup.Examination{
 		ConfigPath: o.configPath(), PluginsDir: o.pluginsDir(), DataDir: o.dataDir(), Version: o.version.Version, Limit: o.global.timeout,
 		Host: func(ctx context.Context) (*apiv1.Status, bool, error) {
-			answer, err := c.host.GetStatus(ctx, connect.NewRequest(&apiv1.GetStatusRequest{}))
+			answer, err := c.host().GetStatus(ctx, connect.NewRequest(&apiv1.GetStatusRequest{}))
 			if err != nil {
 				return nil, !unreachable(err), asError(err)
 			}

@@ -60,7 +60,7 @@ func (o *emergencyStopOptions) run(ctx context.Context) error {
 	defer c.Close()
 	asking, cancel := context.WithTimeout(ctx, hangsAfter)
 	defer cancel()
-	answer, err := c.emergency.EmergencyStop(asking, connect.NewRequest(&apiv1.EmergencyStopRequest{Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
+	answer, err := c.emergency().EmergencyStop(asking, connect.NewRequest(&apiv1.EmergencyStopRequest{Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	switch {
 	case err == nil && o.check:
 		return o.would("everything would be stopped")

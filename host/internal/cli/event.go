@@ -56,7 +56,7 @@ func (o *eventWatchOptions) run(ctx context.Context) (err error) {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	stream, err := c.event.Watch(ctx, connect.NewRequest(&o.req))
+	stream, err := c.event().Watch(ctx, connect.NewRequest(&o.req))
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func (o *fixOptions) run(ctx context.Context) error {
 	if o.dryRun {
 		return o.try(ctx, c)
 	}
-	started, err := c.run.StartRun(ctx, connect.NewRequest(&apiv1.StartRunRequest{
+	started, err := c.run().StartRun(ctx, connect.NewRequest(&apiv1.StartRunRequest{
 		Id: o.id, Sandbox: o.sandbox, ValidateOnly: o.check, IdempotencyKey: o.key,
 	}))
 	if err != nil {
@@ -85,7 +85,7 @@ func (o *fixOptions) run(ctx context.Context) error {
 
 // try shows what a run would change.
 func (o *fixOptions) try(ctx context.Context, c *client) error {
-	answer, err := c.run.TryRun(ctx, connect.NewRequest(&apiv1.TryRunRequest{Id: o.id, Sandbox: o.sandbox}))
+	answer, err := c.run().TryRun(ctx, connect.NewRequest(&apiv1.TryRunRequest{Id: o.id, Sandbox: o.sandbox}))
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (o *fixOptions) try(ctx context.Context, c *client) error {
 // follow shows what happens to a task until nothing goes on by itself, and
 // returns the last step.
 func (o *fixOptions) follow(ctx context.Context, c *client, task string) (last *apiv1.WatchRunResponse, err error) {
-	stream, err := c.run.WatchRun(ctx, connect.NewRequest(&apiv1.WatchRunRequest{TaskId: task}))
+	stream, err := c.run().WatchRun(ctx, connect.NewRequest(&apiv1.WatchRunRequest{TaskId: task}))
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (o *fixOptions) settled(ctx context.Context, c *client, last *apiv1.WatchRu
 
 // approve shows a patch and approves it, if it is told to.
 func (o *fixOptions) approve(ctx context.Context, c *client, id string) (again bool, err error) {
-	answer, err := c.patch.GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: id}))
+	answer, err := c.patch().GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: id}))
 	if err != nil {
 		return false, err
 	}
@@ -181,7 +181,7 @@ func (o *fixOptions) approve(ctx context.Context, c *client, id string) (again b
 			return false, errors.Join(err, exitError(exitPending))
 		}
 	}
-	_, err = c.patch.ApprovePatch(ctx, connect.NewRequest(&apiv1.ApprovePatchRequest{Id: id, Hash: p.GetHash()}))
+	_, err = c.patch().ApprovePatch(ctx, connect.NewRequest(&apiv1.ApprovePatchRequest{Id: id, Hash: p.GetHash()}))
 	if err != nil {
 		return false, err
 	}

@@ -94,7 +94,7 @@ func listGaps(ctx context.Context, c *client, filter *apiv1.ListGapsRequest, lim
 		if limit > 0 {
 			filter.PageSize = int32(min(largestPage, limit-len(gaps)))
 		}
-		answer, err := c.gap.ListGaps(ctx, connect.NewRequest(filter))
+		answer, err := c.gap().ListGaps(ctx, connect.NewRequest(filter))
 		if err != nil {
 			return nil, 0, err
 		}

@@ -38,7 +38,7 @@ func (o *gapReopenOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.gap.ReopenGap(ctx, connect.NewRequest(&apiv1.ReopenGapRequest{Id: o.id, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
+	answer, err := c.gap().ReopenGap(ctx, connect.NewRequest(&apiv1.ReopenGapRequest{Id: o.id, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (o *gapShowOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.gap.GetGap(ctx, connect.NewRequest(&apiv1.GetGapRequest{Id: o.id}))
+	answer, err := c.gap().GetGap(ctx, connect.NewRequest(&apiv1.GetGapRequest{Id: o.id}))
 	if err != nil {
 		return err
 	}

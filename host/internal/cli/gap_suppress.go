@@ -53,7 +53,7 @@ func (o *gapSuppressOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.gap.SuppressGap(ctx, connect.NewRequest(&apiv1.SuppressGapRequest{
+	answer, err := c.gap().SuppressGap(ctx, connect.NewRequest(&apiv1.SuppressGapRequest{
 		Id: o.id, Reason: o.reason, Until: until, ValidateOnly: o.check, IdempotencyKey: o.key,
 	}))
 	if err != nil {

@@ -93,7 +93,10 @@ func (h *helpText) commands(cmd *cobra.Command) {
 
 // chapter lists the commands of one group; the empty one is of those in none.
 func (h *helpText) chapter(cmd *cobra.Command, title, group string) {
-	first := true
+	first, width := true, 12
+	for _, sub := range cmd.Commands() {
+		width = max(width, len(sub.Name()))
+	}
 	for _, sub := range cmd.Commands() {
 		if !sub.IsAvailableCommand() || sub.GroupID != group {
 			continue
@@ -102,7 +105,7 @@ func (h *helpText) chapter(cmd *cobra.Command, title, group string) {
 			h.heading(title)
 		}
 		first = false
-		fmt.Fprintf(&h.Builder, "  %-12s %s\n", sub.Name(), sub.Short)
+		fmt.Fprintf(&h.Builder, "  %-*s %s\n", width, sub.Name(), sub.Short)
 	}
 }
 

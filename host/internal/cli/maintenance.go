@@ -100,7 +100,7 @@ func (o *maintenanceListOptions) run(ctx context.Context) error {
 	o.request.PageSize = largestPage
 	all, err := everyPage(func(token string) ([]*apiv1.MaintenanceRecord, string, error) {
 		o.request.PageToken = token
-		answer, err := c.maintenance.ListMaintenance(ctx, connect.NewRequest(&o.request))
+		answer, err := c.maintenance().ListMaintenance(ctx, connect.NewRequest(&o.request))
 		if err != nil {
 			return nil, "", err
 		}
@@ -150,7 +150,7 @@ func (o *maintenanceShowOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.maintenance.GetMaintenance(ctx, connect.NewRequest(&apiv1.GetMaintenanceRequest{Id: o.id}))
+	answer, err := c.maintenance().GetMaintenance(ctx, connect.NewRequest(&apiv1.GetMaintenanceRequest{Id: o.id}))
 	if err != nil {
 		return err
 	}

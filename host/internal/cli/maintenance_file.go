@@ -47,7 +47,7 @@ func (o *maintenanceFileOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.maintenance.FileMaintenance(ctx, connect.NewRequest(&o.request))
+	answer, err := c.maintenance().FileMaintenance(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (o *maintenanceCloseOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.maintenance.CloseMaintenance(ctx, connect.NewRequest(&o.request))
+	answer, err := c.maintenance().CloseMaintenance(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}

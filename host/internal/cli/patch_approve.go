@@ -44,13 +44,13 @@ func (o *patchApproveOptions) run(ctx context.Context) error {
 	c := o.connect()
 	defer c.Close()
 	if o.request.Hash == "" {
-		answer, err := c.patch.GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: o.request.GetId()}))
+		answer, err := c.patch().GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: o.request.GetId()}))
 		if err != nil {
 			return err
 		}
 		o.request.Id, o.request.Hash = answer.Msg.GetPatch().GetId(), answer.Msg.GetPatch().GetHash()
 	}
-	answer, err := c.patch.ApprovePatch(ctx, connect.NewRequest(&o.request))
+	answer, err := c.patch().ApprovePatch(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}

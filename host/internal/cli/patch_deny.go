@@ -45,7 +45,7 @@ func (o *patchDenyOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.patch.DenyPatch(ctx, connect.NewRequest(&o.request))
+	answer, err := c.patch().DenyPatch(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func (o *patchListOptions) list(ctx context.Context, c *client) ([]*apiv1.PatchR
 		if o.limit > 0 {
 			o.filter.PageSize = int32(min(largestPage, o.limit-len(patches)))
 		}
-		answer, err := c.patch.ListPatches(ctx, connect.NewRequest(&o.filter))
+		answer, err := c.patch().ListPatches(ctx, connect.NewRequest(&o.filter))
 		if err != nil {
 			return nil, err
 		}

@@ -43,7 +43,7 @@ func (o *patchRollbackOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.patch.RollbackPatch(ctx, connect.NewRequest(&o.request))
+	answer, err := c.patch().RollbackPatch(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (o *patchShowOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.patch.GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: o.id, Diff: !o.noDiff}))
+	answer, err := c.patch().GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: o.id, Diff: !o.noDiff}))
 	if err != nil {
 		return err
 	}

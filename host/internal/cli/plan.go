@@ -33,7 +33,7 @@ func (o planOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.host.Plan(ctx, connect.NewRequest(&apiv1.PlanRequest{}))
+	answer, err := c.host().Plan(ctx, connect.NewRequest(&apiv1.PlanRequest{}))
 	if unreachable(err) {
 		return o.offline(ctx)
 	}

@@ -61,7 +61,7 @@ func listPlugins(ctx context.Context, c *client, req *apiv1.ListPluginsRequest) 
 	req.PageSize = largestPage
 	return everyPage(func(token string) ([]*apiv1.PluginStatus, string, error) {
 		req.PageToken = token
-		answer, err := c.plugin.ListPlugins(ctx, connect.NewRequest(req))
+		answer, err := c.plugin().ListPlugins(ctx, connect.NewRequest(req))
 		if err != nil {
 			return nil, "", err
 		}

@@ -40,7 +40,7 @@ func (o *pluginRestartOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.plugin.RestartPlugin(ctx, connect.NewRequest(&apiv1.RestartPluginRequest{Id: o.id, ValidateOnly: o.check, IdempotencyKey: o.key}))
+	answer, err := c.plugin().RestartPlugin(ctx, connect.NewRequest(&apiv1.RestartPluginRequest{Id: o.id, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
 	}

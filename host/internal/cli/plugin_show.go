@@ -34,7 +34,7 @@ func (o *pluginShowOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.plugin.GetPlugin(ctx, connect.NewRequest(&apiv1.GetPluginRequest{Id: o.id}))
+	answer, err := c.plugin().GetPlugin(ctx, connect.NewRequest(&apiv1.GetPluginRequest{Id: o.id}))
 	if err != nil {
 		return err
 	}

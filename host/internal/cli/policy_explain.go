@@ -114,7 +114,7 @@ func (o *policyExplainOptions) ask(ctx context.Context, req *apiv1.ExplainReques
 	}
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.policy.Explain(ctx, connect.NewRequest(req))
+	answer, err := c.policy().Explain(ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, err
 	}

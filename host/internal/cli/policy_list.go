@@ -85,7 +85,7 @@ func (o *policyListOptions) list(ctx context.Context) (*apiv1.ListPoliciesRespon
 	o.narrow.PageSize = largestPage
 	policies, err := everyPage(func(token string) ([]*apiv1.PolicyRecord, string, error) {
 		o.narrow.PageToken = token
-		answer, err := c.policy.ListPolicies(ctx, connect.NewRequest(&o.narrow))
+		answer, err := c.policy().ListPolicies(ctx, connect.NewRequest(&o.narrow))
 		if err != nil {
 			return nil, "", err
 		}

@@ -30,7 +30,7 @@ func (a *app) showProgress(ctx context.Context, c *client, verb, key string, qui
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() {
-		stream, err := c.backup.WatchBackupProgress(ctx, connect.NewRequest(&apiv1.WatchBackupProgressRequest{Key: key}))
+		stream, err := c.backup().WatchBackupProgress(ctx, connect.NewRequest(&apiv1.WatchBackupProgressRequest{Key: key}))
 		if err != nil {
 			return // it is only to be looked at
 		}

@@ -47,7 +47,7 @@ func (o *protocolActivateOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.protocol.ActivateProtocol(ctx, connect.NewRequest(&o.request))
+	answer, err := c.protocol().ActivateProtocol(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (o *protocolDeactivateOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.protocol.DeactivateProtocol(ctx, connect.NewRequest(&o.request))
+	answer, err := c.protocol().DeactivateProtocol(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}

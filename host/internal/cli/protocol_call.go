@@ -82,7 +82,7 @@ func (o *protocolCallOptions) run(ctx context.Context) error {
 	if o.stream {
 		return o.runStream(ctx, c)
 	}
-	answer, err := c.protocol.CallProtocol(ctx, connect.NewRequest(&o.request))
+	answer, err := c.protocol().CallProtocol(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (o *protocolCallOptions) printResult(m *apiv1.CallProtocolResponse) error {
 }
 
 func (o *protocolCallOptions) runStream(ctx context.Context, c *client) error {
-	stream, err := c.protocol.StreamProtocol(ctx, connect.NewRequest(&apiv1.StreamProtocolRequest{
+	stream, err := c.protocol().StreamProtocol(ctx, connect.NewRequest(&apiv1.StreamProtocolRequest{
 		Protocol: o.request.GetProtocol(), Operation: o.request.GetOperation(), Payload: o.request.GetPayload(), Token: o.request.GetToken(),
 		Timeout: o.request.GetTimeout(), Context: o.request.GetContext(), IdempotencyKey: o.key, ValidateOnly: o.check,
 	}))
@@ -175,7 +175,7 @@ func (o *protocolCallOptions) token(ctx context.Context, c *client) (string, err
 	if o.check {
 		return "", usagef("--check needs a token to check").WithRemedy("name its file with --token-file, or put it in $SOP_TOKEN")
 	}
-	answer, err := c.token.IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: &apiv1.TokenSpec{
+	answer, err := c.token().IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: &apiv1.TokenSpec{
 		Type: "operation", Protocol: o.request.GetProtocol(), Operations: []string{o.request.GetOperation()}, MaxUses: 1,
 		Ttl: durationpb.New(changeTimeout), Reason: "sop protocol call",
 	}}))

@@ -74,7 +74,7 @@ func listProtocols(ctx context.Context, c *client, req *apiv1.ListProtocolsReque
 	req.PageSize = largestPage
 	return everyPage(func(token string) ([]*apiv1.ProtocolStatus, string, error) {
 		req.PageToken = token
-		answer, err := c.protocol.ListProtocols(ctx, connect.NewRequest(req))
+		answer, err := c.protocol().ListProtocols(ctx, connect.NewRequest(req))
 		if err != nil {
 			return nil, "", err
 		}

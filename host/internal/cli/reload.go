@@ -35,7 +35,7 @@ func (o *reloadOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.host.Reload(ctx, connect.NewRequest(&apiv1.ReloadRequest{ValidateOnly: o.check, IdempotencyKey: o.key}))
+	answer, err := c.host().Reload(ctx, connect.NewRequest(&apiv1.ReloadRequest{ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (o *resumeOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.emergency.Resume(ctx, connect.NewRequest(&apiv1.ResumeRequest{Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
+	answer, err := c.emergency().Resume(ctx, connect.NewRequest(&apiv1.ResumeRequest{Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	switch {
 	case err != nil && unreachable(err) && !o.check && !o.isRemote():
 		dir := filepath.Dir(filepath.Dir(o.socket()))

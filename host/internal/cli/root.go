@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,7 +37,7 @@ func exits(codes string) map[string]string { return map[string]string{annotation
 func (a *app) execute(ctx context.Context, args []string) int {
 	out := &checkedWriter{w: a.Out}
 	a.Out = out
-	root := a.newRoot() //nolint:contextcheck // commands get ctx from ExecuteContext
+	root := a.newRoot(args) //nolint:contextcheck // commands get ctx from ExecuteContext
 	root.SetArgs(longFlags(root, args))
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
@@ -66,14 +67,85 @@ func wantsJSON(args []string) bool {
 	return false
 }
 
-func (a *app) newRoot() *cobra.Command {
+// A chapter is a part of the help's list of commands.
+type chapter struct {
+	heading  string
+	commands []entry
+}
+
+// entry is how to make a command.
+type entry struct {
+	name string
+	make func() *cobra.Command
+}
+
+func (a *app) chapters() []chapter {
+	return []chapter{
+		{"Run a host", []entry{
+			{"up", a.newUpCommand},
+			{"init", a.newInitCommand},
+			{"validate", a.newValidateCommand},
+			{"fmt", a.newFmtCommand},
+			{"plan", a.newPlanCommand},
+			{"reload", a.newReloadCommand},
+			{"status", a.newStatusCommand},
+			{"doctor", a.newDoctorCommand},
+			{"selftest", a.newSelftestCommand},
+			{"component", a.newComponentCommand},
+			{"emergency-stop", a.newEmergencyStopCommand},
+			{"resume", a.newResumeCommand},
+			{"analyze", a.newAnalyzeCommand},
+		}},
+		{"Work with what it keeps", []entry{
+			{"workspace", a.newWorkspaceCommand},
+			{"gap", a.newGapCommand},
+			{"task", a.newTaskCommand},
+			{"fix", a.newFixCommand},
+			{"patch", a.newPatchCommand},
+			{"backup", a.newBackupCommand},
+			{"plugin", a.newPluginCommand},
+			{"protocol", a.newProtocolCommand},
+			{"maintenance", a.newMaintenanceCommand},
+			{"event", a.newEventCommand},
+		}},
+		{"Say who may do what, and see who did", []entry{
+			{"agent", a.newAgentCommand}, {"token", a.newTokenCommand}, {"policy", a.newPolicyCommand}, {"audit", a.newAuditCommand},
+		}},
+		{"Without a host", []entry{
+			{"scan", a.newScanCommand},
+			{"sandbox", a.newSandboxCommand},
+			{"scaffold", a.newScaffoldCommand},
+			{"api", a.newAPICommand},
+			{"version", a.newVersionCommand},
+			{"completion", a.newCompletionCommand},
+		}},
+	}
+}
+
+// addCommands adds those that the arguments may mean: making all of them takes
+// longer than asking a host. Where no name is among the arguments, all are needed,
+// to be listed or to say which was meant.
+func (a *app) addCommands(root *cobra.Command, args []string) {
+	named := func(e entry) bool { return slices.Contains(args, e.name) }
+	chapters := a.chapters()
+	all := !slices.ContainsFunc(chapters, func(c chapter) bool { return slices.ContainsFunc(c.commands, named) })
+	for _, c := range chapters {
+		root.AddGroup(&cobra.Group{ID: c.heading, Title: c.heading})
+		for _, e := range c.commands {
+			if all || named(e) {
+				command := e.make()
+				command.GroupID = c.heading
+				root.AddCommand(command)
+			}
+		}
+	}
+}
+
+// newRoot makes the command that holds all others, or at least those that the
+// arguments may mean.
+func (a *app) newRoot(args []string) *cobra.Command {
 	root := a.newGroup("sop", "Run and ask the SOP host", rootLong)
-	addChapter(root, "Run a host", a.newUpCommand(), a.newInitCommand(), a.newValidateCommand(), a.newFmtCommand(), a.newPlanCommand(),
-		a.newReloadCommand(), a.newStatusCommand(), a.newDoctorCommand(), a.newSelftestCommand(), a.newComponentCommand(), a.newEmergencyStopCommand(), a.newResumeCommand(), a.newAnalyzeCommand())
-	addChapter(root, "Work with what it keeps", a.newWorkspaceCommand(), a.newGapCommand(), a.newTaskCommand(), a.newFixCommand(), a.newPatchCommand(), a.newBackupCommand(), a.newPluginCommand(), a.newProtocolCommand(), a.newMaintenanceCommand(),
-		a.newEventCommand())
-	addChapter(root, "Say who may do what, and see who did", a.newAgentCommand(), a.newTokenCommand(), a.newPolicyCommand(), a.newAuditCommand())
-	addChapter(root, "Without a host", a.newScanCommand(), a.newSandboxCommand(), a.newScaffoldCommand(), a.newAPICommand(), a.newVersionCommand(), a.newCompletionCommand())
+	a.addCommands(root, args)
 	root.Example = `  sop init && sop plugin lock && sop up
   sop status --watch
   sop gap list --severity high
@@ -118,15 +190,6 @@ func (a *app) checkGlobals(cmd *cobra.Command) error {
 	}
 	a.prepare()
 	return nil
-}
-
-// addChapter adds commands that the help lists beneath a heading.
-func addChapter(root *cobra.Command, heading string, commands ...*cobra.Command) {
-	root.AddGroup(&cobra.Group{ID: heading, Title: heading})
-	for _, c := range commands {
-		c.GroupID = heading
-	}
-	root.AddCommand(commands...)
 }
 
 // newGroup returns a command that only holds others.

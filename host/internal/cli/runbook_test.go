@@ -71,7 +71,7 @@ func TestRunbook(t *testing.T) {
 			t.Errorf("%q is no command of sop", line)
 			continue
 		}
-		root := newTestApp(Streams{}).newRoot()
+		root := newTestApp(Streams{}).newRoot(nil)
 		cmd, rest, err := root.Find(longFlags(root, args[1:]))
 		if err != nil || cmd == root || cmd.HasSubCommands() {
 			t.Errorf("`%s`: there is no such command: %v", line, err)

@@ -40,7 +40,7 @@ func (o *statusOptions) run(ctx context.Context) error {
 	}
 	ctx, cancel := o.bounded(ctx, queryTimeout)
 	defer cancel()
-	answer, err := c.host.GetStatus(ctx, connect.NewRequest(&apiv1.GetStatusRequest{}))
+	answer, err := c.host().GetStatus(ctx, connect.NewRequest(&apiv1.GetStatusRequest{}))
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 func (o *statusOptions) follow(ctx context.Context, c *client) error {
 	ctx, cancel := o.bounded(ctx, 0)
 	defer cancel()
-	stream, err := c.host.WatchStatus(ctx, connect.NewRequest(&apiv1.WatchStatusRequest{}))
+	stream, err := c.host().WatchStatus(ctx, connect.NewRequest(&apiv1.WatchStatusRequest{}))
 	if err != nil {
 		return ended(ctx, err)
 	}

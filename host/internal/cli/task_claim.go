@@ -52,7 +52,7 @@ func (o *taskClaimOptions) run(ctx context.Context) error {
 	c := o.connect()
 	defer c.Close()
 	o.req.ValidateOnly, o.req.IdempotencyKey = o.check, o.key
-	answer, err := c.task.ClaimTask(ctx, connect.NewRequest(&o.req))
+	answer, err := c.task().ClaimTask(ctx, connect.NewRequest(&o.req))
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (o *taskCreateOptions) run(ctx context.Context) error {
 	c := o.connect()
 	defer c.Close()
 	o.req.ValidateOnly, o.req.IdempotencyKey = o.check, o.key
-	answer, err := c.task.CreateTask(ctx, connect.NewRequest(&o.req))
+	answer, err := c.task().CreateTask(ctx, connect.NewRequest(&o.req))
 	if err != nil {
 		return err
 	}

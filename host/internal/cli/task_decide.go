@@ -47,7 +47,7 @@ func (o *taskDecision) run(ctx context.Context) error {
 func (a *app) newTaskCancelCommand() *cobra.Command {
 	o := &taskDecision{app: a, done: "cancelled", asked: "the task would be cancelled"}
 	o.call = func(ctx context.Context, c *client, o *taskDecision) (*apiv1.TaskRecord, error) {
-		answer, err := c.task.CancelTask(ctx, connect.NewRequest(&apiv1.CancelTaskRequest{Id: o.id, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
+		answer, err := c.task().CancelTask(ctx, connect.NewRequest(&apiv1.CancelTaskRequest{Id: o.id, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
 		if err != nil {
 			return nil, err
 		}
@@ -64,7 +64,7 @@ func (a *app) newTaskCancelCommand() *cobra.Command {
 func (a *app) newTaskRetryCommand() *cobra.Command {
 	o := &taskDecision{app: a, done: "ready again:", asked: "the task would be ready again"}
 	o.call = func(ctx context.Context, c *client, o *taskDecision) (*apiv1.TaskRecord, error) {
-		answer, err := c.task.RetryTask(ctx, connect.NewRequest(&apiv1.RetryTaskRequest{Id: o.id, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
+		answer, err := c.task().RetryTask(ctx, connect.NewRequest(&apiv1.RetryTaskRequest{Id: o.id, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +85,7 @@ func (a *app) newTaskPinCommand() *cobra.Command {
 		if unpin {
 			o.done, o.asked = "unpinned", "the task would be unpinned"
 		}
-		answer, err := c.task.PinTask(ctx, connect.NewRequest(&apiv1.PinTaskRequest{Id: o.id, Off: unpin, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
+		answer, err := c.task().PinTask(ctx, connect.NewRequest(&apiv1.PinTaskRequest{Id: o.id, Off: unpin, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
 		if err != nil {
 			return nil, err
 		}

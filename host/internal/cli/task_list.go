@@ -93,7 +93,7 @@ func listTasks(ctx context.Context, c *client, filter *apiv1.ListTasksRequest, l
 		if limit > 0 {
 			filter.PageSize = int32(min(largestPage, limit-len(tasks)))
 		}
-		answer, err := c.task.ListTasks(ctx, connect.NewRequest(filter))
+		answer, err := c.task().ListTasks(ctx, connect.NewRequest(filter))
 		if err != nil {
 			return nil, 0, err
 		}

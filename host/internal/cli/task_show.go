@@ -42,7 +42,7 @@ func (o *taskShowOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.task.GetTask(ctx, connect.NewRequest(&apiv1.GetTaskRequest{Id: o.id}))
+	answer, err := c.task().GetTask(ctx, connect.NewRequest(&apiv1.GetTaskRequest{Id: o.id}))
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (o *taskHeartbeatOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.task.HeartbeatTask(ctx, connect.NewRequest(&apiv1.HeartbeatTaskRequest{
+	answer, err := c.task().HeartbeatTask(ctx, connect.NewRequest(&apiv1.HeartbeatTaskRequest{
 		Id: o.id, Token: secret, Fence: o.fence, ValidateOnly: o.check, IdempotencyKey: o.key,
 	}))
 	if err != nil {
@@ -123,7 +123,7 @@ func (o *taskSubmitOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.task.SubmitTask(ctx, connect.NewRequest(&apiv1.SubmitTaskRequest{
+	answer, err := c.task().SubmitTask(ctx, connect.NewRequest(&apiv1.SubmitTaskRequest{
 		Id: o.id, Token: secret, Fence: o.fence, Files: files, Explanation: o.explanation, ValidateOnly: o.check, IdempotencyKey: o.key,
 	}))
 	if err != nil {
@@ -201,7 +201,7 @@ func (o *taskGiveUpOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.task.GiveUpTask(ctx, connect.NewRequest(&apiv1.GiveUpTaskRequest{
+	answer, err := c.task().GiveUpTask(ctx, connect.NewRequest(&apiv1.GiveUpTaskRequest{
 		Id: o.id, Token: secret, Fence: o.fence, Reason: o.reason, Failed: o.failed, Final: o.final, ValidateOnly: o.check, IdempotencyKey: o.key,
 	}))
 	if err != nil {
@@ -237,7 +237,7 @@ func (o *taskVerdictOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.task.GetTaskVerdict(ctx, connect.NewRequest(&apiv1.GetTaskVerdictRequest{Id: o.id, Token: secret}))
+	answer, err := c.task().GetTaskVerdict(ctx, connect.NewRequest(&apiv1.GetTaskVerdictRequest{Id: o.id, Token: secret}))
 	if err != nil {
 		return err
 	}

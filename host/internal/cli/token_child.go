@@ -48,7 +48,7 @@ func (o *tokenChildOptions) run(ctx context.Context, args []string) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.IssueChildToken(ctx, connect.NewRequest(&apiv1.IssueChildTokenRequest{
+	answer, err := c.token().IssueChildToken(ctx, connect.NewRequest(&apiv1.IssueChildTokenRequest{
 		Secret: secret, Spec: spec, Holder: o.holder, ValidateOnly: o.check, IdempotencyKey: o.key,
 	}))
 	if err != nil {

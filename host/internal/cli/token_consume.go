@@ -45,7 +45,7 @@ func (o *tokenConsumeOptions) run(ctx context.Context, args []string) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{
+	answer, err := c.token().ConsumeToken(ctx, connect.NewRequest(&apiv1.ConsumeTokenRequest{
 		Secret: secret, Use: &o.use, ValidateOnly: o.check, IdempotencyKey: o.key,
 	}))
 	if err != nil {

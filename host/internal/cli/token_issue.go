@@ -56,7 +56,7 @@ func (o *tokenIssueOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: spec, ValidateOnly: o.check, IdempotencyKey: o.key}))
+	answer, err := c.token().IssueToken(ctx, connect.NewRequest(&apiv1.IssueTokenRequest{Spec: spec, ValidateOnly: o.check, IdempotencyKey: o.key}))
 	if err != nil {
 		return err
 	}

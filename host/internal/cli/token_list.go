@@ -87,7 +87,7 @@ func listTokens(ctx context.Context, c *client, filter *apiv1.ListTokensRequest,
 		if limit > 0 {
 			filter.PageSize = int32(min(largestPage, limit-len(tokens)))
 		}
-		answer, err := c.token.ListTokens(ctx, connect.NewRequest(filter))
+		answer, err := c.token().ListTokens(ctx, connect.NewRequest(filter))
 		if err != nil {
 			return nil, 0, err
 		}

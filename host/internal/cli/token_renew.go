@@ -54,7 +54,7 @@ func (o *tokenRenewOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.RenewToken(ctx, connect.NewRequest(&o.request))
+	answer, err := c.token().RenewToken(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}

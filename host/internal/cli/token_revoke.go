@@ -42,7 +42,7 @@ func (o *tokenRevokeOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.RevokeToken(ctx, connect.NewRequest(&o.request))
+	answer, err := c.token().RevokeToken(ctx, connect.NewRequest(&o.request))
 	if err != nil {
 		return err
 	}

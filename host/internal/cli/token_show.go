@@ -35,7 +35,7 @@ func (o *tokenShowOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.GetToken(ctx, connect.NewRequest(&apiv1.GetTokenRequest{Id: o.id}))
+	answer, err := c.token().GetToken(ctx, connect.NewRequest(&apiv1.GetTokenRequest{Id: o.id}))
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (o *tokenValidateOptions) run(ctx context.Context, args []string) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.token.ValidateToken(ctx, connect.NewRequest(&apiv1.ValidateTokenRequest{Secret: secret, Use: &o.use}))
+	answer, err := c.token().ValidateToken(ctx, connect.NewRequest(&apiv1.ValidateTokenRequest{Secret: secret, Use: &o.use}))
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (o *workspaceListOptions) run(ctx context.Context) error {
 	o.narrow.PageSize = largestPage
 	workspaces, err := everyPage(func(token string) ([]*apiv1.WorkspaceStatus, string, error) {
 		o.narrow.PageToken = token
-		answer, err := c.trees.ListWorkspaces(ctx, connect.NewRequest(&o.narrow))
+		answer, err := c.workspace().ListWorkspaces(ctx, connect.NewRequest(&o.narrow))
 		if err != nil {
 			return nil, "", err
 		}
@@ -91,7 +91,7 @@ func (a *app) runWorkspaceShow(ctx context.Context, name string) error {
 	defer cancel()
 	c := a.connect()
 	defer c.Close()
-	answer, err := c.trees.GetWorkspace(ctx, connect.NewRequest(&apiv1.GetWorkspaceRequest{Name: name}))
+	answer, err := c.workspace().GetWorkspace(ctx, connect.NewRequest(&apiv1.GetWorkspaceRequest{Name: name}))
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (o *workspaceScanOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	answer, err := c.trees.ScanWorkspace(ctx, connect.NewRequest(&apiv1.ScanWorkspaceRequest{
+	answer, err := c.workspace().ScanWorkspace(ctx, connect.NewRequest(&apiv1.ScanWorkspaceRequest{
 		Workspace: o.name, ValidateOnly: o.check, IdempotencyKey: o.key,
 	}))
 	if err != nil {
