@@ -40,11 +40,17 @@ func (t tree) names() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := os.NewFile(uintptr(fd), "directory")
-	defer dir.Close() //nolint:errcheck // only read from
-	names, err := dir.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
+	defer unix.Close(fd) //nolint:errcheck // only read from
+	var buffer [8 << 10]byte
+	var names []string
+	for {
+		n, err := unix.ReadDirent(fd, buffer[:])
+		if n <= 0 || err != nil {
+			slices.Sort(names)
+			return names, err
+		}
+		_, _, names = unix.ParseDirent(buffer[:n], -1, names)
+	}
 }
 
 // stat returns a zero stat where there is no such entry.
