@@ -217,3 +217,33 @@ func writeGoModule(t *testing.T, dir string) {
 		}
 	}
 }
+
+// The same gaps get the same bytes from the same scaffolds, run after run, in
+// processes of their own.
+func TestBenchScaffoldBytes(t *testing.T) {
+	wanted(t)
+	sop, err := filepath.Abs("../../../bin/sop") // from make build
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	writeGoModule(t, dir)
+	python := "def scale(value, by=2):\n    if by == 0:\n        raise ValueError(by)\n    return value * by\n"
+	if err := os.WriteFile(filepath.Join(dir, "scale.py"), []byte(python), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const runs = 100
+	patches := make(map[string]int)
+	for i := range runs {
+		name := []string{"python-docstring", "readme"}[i%2]
+		out, err := exec.CommandContext(t.Context(), sop, "scaffold", "test", name, dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if !strings.Contains(string(out), "+++ ") {
+			t.Fatalf("%s changes nothing:\n%s", name, out)
+		}
+		patches[name+string(out)]++
+	}
+	say(t, "scaffold: patches of 2 scaffolds in 100 runs / 2", float64(len(patches))/2, "= 1", "%d different", len(patches))
+}
