@@ -33,6 +33,7 @@ type pid1 struct {
 	command  int           // its process
 	rest     int           // what to kill when the command has ended
 	ended    bool          // the command has
+	host     int           // the host's end is watched by this; -1 when it was seen to close
 	children int           // a descriptor that tells of ended ones
 	denied   deniedCalls   // of no listener where there can be none
 	forward  *forwarder    // nil where there is no way out
@@ -152,7 +153,7 @@ func (p *pid1) follow(stage *execStage) (err error) {
 	if p.rest == everything && os.Getpid() != 1 {
 		return at("wait", errors.New("only pid 1 may kill everything"))
 	}
-	p.command = stage.pid
+	p.command, p.host = stage.pid, p.control.FD
 	if p.children, err = childrenFD(); err != nil {
 		return at("wait", err)
 	}
@@ -252,7 +253,7 @@ func (p *pid1) waitForAll(done *Message) error {
 		}
 		p.poll = append(p.poll[:0],
 			unix.PollFd{Fd: int32(p.children), Events: unix.POLLIN},
-			unix.PollFd{Fd: int32(p.control.FD), Events: unix.POLLRDHUP},
+			unix.PollFd{Fd: int32(p.host), Events: unix.POLLRDHUP},
 			unix.PollFd{Fd: int32(p.denied.listener), Events: unix.POLLIN})
 		p.poll = p.forward.wants(p.poll)
 		if _, err := unix.Poll(p.poll, p.memory.wait()); err != nil && !errors.Is(err, unix.EINTR) {
@@ -278,13 +279,14 @@ func (p *pid1) forgetSignals() {
 	_, _ = unix.Read(p.children, buffer[:]) // it tells, and whom it tells of is asked elsewhere
 }
 
-// hostIsGone ends pid 1, and with it the whole namespace.
+// hostIsGone ends pid 1, and with it the whole namespace. Without one it ends the
+// command; a host that has only given up is told what became of it.
 func (p *pid1) hostIsGone() {
 	if p.rest == everything {
 		syscall.Exit(1)
 	}
 	_ = unix.Kill(p.rest, unix.SIGKILL) // they may be gone
-	p.control.FD = -1                   // which poll passes over
+	p.host = -1                         // which poll passes over
 }
 
 // reap takes note of the children that have ended, and says whether there will

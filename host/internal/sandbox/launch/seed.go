@@ -35,8 +35,8 @@ const (
 const KindLaunched = "launched"
 
 const (
-	seedTries = 5
-	seedTime  = time.Second // more than enough to be copied and say so
+	seedTries = 4
+	seedTime  = 5 * time.Second // more than it takes on any machine to be copied and say so
 )
 
 // runSeed makes the seed, which has one thread and so can be copied at any time,
