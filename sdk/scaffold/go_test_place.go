@@ -296,6 +296,9 @@ func goCompiles(j *job, c Change) error {
 	if name := notStandard(files); name != "" {
 		return fmt.Errorf("the package imports %s, which is not of the standard library, so that its types cannot be checked", name)
 	}
+	if err := findGo(); err != nil {
+		return err
+	}
 	conf := types.Config{Importer: importer.ForCompiler(set, "source", nil), FakeImportC: true}
 	_, err := conf.Check(dir, set, files, nil)
 	return err

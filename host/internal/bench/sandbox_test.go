@@ -2,11 +2,16 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +28,9 @@ func sandboxRunner(t *testing.T) *sandbox.Runner {
 	if err != nil {
 		t.Fatalf("%v: run `make build` first", err)
 	}
-	return &sandbox.Runner{Launcher: path}
+	r := &sandbox.Runner{Launcher: path}
+	t.Cleanup(func() { r.Close() })
+	return r
 }
 
 // medianOf returns how long something takes.
@@ -59,28 +66,57 @@ func TestBenchSandboxStart(t *testing.T) {
 	if err := start(); err != nil {
 		t.Fatal(err)
 	}
-	small := medianOf(t, 41, start)
-	heap := make([]byte, 1<<30)
-	for i := 0; i < len(heap); i += 4096 {
-		heap[i] = 1
-	}
-	large := medianOf(t, 41, start)
-	again := medianOf(t, 41, start)
-	say(t, "sandbox start: 1 GB heap / empty heap", float64(min(large, again))/float64(small), "≤ 1.1", "%v / %v", min(large, again), small)
-	if heap[0] == 0 {
-		t.Fatal("the heap is not there")
-	}
+	// Each twice, by turns, and the better of them: what else goes on here meets both.
+	small, large := medianOf(t, 31, start), withHeap(t, start)
+	small, large = min(small, medianOf(t, 31, start)), min(large, withHeap(t, start))
+	say(t, "sandbox start: 1 GB heap / empty heap", float64(large)/float64(small), "≤ 1.1", "%v / %v", large, small)
 	bwrap, err := exec.LookPath("bwrap")
 	if err != nil {
 		t.Logf("bench  sandbox start: bwrap is not installed; /bin/true in strict takes %v", small)
 		return
 	}
-	args := []string{
-		"--unshare-all", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
-		"--symlink", "usr/lib64", "/lib64", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--bind", dir, "/workspace", "--die-with-parent", "/bin/true",
+	args := bwrapArgs(dir)
+	var ours, floor []time.Duration // by turns, so that both meet the same machine
+	for range 61 {
+		ours = append(ours, medianOf(t, 1, start))
+		floor = append(floor, medianOf(t, 1, func() error { return exec.CommandContext(t.Context(), bwrap, args...).Run() }))
 	}
-	floor := medianOf(t, 41, func() error { return exec.CommandContext(t.Context(), bwrap, args...).Run() })
-	say(t, "sandbox start: strict / bwrap", float64(small)/float64(floor), "≤ 2", "%v / %v", small, floor)
+	say(t, "sandbox start: strict / bwrap", float64(median(ours))/float64(median(floor)), "≤ 2", "%v / %v", median(ours), median(floor))
+}
+
+// withHeap is how long starts take while there is 1 GB of live heap.
+func withHeap(t *testing.T, start func() error) time.Duration {
+	t.Helper()
+	heap := make([]byte, 1<<30)
+	for i := 0; i < len(heap); i += 4096 {
+		heap[i] = 1
+	}
+	took := medianOf(t, 31, start)
+	runtime.KeepAlive(heap)
+	heap = nil
+	debug.FreeOSMemory()
+	return took
+}
+
+// bwrapArgs give bubblewrap the flags that come nearest to strict: all
+// namespaces, a root of the same parts, no capabilities, a session of its own.
+// It has neither an overlay nor landlock nor a filter nor a mask over /proc to set up.
+func bwrapArgs(workspace string) []string {
+	args := []string{
+		"--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
+		"--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/home/sop", "--bind", workspace, "/workspace", "--chdir", "/workspace",
+	}
+	for _, dir := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib64"} {
+		if target, err := os.Readlink(dir); err == nil {
+			args = append(args, "--symlink", target, dir)
+		} else {
+			args = append(args, "--ro-bind-try", dir, dir)
+		}
+	}
+	for _, name := range []string{"ld.so.cache", "alternatives", "localtime", "ssl/certs", "services", "mime.types"} {
+		args = append(args, "--ro-bind-try", "/etc/"+name, "/etc/"+name)
+	}
+	return append(args, "/bin/true")
 }
 
 // 20,000 files, 51 edits: a run and what it changed, against a copy.
@@ -117,11 +153,97 @@ func TestBenchSandboxTree(t *testing.T) {
 	if err := edit(); err != nil {
 		t.Fatal(err)
 	}
-	ours := medianOf(t, 11, edit)
-	n := 0
-	floor := medianOf(t, 3, func() error {
-		n++
-		return exec.CommandContext(t.Context(), "cp", "-a", tree, filepath.Join(dir, fmt.Sprint("copy", n))).Run()
-	})
-	say(t, "sandbox: cp -a of 20k files / run with 51 edits", float64(floor)/float64(ours), "≥ 50", "%v / %v", floor, ours)
+	var ours, floor []time.Duration // by turns, so that both meet the same machine
+	for i := range 5 {
+		copied := filepath.Join(dir, fmt.Sprint("copy", i))
+		floor = append(floor, medianOf(t, 1, func() error { return exec.CommandContext(t.Context(), "cp", "-a", tree, copied).Run() }))
+		syscall.Sync() // or what cp has left to be written is done in our time
+		ours = append(ours, medianOf(t, 5, edit))
+	}
+	say(t, "sandbox: cp -a of 20k files / run with 51 edits", float64(median(floor))/float64(median(ours)), "≥ 50", "%v / %v", median(floor), median(ours))
+}
+
+// A warm build cache serves a sandboxed go test as it serves a bare one.
+func TestBenchSandboxGoTest(t *testing.T) {
+	wanted(t)
+	r, dir := sandboxRunner(t), t.TempDir()
+	writeGoModule(t, dir)
+	cache, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without the path of the tree in it, what was compiled serves wherever the tree lies.
+	settings := []string{"GOFLAGS=-trimpath", "CGO_ENABLED=0", "GOPROXY=off"}
+	bare := func() error {
+		cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "./...")
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), settings...)
+		return cmd.Run()
+	}
+	profile := sandbox.DefaultProfile
+	profile.Caches = []sandbox.Cache{{Name: "go-build", Path: strings.TrimSpace(string(cache)), Env: []string{"GOCACHE"}}}
+	inside := func() error {
+		out, err := r.Run(context.Background(), sandbox.Spec{Profile: profile, Workspace: dir, Settings: settings, Argv: []string{"go", "test", "-count=1", "./..."}})
+		if err != nil {
+			return err
+		}
+		if out.Status != sandbox.Exited || out.Exit != 0 {
+			return fmt.Errorf("%v, exit %d, %v: %s%s", out.Status, out.Exit, out.Refusal, out.Stdout.Text, out.Stderr.Text)
+		}
+		return out.Close()
+	}
+	var ours, floor []time.Duration
+	for i := range 12 {
+		b, s := medianOf(t, 1, bare), medianOf(t, 1, inside)
+		if i > 0 { // the first fills the cache
+			floor, ours = append(floor, b), append(ours, s)
+		}
+	}
+	say(t, "sandbox: go test with a warm cache / bare", float64(median(ours))/float64(median(floor)), "≤ 1.1", "%v / %v", median(ours), median(floor))
+}
+
+// writeGoModule writes four packages whose tests take a moment, as tests do.
+func writeGoModule(t *testing.T, dir string) {
+	t.Helper()
+	files := map[string]string{"go.mod": "module example.com/m\n\ngo 1.24\n"}
+	for i := range 4 {
+		name := fmt.Sprint("p", i)
+		files[name+"/p.go"] = "package " + name + "\n\nimport \"encoding/json\"\n\n// Text encodes.\nfunc Text(v any) string {\n\ttext, _ := json.Marshal(v)\n\treturn string(text)\n}\n"
+		files[name+"/p_test.go"] = "package " + name + "\n\nimport \"testing\"\n\nfunc TestText(t *testing.T) {\n\tfor i := range 200_000 {\n\t\tif Text(i) == \"\" {\n\t\t\tt.Fatal(i)\n\t\t}\n\t}\n}\n"
+	}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The same gaps get the same bytes from the same scaffolds, run after run, in
+// processes of their own.
+func TestBenchScaffoldBytes(t *testing.T) {
+	wanted(t)
+	sop, err := filepath.Abs("../../../bin/sop") // from make build
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	writeGoModule(t, dir)
+	python := "def scale(value, by=2):\n    if by == 0:\n        raise ValueError(by)\n    return value * by\n"
+	if err := os.WriteFile(filepath.Join(dir, "scale.py"), []byte(python), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const runs = 100
+	patches := make(map[string]int)
+	for i := range runs {
+		name := []string{"python-docstring", "readme"}[i%2]
+		out, err := exec.CommandContext(t.Context(), sop, "scaffold", "test", name, dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if !strings.Contains(string(out), "+++ ") {
+			t.Fatalf("%s changes nothing:\n%s", name, out)
+		}
+		patches[name+string(out)]++
+	}
+	say(t, "scaffold: patches of 2 scaffolds in 100 runs / 2", float64(len(patches))/2, "= 1", "%d different", len(patches))
 }

@@ -3,13 +3,7 @@ package sandbox
 import (
 	"context"
 	"crypto/rand"
-	"errors"
-	"os"
-	"os/exec"
-	"runtime"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
 )
@@ -69,42 +63,6 @@ func (a *attempt) outOfMemory() {
 	if a.out.Status == Killed || a.out.Status == Lost {
 		a.out.Status = Limited
 	}
-}
-
-// startIn starts a command in a group, from a thread that may be given to it
-// for a moment: see [cgroup.Group.Start].
-func startIn(group *cgroup.Group, cmd *exec.Cmd) error {
-	if group == nil {
-		return cmd.Start()
-	}
-	return offFirstThread(func() (stuck bool, err error) {
-		_, err = group.Start(cmd.SysProcAttr, func() (*os.Process, error) {
-			err := cmd.Start()
-			return cmd.Process, err
-		})
-		var place *cgroup.PlaceError
-		return errors.As(err, &place) && place.Stuck, err
-	})
-}
-
-// offFirstThread calls do on a locked thread that is not the process's first.
-// One that is stuck ends with its goroutine.
-func offFirstThread(do func() (stuck bool, err error)) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			done <- offFirstThread(do) // which cannot be here: this thread is taken
-			runtime.UnlockOSThread()
-			return
-		}
-		stuck, err := do()
-		if !stuck {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
 }
 
 // deathTimeout is how long the kernel may take to end what was killed.

@@ -27,8 +27,8 @@ func inGroup(t *testing.T, level Level, limits Limits, name string, more ...stri
 	}
 	dir := t.TempDir()
 	arm(t, dir, targets{})
-	r := runner()
-	r.Cgroups = tree
+	r := &Runner{Launcher: launcherPath(), Cgroups: tree}
+	t.Cleanup(func() { r.Close() })
 	out, err := r.Run(t.Context(), Spec{
 		Profile: Profile{Name: "test", Level: level, Limits: limits}, Workspace: dir,
 		Argv: append([]string{"./attacker", "bomb", name}, more...),
@@ -48,7 +48,7 @@ func TestCgroupHoldsMemory(t *testing.T) {
 		for _, name := range []string{"shared", "memory-many", "memfd"} {
 			t.Run(string(level)+" "+name, func(t *testing.T) {
 				limits := small
-				limits.Pids, limits.Wall = 400, 2*time.Second
+				limits.Pids, limits.Wall = 400, 8*time.Second // one goes on until then
 				out := inGroup(t, level, limits, name)
 				if !slices.Contains(out.Limits, LimitMemory) {
 					t.Errorf("%v, exit %d, limits %v, used %+v\n%s%s", out.Status, out.Exit, out.Limits, out.Usage, out.Stdout.Text, out.Stderr.Text)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,7 @@ type differ struct {
 	links  map[string]string // that the run has made
 	gone   map[string]bool   // that the run has removed or replaced by something that is no link
 	last   map[string]Op     // what was done to a path at the end
+	buffer [64 << 10]byte    // what is read goes through it
 }
 
 // A tree is a descriptor of a directory, or -1 for one that is not there.
@@ -64,15 +66,17 @@ func (w *differ) directory(name string, upper, lower tree, opaque bool) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	below, err := lower.names()
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
 	present := make(map[string]bool, len(names))
 	for _, entry := range names {
 		present[entry] = true
 		if err := w.entry(path.Join(name, entry), entry, upper, lower, opaque); err != nil {
 			return err
+		}
+	}
+	var below []string
+	if opaque || w.hasNew(name, names) {
+		if below, err = lower.names(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	if opaque {
@@ -166,12 +170,12 @@ func (w *differ) subdirectory(name, entry string, upper, lower tree, opaque bool
 func (w *differ) regular(name, entry string, upper, lower tree, now, was stat) error {
 	c := Change{Path: name, Op: OpAdd, Mode: now.Mode & 0o777, Size: now.Size}
 	var err error
-	if c.SHA256, err = upper.hash(entry, now); err != nil {
+	if c.SHA256, err = upper.hash(entry, now, w.buffer[:]); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if was.kind() == unix.S_IFREG {
 		c.Op, c.OldMode = OpModify, was.Mode&0o777
-		if c.OldSHA256, err = lower.hash(entry, stat{}); err != nil {
+		if c.OldSHA256, err = lower.hash(entry, stat{}, w.buffer[:]); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		if c.OldSHA256 == c.SHA256 {
@@ -219,7 +223,7 @@ func (w *differ) delete(name, entry string, lower tree) error {
 	case 0:
 		return nil // the run had made it itself
 	case unix.S_IFREG:
-		c.OldSHA256, err = lower.hash(entry, stat{})
+		c.OldSHA256, err = lower.hash(entry, stat{}, w.buffer[:])
 	case unix.S_IFLNK:
 		var target string
 		target, err = lower.readlink(entry)
@@ -294,6 +298,14 @@ func (w *differ) clashes(dir string, above, below []string, opaque bool) {
 			w.set.reject(path.Join(dir, other), "only the case or the form of its letters tells it from %q", name)
 		}
 	}
+}
+
+// hasNew says whether a directory has got a name that it may not have had.
+func (w *differ) hasNew(dir string, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		op, known := w.last[path.Join(dir, name)]
+		return known && op != OpDelete && op != OpModify && op != OpChmod
+	})
 }
 
 // new says whether the run has put something at a path, wanted or not.

@@ -90,6 +90,9 @@ func TestWallTimeAtEveryLevel(t *testing.T) {
 		if out.Status != Limited || out.ExitCode() != ExitTimeout {
 			t.Errorf("%s: %v, exit code %d", level, out.Status, out.ExitCode())
 		}
+		if _, told := out.Phases["ended"]; !told && out.private != nil {
+			t.Errorf("%s: the launcher has not told how it ended", level)
+		}
 		if err := out.Close(); err != nil {
 			t.Error(err)
 		}

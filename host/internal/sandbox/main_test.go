@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 		os.Exit(runAsHost())
 	}
 	code, err := withPrograms(m.Run)
+	err = errors.Join(err, runner().Close())
 	if leak := goleak.Find(); code == 0 && err == nil {
 		err = leak
 	}
@@ -68,7 +69,7 @@ func withPrograms(run func() int) (code int, err error) {
 func launcherPath() string { return filepath.Join(programs, LauncherName) }
 
 // runner starts runs the way the host does.
-func runner() *Runner { return &Runner{Launcher: launcherPath()} }
+var runner = sync.OnceValue(func() *Runner { return &Runner{Launcher: launcherPath()} })
 
 var probes = sync.OnceValues(func() ([]LevelProbe, error) { return runner().Probe(context.Background()) })
 

@@ -11,10 +11,6 @@ import (
 	"github.com/sop-host/sop/host/internal/sandbox/launch"
 )
 
-// rootID is what a sandbox of root runs as: an id that owns nothing and that no
-// account has, so that limits per user hold, which they do not for root.
-const rootID = 1_900_000_000
-
 // systemDirs are the host's programs and libraries.
 var systemDirs = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
 
@@ -92,8 +88,8 @@ func environment(settings []string, own Places) ([]string, error) {
 // other.
 func identify(p *launch.Plan) {
 	if p.Root = isRoot(); p.Root {
-		p.UID, p.GID, p.IDMapped = rootID, rootID, true
-		p.UIDMap, p.GIDMap = launch.RootIDMap(p.UID), launch.RootIDMap(p.GID)
+		p.UID, p.GID, p.IDMapped = launch.RootID, launch.RootID, true
+		p.UIDMap, p.GIDMap = launch.RootIDMap(), launch.RootIDMap()
 		return
 	}
 	p.UID, p.GID = insideID(os.Geteuid()), insideID(os.Getegid())
@@ -104,7 +100,7 @@ func identify(p *launch.Plan) {
 // insideID is the id itself, unless that would be root's.
 func insideID(id int) int {
 	if id == 0 {
-		return rootID
+		return launch.RootID
 	}
 	return id
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/sop-host/sop/host/internal/sandbox/launch"
 	"github.com/sop-host/sop/host/internal/scratch"
 )
 
@@ -84,7 +85,7 @@ func giveAway(path string) error {
 	if !isRoot() {
 		return nil
 	}
-	return os.Lchown(path, rootID, rootID)
+	return os.Lchown(path, launch.RootID, launch.RootID)
 }
 
 // A copier copies a tree, within limits.

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -15,10 +13,10 @@ import (
 	"github.com/sop-host/sop/host/internal/sandbox/launch"
 )
 
-// A launcherProcess is a running sop-sandbox with what it says and what the
+// A launcherProcess is the launcher of one run with what it says and what the
 // command writes.
 type launcherProcess struct {
-	cmd      *exec.Cmd
+	pidfd    int
 	control  launch.Control
 	messages <-chan received // closed when all stages are dead
 	tooMuch  <-chan struct{} // closed when there is more output than allowed
@@ -44,7 +42,7 @@ func (r *received) take() int {
 	return fd
 }
 
-func startLauncher(path string, spec *Spec, group *cgroup.Group) (p *launcherProcess, err error) {
+func startLauncher(runner *Runner, spec *Spec, group *cgroup.Group) (p *launcherProcess, err error) {
 	var ours, theirs closers
 	defer func() {
 		err = errors.Join(err, theirs.close())
@@ -56,35 +54,50 @@ func startLauncher(path string, spec *Spec, group *cgroup.Group) (p *launcherPro
 	if err != nil {
 		return nil, err
 	}
-	remote := os.NewFile(uintptr(pair[1]), "control")
-	theirs = append(theirs, remote)
-	ours = append(ours, closeFD(pair[0]))
+	fds := []int{pair[1]}
+	ours, theirs = append(ours, closeFD(pair[0])), append(theirs, closeFD(pair[1]))
 	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 2*launch.MaxPacket); err != nil {
 		return nil, err
 	}
-	var ends [3][2]*os.File // ours and theirs, of stdin, stdout and stderr
-	for i := range ends {
-		r, w, err := os.Pipe()
-		if err != nil {
+	var local [3]*os.File // ends of stdin, stdout and stderr
+	for i := range local {
+		var remote int
+		if local[i], remote, err = pipe(i == 0); err != nil {
 			return nil, err
 		}
-		ends[i] = [2]*os.File{r, w}
-		if i == 0 {
-			ends[i] = [2]*os.File{w, r}
-		}
-		ours, theirs = append(ours, ends[i][0]), append(theirs, ends[i][1])
+		fds = append(fds, remote)
+		ours, theirs = append(ours, local[i]), append(theirs, closeFD(remote))
 	}
-	cmd := &exec.Cmd{
-		Path: path, Args: []string{LauncherName, "launch"}, Env: []string{"GOMAXPROCS=2", "GOGC=off"},
-		Stdin: ends[0][1], Stdout: ends[1][1], Stderr: ends[2][1], ExtraFiles: []*os.File{remote},
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if err := startIn(group, cmd); err != nil {
+	ways, err := groupFDs(group)
+	if err != nil {
 		return nil, err
 	}
-	p = &launcherProcess{cmd: cmd, control: launch.Control{FD: pair[0]}, stdin: ends[0][0]}
-	p.follow(spec, ends[1][0], ends[2][0])
+	for _, way := range ways {
+		fds = append(fds, int(way.Fd()))
+		theirs = append(theirs, way)
+	}
+	pidfd, err := runner.seed.copy(runner.Launcher, fds)
+	if err != nil {
+		return nil, err
+	}
+	p = &launcherProcess{pidfd: pidfd, control: launch.Control{FD: pair[0]}, stdin: local[0]}
+	p.follow(spec, local[1], local[2])
 	return p, nil
+}
+
+// pipe returns the end of a pipe that is for this process, and the other.
+func pipe(write bool) (local *os.File, remote int, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return nil, -1, err
+	}
+	if write {
+		ends[0], ends[1] = ends[1], ends[0]
+	}
+	if err := unix.SetNonblock(ends[0], true); err != nil { // else a thread waits for it
+		return nil, -1, errors.Join(err, unix.Close(ends[0]), unix.Close(ends[1]))
+	}
+	return os.NewFile(uintptr(ends[0]), "pipe"), ends[1], nil
 }
 
 // follow starts what reads and writes until the run is over.
@@ -120,19 +133,26 @@ func (p *launcherProcess) follow(spec *Spec, stdout, stderr *os.File) {
 // finish waits for what is left when the messages have ended.
 func (p *launcherProcess) finish() (stdout, stderr *capture) {
 	_ = p.stdin.Close() // it may be closed
-	_ = p.cmd.Wait()    // the messages have said how it ended
 	p.readers.Wait()
-	_ = unix.Close(p.control.FD)
+	launch.CloseAll([]int{p.control.FD, p.pidfd})
 	return p.stdout, p.stderr
 }
 
 // abandon ends a launcher that has not been told anything yet.
 func (p *launcherProcess) abandon() error {
-	err := p.cmd.Process.Kill()
+	err := p.kill()
 	for m := range p.messages {
 		launch.CloseAll(m.fds)
 	}
 	p.finish()
+	return err
+}
+
+func (p *launcherProcess) kill() error {
+	err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil // it is dead
+	}
 	return err
 }
 

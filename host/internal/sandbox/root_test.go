@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sop-host/sop/host/internal/sandbox/launch"
 )
 
 // Files of other users are read and changed in root's sandbox; in another
@@ -30,7 +32,7 @@ func TestForeignFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := shell(t, dir, "echo more >> a.txt; rm b.txt; stat -c %u:%g a.txt")
-	if got := strings.TrimSpace(out.Stdout.Text); got != strconv.Itoa(rootID)+":4711" {
+	if got := strings.TrimSpace(out.Stdout.Text); got != strconv.Itoa(launch.RootID)+":4711" {
 		t.Errorf("a.txt belongs to %s", got)
 	}
 	want := []string{"delete b.txt", "modify a.txt"}

@@ -43,10 +43,13 @@ type Spec struct {
 	Service *Service
 }
 
-// A Runner runs commands in sandboxes. It may be used by several goroutines.
+// A Runner runs commands in sandboxes. It may be used by several goroutines, and
+// keeps a process between runs until it is closed or its process ends.
 type Runner struct {
 	Launcher string       // path of sop-sandbox; see CheckLauncher
 	Cgroups  *cgroup.Tree // where each run gets a group; nil for none
+
+	seed seed
 }
 
 // An Outcome is a run that is over. It must be closed.
@@ -164,7 +167,7 @@ func (a *attempt) run(ctx context.Context, workspace string) (err error) {
 			err = errors.Join(err, file.Close())
 		}
 	}()
-	if a.launcher, err = startLauncher(a.runner.Launcher, a.spec, a.group); err != nil {
+	if a.launcher, err = startLauncher(a.runner, a.spec, a.group); err != nil {
 		return err
 	}
 	defer func() {
@@ -289,7 +292,7 @@ func (a *attempt) kill() {
 		_ = unix.Shutdown(a.launcher.control.FD, unix.SHUT_WR) // it may be closed
 		return
 	}
-	_ = a.launcher.cmd.Process.Kill() // it may be dead
+	_ = a.launcher.kill() // its messages end
 }
 
 // finish makes sure that everything is dead before anybody reads what was left

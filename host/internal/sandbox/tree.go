@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
@@ -38,11 +40,17 @@ func (t tree) names() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := os.NewFile(uintptr(fd), "directory")
-	defer dir.Close() //nolint:errcheck // only read from
-	names, err := dir.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
+	defer unix.Close(fd) //nolint:errcheck // only read from
+	var buffer [8 << 10]byte
+	var names []string
+	for {
+		n, err := unix.ReadDirent(fd, buffer[:])
+		if n <= 0 || err != nil {
+			slices.Sort(names)
+			return names, err
+		}
+		_, _, names = unix.ParseDirent(buffer[:n], -1, names)
+	}
 }
 
 // stat returns a zero stat where there is no such entry.
@@ -76,14 +84,26 @@ func (t tree) open(entry string, flags int, own stat) (int, error) {
 	return unix.Openat(t.fd, entry, flags, 0)
 }
 
-func (t tree) hash(entry string, own stat) (string, error) {
+// hash reads an entry through a buffer, of which trees have many files to read.
+func (t tree) hash(entry string, own stat, buffer []byte) (string, error) {
 	fd, err := t.open(entry, 0, own)
 	if err != nil {
 		return "", err
 	}
-	file := os.NewFile(uintptr(fd), entry)
-	defer file.Close() //nolint:errcheck // only read from
-	return hashFrom(file)
+	defer unix.Close(fd) //nolint:errcheck // only read from
+	h := sha256.New()
+	for {
+		n, err := unix.Read(fd, buffer)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return "", err
+		case n == 0:
+			return hex.EncodeToString(h.Sum(nil)), nil
+		default:
+			h.Write(buffer[:n])
+		}
+	}
 }
 
 func (t tree) readlink(entry string) (string, error) {

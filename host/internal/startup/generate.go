@@ -74,6 +74,7 @@ func runGenerator(ctx context.Context, request GenerateRequest) (out *GenerateOu
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, runner.Close()) }()
 	if runner.Cgroups, err = cgroup.Open(cgroup.Options{Owner: fmt.Sprintf("sop sandbox generate %d", os.Getpid())}); err != nil {
 		return nil, err
 	}

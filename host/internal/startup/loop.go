@@ -50,6 +50,7 @@ func (h *host) openRunner(undo *closers) {
 		h.logger.Warn("prepare cgroups for runs", "error", err)
 	}
 	h.runner.Cgroups = runs
+	undo.add(h.runner.Close)
 	if runs != nil {
 		undo.add(runs.Close)
 	}

@@ -65,6 +65,7 @@ func runSandbox(ctx context.Context, request SandboxRequest) (out *SandboxOutcom
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, runner.Close()) }()
 	// A tree of this process: there may be others, and a host.
 	if runner.Cgroups, err = cgroup.Open(cgroup.Options{Owner: fmt.Sprintf("sop sandbox run %d", os.Getpid())}); err != nil {
 		return nil, err
@@ -196,7 +197,7 @@ type ProbedProfile struct {
 	Why   string `json:"why,omitempty"` // it gets no more
 }
 
-func probeSandbox(ctx context.Context, configPath, pluginsDir string) (*SandboxProbe, error) {
+func probeSandbox(ctx context.Context, configPath, pluginsDir string) (out *SandboxProbe, err error) {
 	profiles, err := sandboxProfiles(configPath, pluginsDir)
 	if err != nil {
 		return nil, err
@@ -205,7 +206,8 @@ func probeSandbox(ctx context.Context, configPath, pluginsDir string) (*SandboxP
 	if err != nil {
 		return nil, err
 	}
-	out := new(SandboxProbe)
+	defer func() { err = errors.Join(err, runner.Close()) }()
+	out = new(SandboxProbe)
 	if out.Levels, err = runner.Probe(ctx); err != nil {
 		return nil, err
 	}

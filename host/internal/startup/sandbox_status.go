@@ -2,6 +2,7 @@ package startup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -66,11 +67,12 @@ func (h *host) probeLevels(ctx context.Context) {
 }
 
 // askLauncher asks the launcher beside this program.
-func askLauncher(ctx context.Context) ([]sandbox.LevelProbe, error) {
+func askLauncher(ctx context.Context) (levels []sandbox.LevelProbe, err error) {
 	runner, err := sandboxRunner()
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, runner.Close()) }()
 	return runner.Probe(ctx)
 }
 

@@ -85,6 +85,27 @@ func (g *Group) Start(attr *syscall.SysProcAttr, fork func() (*os.Process, error
 	return process, err
 }
 
+// Ways opens what a process of one thread needs to get into the group by itself:
+// in v2 the directory in which its child is to begin, in v1 the files of tasks
+// in which it writes itself down, as "0", for which it needs no lock.
+func (g *Group) Ways() (ways []*os.File, err error) {
+	for _, d := range g.dirs {
+		path, flags := filepath.Join(d.path, "tasks"), unix.O_WRONLY
+		if g.version == V2 {
+			path, flags = d.path, unix.O_PATH|unix.O_DIRECTORY
+		}
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		if err != nil {
+			for _, way := range ways {
+				err = errors.Join(err, way.Close())
+			}
+			return nil, &PlaceError{Err: &os.PathError{Op: "open", Path: path, Err: err}}
+		}
+		ways = append(ways, os.NewFile(uintptr(fd), path))
+	}
+	return ways, nil
+}
+
 // wayOut is where a thread goes back to: the open file of tasks of a cgroup.
 type wayOut struct {
 	fd   int

@@ -36,8 +36,15 @@ func (c Control) Send(value any, fds ...int) error {
 // Receive waits for one packet. The descriptors that it carried are the
 // caller's, and close on exec. io.EOF says that the other end has closed.
 func (c Control) Receive(value any) (fds []int, err error) {
-	data, oob := make([]byte, MaxPacket+1), make([]byte, unix.CmsgSpace(4*4))
 	var n, oobn, flags int
+	err = retry(func() (err error) {
+		n, _, _, _, err = unix.Recvmsg(c.FD, nil, nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	data, oob := make([]byte, min(n, MaxPacket)+1), make([]byte, unix.CmsgSpace(4*maxRights))
 	err = retry(func() (err error) {
 		n, oobn, flags, _, err = unix.Recvmsg(c.FD, data, oob, unix.MSG_CMSG_CLOEXEC)
 		return err

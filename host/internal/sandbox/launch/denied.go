@@ -1,13 +1,10 @@
 package launch
 
 import (
+	"bytes"
 	"cmp"
-	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +15,17 @@ const maxDenied = 256
 
 // deniedCalls answers the calls that the filter does not allow and counts them.
 type deniedCalls struct {
-	mu    sync.Mutex
-	count map[Denied]int
-	lost  int
+	listener int // -1 for none
+	count    map[deniedCall]int
+	lost     int
+	proc     procReader
+}
+
+// deniedCall is a Denied as it is counted.
+type deniedCall struct {
+	process [16]byte // the kernel gives no more
+	length  int
+	number  int32
 }
 
 // notification and response are those of the kernel.
@@ -41,28 +46,23 @@ type response struct {
 	flags uint32
 }
 
-// serve returns when no process is left under the filter.
-func (d *deniedCalls) serve(listener int) {
-	defer unix.Close(listener) //nolint:errcheck // nothing was written to it
-	for {
-		poll := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
-		if _, err := unix.Poll(poll, -1); err != nil {
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			return
-		}
-		if poll[0].Revents&unix.POLLIN == 0 {
-			return
-		}
-		var n notification
-		if ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)) != nil { //nolint:gosec // the kernel fills it in
-			continue // the process is gone already
-		}
-		d.add(n)
-		r := response{id: n.id, errno: -int32(errnoFor(uintptr(n.nr)))}
-		_ = ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) //nolint:gosec // the process may be gone
+// answer answers one call, where poll says that there is one.
+func (d *deniedCalls) answer(revents int16) {
+	switch {
+	case revents == 0:
+		return
+	case revents&unix.POLLIN == 0: // no process is left under the filter
+		_ = unix.Close(d.listener) // nothing was written to it
+		d.listener = -1
+		return
 	}
+	var n notification
+	if ioctl(d.listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)) != nil { //nolint:gosec // the kernel fills it in
+		return // the process is gone already
+	}
+	d.add(&n)
+	r := response{id: n.id, errno: -int32(errnoFor(uintptr(n.nr)))}
+	_ = ioctl(d.listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)) //nolint:gosec // the process may be gone
 }
 
 func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
@@ -72,12 +72,12 @@ func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 	return nil
 }
 
-func (d *deniedCalls) add(n notification) {
-	key := Denied{Process: processName(n.pid), Syscall: callName(uintptr(n.nr))}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (d *deniedCalls) add(n *notification) {
+	key := deniedCall{number: n.nr}
+	// What the process calls itself; it may lie.
+	key.length = copy(key.process[:], bytes.TrimSuffix(d.proc.read(int(n.pid), "comm"), newline))
 	if d.count == nil {
-		d.count = make(map[Denied]int)
+		d.count = make(map[deniedCall]int, maxDenied)
 	}
 	if _, known := d.count[key]; !known && len(d.count) >= maxDenied {
 		d.lost++
@@ -86,22 +86,16 @@ func (d *deniedCalls) add(n notification) {
 	d.count[key]++
 }
 
-// processName is what the process calls itself; it may lie.
-func processName(pid uint32) string {
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err != nil {
-		return "?"
-	}
-	return strings.ToValidUTF8(strings.TrimSpace(string(name)), "?")
-}
+var newline = []byte("\n")
 
 func (d *deniedCalls) list() []Denied {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	var out []Denied
 	for key, count := range d.count {
-		key.Count = count
-		out = append(out, key)
+		process := "?"
+		if key.length > 0 {
+			process = strings.ToValidUTF8(string(key.process[:key.length]), "?")
+		}
+		out = append(out, Denied{Process: process, Syscall: callName(uintptr(key.number)), Count: count})
 	}
 	slices.SortFunc(out, func(a, b Denied) int {
 		return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.Syscall, b.Syscall))

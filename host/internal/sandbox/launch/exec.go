@@ -13,29 +13,23 @@ import (
 )
 
 // runExec returns only when the command could not be started.
-func runExec() int {
-	words := Control{notifyFD}
-	if err := become(words); err != nil {
+func runExec(plan *Plan, parent int, words Control) int {
+	if err := become(plan, parent, words); err != nil {
 		_ = words.Send(refusal(err)) // pid 1 may be gone, and then nobody asks
 	}
 	return 125
 }
 
-// become gives up, in this thread, whatever can be given up, and executes the
-// command. execve ends all other threads, so what this one gave up is all that
-// there is. The order matters: securebits and the bounding set take a
-// capability, landlock and seccomp take no_new_privs, and after seccomp little
-// else can be done.
-func become(words Control) error {
-	plan, err := readPlan()
-	if err != nil {
-		return at("plan", err)
+// become gives up whatever can be given up, and executes the command. This
+// process has one thread, so what the thread gives up is all that there is. The
+// order matters: securebits and the bounding set take a capability, landlock
+// and seccomp take no_new_privs, and after seccomp little else can be done.
+func become(plan *Plan, parent int, words Control) error {
+	if err := dieWith(parent); err != nil {
+		return at("exec stage", err)
 	}
-	plan.passedFrom(passedFD)
+	blockSignals(noSignals)
 	plan.program = plan.passedFD(PassedProgram)
-	if n, err := unix.Read(readyFD, make([]byte, 1)); n != 1 {
-		return at("root", orElse(err, "pid 1 gave up"))
-	}
 	unix.Umask(0o022)
 	if err := unix.Chdir(plan.Dir); err != nil {
 		return at("working directory", err)
@@ -71,6 +65,20 @@ func become(words Control) error {
 		return at(StageExec, execveat(plan.program, argv, envv))
 	}
 	return at(StageExec, execve(name, argv, envv))
+}
+
+// dieWith begins a session of its own, which does not outlive the parent.
+func dieWith(parent int) error {
+	if _, err := unix.Setsid(); err != nil {
+		return err
+	}
+	if err := prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)); err != nil {
+		return err
+	}
+	if os.Getppid() != parent {
+		return errors.New("pid 1 is gone")
+	}
+	return nil
 }
 
 // filter puts the filter on and hands its listener to whoever answers.

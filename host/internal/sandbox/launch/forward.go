@@ -2,9 +2,6 @@ package launch
 
 import (
 	"errors"
-	"io"
-	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,86 +12,154 @@ const (
 	ProxyPort   = 3128             // on loopback, where it is to be found by its variables
 )
 
-// maxForwarded bounds the connections that are carried at once.
-const maxForwarded = 64
+const (
+	maxForwarded  = 64 // connections that are carried at once
+	maxPolled     = 1 + 2*maxForwarded
+	forwardBuffer = 16 << 10
+)
 
-// forward carries what connects to the port on the sandbox's loopback to the
-// host's proxy, and back. It looks at nothing: the proxy decides.
-func forward() error {
+// A forwarder carries what connects to the port on the sandbox's loopback to
+// the host's proxy, and back. It looks at nothing: the proxy decides.
+type forwarder struct {
+	listener int
+	pairs    [maxForwarded]pair
+	open     int
+}
+
+// A pair is a connection inside with the one outside.
+type pair struct {
+	open            bool
+	inside, outside int
+	out, back       stream
+}
+
+// A stream goes one way, and ends when all that was read has been written.
+type stream struct {
+	buffer      [forwardBuffer]byte
+	start, end  int  // of what is yet to be written
+	read, ended bool // there is no more to read, nor to write
+}
+
+func newForwarder() (*forwarder, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: ProxyPort, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		return errors.Join(err, unix.Close(fd))
+		return nil, errors.Join(err, unix.Close(fd))
 	}
 	if err := unix.Listen(fd, maxForwarded); err != nil {
-		return errors.Join(err, unix.Close(fd))
+		return nil, errors.Join(err, unix.Close(fd))
 	}
-	listener, err := os.NewFile(uintptr(fd), "proxy").SyscallConn()
-	if err != nil {
-		return errors.Join(err, unix.Close(fd))
-	}
-	go accept(listener.Read)
-	return nil
+	return &forwarder{listener: fd}, nil
 }
 
-// accept goes on as long as pid 1 does.
-func accept(wait func(func(fd uintptr) bool) error) {
-	slots := make(chan struct{}, maxForwarded)
-	for {
-		slots <- struct{}{}
-		conn := -1
-		err := wait(func(fd uintptr) bool {
-			n, _, err := unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-			conn = n
-			return !errors.Is(err, unix.EAGAIN)
-		})
-		if err != nil {
-			return // the listener is gone
-		}
-		if conn < 0 {
-			<-slots // who connected is gone, or there are no descriptors for now
+// wants adds what the forwarder waits for: one for its listener, two for every
+// pair. A nil one waits for nothing.
+func (f *forwarder) wants(poll []unix.PollFd) []unix.PollFd {
+	if f == nil {
+		return poll
+	}
+	poll = append(poll, wanted(f.listener, f.open < maxForwarded, false))
+	for i := range f.pairs {
+		p := &f.pairs[i]
+		poll = append(poll,
+			wanted(p.inside, p.open && p.out.hasRoom(), p.open && p.back.hasData()),
+			wanted(p.outside, p.open && p.back.hasRoom(), p.open && p.out.hasData()))
+	}
+	return poll
+}
+
+// wanted is passed over by poll where there is nothing to wait for, or one end
+// that is gone would be told of for ever.
+func wanted(fd int, in, out bool) unix.PollFd {
+	poll := unix.PollFd{Fd: -1}
+	if in {
+		poll.Fd, poll.Events = int32(fd), unix.POLLIN
+	}
+	if out {
+		poll.Fd, poll.Events = int32(fd), poll.Events|unix.POLLOUT
+	}
+	return poll
+}
+
+// carry does what can be done without waiting.
+func (f *forwarder) carry(poll []unix.PollFd) {
+	if f == nil {
+		return
+	}
+	for i := range f.pairs {
+		p := &f.pairs[i]
+		if !p.open || poll[1+2*i].Revents == 0 && poll[2+2*i].Revents == 0 {
 			continue
 		}
-		go func() {
-			defer func() { <-slots }()
-			carry(conn)
-		}()
+		if !p.out.move(p.inside, p.outside) || !p.back.move(p.outside, p.inside) || p.out.ended && p.back.ended {
+			CloseAll([]int{p.inside, p.outside})
+			p.open = false
+			f.open--
+		}
+	}
+	if poll[0].Revents != 0 {
+		f.accept()
 	}
 }
 
-// carry joins a connection with one to the proxy.
-func carry(conn int) {
-	inside := os.NewFile(uintptr(conn), "inside")
-	defer inside.Close() //nolint:errcheck // both ways have ended
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+// accept takes one connection. One that has no counterpart is closed at once.
+func (f *forwarder) accept() {
+	inside, _, err := unix.Accept4(f.listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	if err != nil {
+		return // who connected is gone, or there are no descriptors for now
+	}
+	outside, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		CloseAll([]int{inside})
 		return
 	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: ProxySocket}); err != nil {
-		_ = unix.Close(fd) // the run is over
+	if err := unix.Connect(outside, &unix.SockaddrUnix{Name: ProxySocket}); err != nil {
+		CloseAll([]int{inside, outside}) // the run is over
 		return
 	}
-	_ = unix.SetNonblock(fd, true) // else a thread waits for it
-	outside := os.NewFile(uintptr(fd), "outside")
-	defer outside.Close() //nolint:errcheck // both ways have ended
-	var both sync.WaitGroup
-	both.Go(func() { copyAndEnd(outside, inside) })
-	copyAndEnd(inside, outside)
-	both.Wait()
+	for i := range f.pairs {
+		if p := &f.pairs[i]; !p.open {
+			p.open, p.inside, p.outside = true, inside, outside
+			p.out.begin()
+			p.back.begin()
+			f.open++
+			return
+		}
+	}
 }
 
-// copyAndEnd ends what it copies to for writing.
-func copyAndEnd(to, from *os.File) {
-	_, err := io.Copy(struct{ io.Writer }{to}, struct{ io.Reader }{from})
-	control, controlErr := to.SyscallConn()
-	if controlErr != nil {
-		return
+func (s *stream) begin() { s.start, s.end, s.read, s.ended = 0, 0, false, false }
+
+func (s *stream) hasData() bool { return s.start < s.end }
+
+func (s *stream) hasRoom() bool { return !s.hasData() && !s.read }
+
+// move reads, writes, and ends, as far as that goes. It says whether both ends
+// are still good.
+func (s *stream) move(from, to int) bool {
+	if s.hasRoom() {
+		n, err := unix.Read(from, s.buffer[:])
+		switch {
+		case err == nil:
+			s.start, s.end, s.read = 0, n, n == 0
+		case !isNotYet(err):
+			return false
+		}
 	}
-	how := unix.SHUT_WR
-	if err != nil {
-		how = unix.SHUT_RDWR
+	if s.hasData() {
+		n, err := unix.Write(to, s.buffer[s.start:s.end])
+		if err != nil && !isNotYet(err) {
+			return false
+		}
+		s.start += max(n, 0)
 	}
-	_ = control.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), how) }) // it may be closed
+	if s.read && !s.ended {
+		s.ended = true
+		return unix.Shutdown(to, unix.SHUT_WR) == nil
+	}
+	return true
 }
+
+func isNotYet(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"runtime/debug"
-	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,45 +14,40 @@ import (
 // initRefused is how pid 1 ends when it has sent a StageError.
 const initRefused = 100
 
-func runInit(c Control) int {
-	p := pid1{control: c}
-	if err := p.run(); err != nil {
+func runInit(c Control, plan *Plan, gate int) int {
+	p := pid1{control: c, plan: plan, phases: map[string]int64{}}
+	if err := p.run(gate); err != nil {
 		_ = c.Send(refusal(err)) // the host may be gone, and then nobody asks
 		return initRefused
 	}
 	return 0
 }
 
-// pid1 is the init of one sandbox.
+// pid1 is the init of one sandbox, or, where there are no namespaces, the
+// launcher in its stead. It has one thread, which waits for everything at once.
 type pid1 struct {
 	control Control
 	plan    *Plan
-	denied  deniedCalls
 	phases  map[string]int64
+
+	command  int           // its process
+	rest     int           // what to kill when the command has ended
+	ended    bool          // the command has
+	host     int           // the host's end is watched by this; -1 when it was seen to close
+	children int           // a descriptor that tells of ended ones
+	denied   deniedCalls   // of no listener where there can be none
+	forward  *forwarder    // nil where there is no way out
+	memory   memoryWatch   // of no interval where a cgroup counts
+	poll     []unix.PollFd // what is waited for
 }
 
-func (p *pid1) run() (err error) {
-	p.phases = map[string]int64{"init": now()}
-	signal.Notify(make(chan os.Signal, 1)) // a command may send pid 1 what it likes; ignoring would be inherited
-	unix.CloseOnExec(p.control.FD)
-	unix.CloseOnExec(planFD)
-	go func() {
-		waitForHangUp(p.control.FD)
-		os.Exit(1) // and with pid 1 the whole namespace
-	}()
-	if p.plan, err = readPlan(); err != nil {
-		return at("plan", err)
+func (p *pid1) run(gate int) error {
+	if n, err := unix.Read(gate, make([]byte, 1)); n != 1 {
+		return at("namespaces", orElse(err, "the launcher gave up"))
 	}
-	if err := unix.CloseRange(treesFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return at("descriptors", err)
-	}
-	p.plan.passedFrom(p.plan.PassedFD)
-	stage, err := p.startExec(planFD)
-	if err != nil {
-		return at("exec stage", err)
-	}
-	if err := prctl(unix.PR_SET_DUMPABLE, 0); err != nil {
-		return at("dumpable", err)
+	p.phases["init"] = now()
+	if err := becomeInit(p.plan, gate); err != nil {
+		return at("namespaces", err)
 	}
 	upper, err := buildRoot(p.plan)
 	if err != nil {
@@ -64,88 +57,116 @@ func (p *pid1) run() (err error) {
 		return at("loopback", err)
 	}
 	if p.plan.Proxied {
-		if err := forward(); err != nil {
+		if p.forward, err = newForwarder(); err != nil {
 			return at("proxy", err)
 		}
 	}
-	CloseAll(p.plan.passed)
 	p.phases["root"] = now()
-	return p.supervise(stage, upper, everything)
+	p.rest = everything
+	return p.supervise(upper)
+}
+
+// becomeInit takes the ids and the capabilities of pid 1. Who began before its
+// launcher died does not begin: the gate would have no other end.
+func becomeInit(plan *Plan, gate int) error {
+	if err := prctl(unix.PR_SET_KEEPCAPS, 1); err != nil {
+		return fmt.Errorf("keep capabilities: %w", err)
+	}
+	if plan.Root {
+		if err := takeGroups(); err != nil {
+			return err
+		}
+	}
+	if err := takeIDs(plan); err != nil {
+		return err
+	}
+	var caps [2]unix.CapUserData
+	for _, c := range initCaps {
+		caps[c/32].Effective |= 1 << (c % 32)
+		caps[c/32].Permitted |= 1 << (c % 32)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capset(&header, &caps[0]); err != nil {
+		return fmt.Errorf("capset: %w", err)
+	}
+	// A change of ids clears the first, and the host's right to look is the second.
+	if err := errors.Join(prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)), prctl(unix.PR_SET_DUMPABLE, 0)); err != nil {
+		return err
+	}
+	poll := []unix.PollFd{{Fd: int32(gate)}}
+	if _, err := unix.Poll(poll, 0); err != nil || poll[0].Revents != 0 {
+		return orElse(err, "the launcher is gone")
+	}
+	return nil
 }
 
 // execStage is the process that becomes the command.
 type execStage struct {
 	pid   int
-	goOn  *os.File // closed to stop the stage, written to for it to go on
-	words Control  // what the stage says until it has become the command
+	words Control // what it says until it has become the command
 }
 
-// startExec starts the last stage early, so that its runtime comes up while the
-// root is being built, and while its program can still be found.
-func (p *pid1) startExec(plan uintptr) (*execStage, error) {
-	ready, goOn, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer ready.Close() //nolint:errcheck // the stage has its own
+// startExec makes the last stage. cgroup is where it begins, 0 for here.
+func (p *pid1) startExec(cgroup int) (*execStage, error) {
 	words, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(words[1]) //nolint:errcheck // the stage has its own
-	files := []uintptr{0, 1, 2, noFD, plan, ready.Fd(), uintptr(words[1])}
-	for _, fd := range p.plan.passed {
-		files = append(files, uintptr(fd))
+	parent := os.Getpid()
+	pid, pidfd, err := fork(0, cgroup)
+	if pid == 0 {
+		CloseAll(words[:1])
+		syscall.Exit(runExec(p.plan, parent, Control{words[1]}))
 	}
-	pid, err := syscall.ForkExec(selfPath, []string{"sop-sandbox", "exec"}, &syscall.ProcAttr{
-		Env: lightly, Files: files,
-		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
-	})
+	CloseAll(words[1:])
 	if err != nil {
 		return nil, err
 	}
+	CloseAll([]int{pidfd})
+	CloseAll(p.plan.passed)
 	for fd := range 3 { // or a command that closes its output would not end it
-		if err := unix.Dup3(int(plan), fd, unix.O_CLOEXEC); err != nil {
+		if err := unix.Dup3(words[0], fd, unix.O_CLOEXEC); err != nil {
 			return nil, err
 		}
 	}
-	return &execStage{pid: pid, goOn: goOn, words: Control{words[0]}}, nil
+	return &execStage{pid: pid, words: Control{words[0]}}, nil
 }
-
-// noFD leaves a descriptor of a child closed.
-const noFD = ^uintptr(0)
 
 // everything is, to kill, all that pid 1 of a namespace can see.
 const everything = -1
 
-// supervise lets the command begin and returns when nothing is left of it. What
-// is left when the command has ended is killed as rest.
-func (p *pid1) supervise(stage *execStage, upper, rest int) error {
-	debug.SetGCPercent(100) // what was built is built; a run may be long
+// supervise tells the host that all is in force, makes the last stage, and
+// returns when nothing is left of it.
+func (p *pid1) supervise(upper int) error {
 	if err := p.sendReady(upper); err != nil {
 		return at("control", err)
 	}
-	if _, err := stage.goOn.Write([]byte{1}); err != nil {
+	stage, err := p.startExec(0)
+	if err != nil {
 		return at("exec stage", err)
 	}
-	listener, err := p.hear(stage.words)
-	if err != nil {
+	return p.follow(stage)
+}
+
+// follow returns when nothing is left of the last stage and what it became.
+func (p *pid1) follow(stage *execStage) (err error) {
+	if p.rest == everything && os.Getpid() != 1 {
+		return at("wait", errors.New("only pid 1 may kill everything"))
+	}
+	p.command, p.host = stage.pid, p.control.FD
+	if p.children, err = childrenFD(); err != nil {
+		return at("wait", err)
+	}
+	if p.denied.listener, err = p.hear(stage.words); err != nil {
 		return err
 	}
 	done := Message{Kind: KindExited, Phases: map[string]int64{"command": now()}}
-	var listening sync.WaitGroup
-	if listener >= 0 {
-		listening.Go(func() { p.denied.serve(listener) })
-	}
-	stop := make(chan struct{})
 	if p.plan.MemoryBytesUncounted() {
-		listening.Go(func() { p.watchMemory(stop) })
+		p.memory = memoryWatch{most: p.plan.Limits.MemoryBytes, next: time.Now()}
 	}
-	if err := waitForAll(stage.pid, rest, &done); err != nil {
+	if err := p.waitForAll(&done); err != nil {
 		return at("wait", err)
 	}
-	close(stop)
-	listening.Wait()
 	done.Denied = p.denied.list()
 	done.Phases["ended"] = now()
 	return at("control", p.control.Send(done))
@@ -215,44 +236,97 @@ func (t *told) Error() string { return t.text }
 // Unwrap returns the system's error.
 func (t *told) Unwrap() error { return t.errno }
 
+// childrenFD returns a descriptor that can be read from when a child has ended.
+func childrenFD() (int, error) {
+	var set unix.Sigset_t
+	set.Val[0] = 1 << (unix.SIGCHLD - 1)
+	return unix.Signalfd(-1, &set, unix.SFD_CLOEXEC|unix.SFD_NONBLOCK)
+}
+
 // waitForAll reaps until the command is dead, kills the rest, and reaps until
-// there is nothing left.
-func waitForAll(command, rest int, done *Message) error {
-	if rest == everything && os.Getpid() != 1 {
-		return errors.New("only pid 1 may kill everything")
+// there is nothing left. Meanwhile it does whatever else pid 1 is there for.
+func (p *pid1) waitForAll(done *Message) error {
+	p.poll = make([]unix.PollFd, 0, 3+maxPolled)
+	for {
+		if over, err := p.reap(done); over || err != nil {
+			return err
+		}
+		p.poll = append(p.poll[:0],
+			unix.PollFd{Fd: int32(p.children), Events: unix.POLLIN},
+			unix.PollFd{Fd: int32(p.host), Events: unix.POLLRDHUP},
+			unix.PollFd{Fd: int32(p.denied.listener), Events: unix.POLLIN})
+		p.poll = p.forward.wants(p.poll)
+		if _, err := unix.Poll(p.poll, p.memory.wait()); err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if p.poll[0].Revents != 0 {
+			p.forgetSignals()
+		}
+		if p.poll[1].Revents != 0 {
+			p.hostIsGone()
+		}
+		p.denied.answer(p.poll[2].Revents)
+		p.forward.carry(p.poll[3:])
+		if p.memory.isExceeded() {
+			p.overMemory()
+		}
 	}
-	ended := false
+}
+
+// forgetSignals empties what told of ended children.
+func (p *pid1) forgetSignals() {
+	var buffer [256]byte
+	_, _ = unix.Read(p.children, buffer[:]) // it tells, and whom it tells of is asked elsewhere
+}
+
+// hostIsGone ends pid 1, and with it the whole namespace. Without one it ends the
+// command; a host that has only given up is told what became of it.
+func (p *pid1) hostIsGone() {
+	if p.rest == everything {
+		syscall.Exit(1)
+	}
+	_ = unix.Kill(p.rest, unix.SIGKILL) // they may be gone
+	p.host = -1                         // which poll passes over
+}
+
+// reap takes note of the children that have ended, and says whether there will
+// be no more.
+func (p *pid1) reap(done *Message) (over bool, err error) {
 	for {
 		var status unix.WaitStatus
-		var pid int
-		err := retry(func() (err error) {
-			pid, err = unix.Wait4(-1, &status, 0, nil)
-			return err
-		})
-		if errors.Is(err, unix.ECHILD) && ended {
-			return usage(done)
-		}
-		if err != nil {
-			return err
-		}
-		if ended && rest != everything {
-			killChildren()
-		}
-		if pid != command || !status.Exited() && !status.Signaled() {
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
 			continue
+		case errors.Is(err, unix.ECHILD) && p.ended:
+			return true, usage(done)
+		case err != nil || pid == 0:
+			return false, err
 		}
-		ended = true
-		done.Exit = status.ExitStatus()
-		if status.Signaled() {
-			done.Signal = int(status.Signal())
-		}
-		if err := unix.Kill(rest, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("kill the rest: %w", err)
-		}
-		if rest != everything {
+		if p.ended && p.rest != everything {
 			killChildren()
+		}
+		if pid == p.command && (status.Exited() || status.Signaled()) {
+			if err := p.commandEnded(status, done); err != nil {
+				return false, err
+			}
 		}
 	}
+}
+
+func (p *pid1) commandEnded(status unix.WaitStatus, done *Message) error {
+	p.ended = true
+	done.Exit = status.ExitStatus()
+	if status.Signaled() {
+		done.Signal = int(status.Signal())
+	}
+	if err := unix.Kill(p.rest, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill the rest: %w", err)
+	}
+	if p.rest != everything {
+		killChildren()
+	}
+	return nil
 }
 
 func usage(done *Message) error {

@@ -3,8 +3,6 @@ package launch
 import (
 	"errors"
 	"fmt"
-	"runtime"
-	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +10,7 @@ import (
 
 // initCaps are what pid 1 keeps, in its own user namespace, to build the root
 // and to look after what runs in it.
-var initCaps = []uintptr{
+var initCaps = []uint{
 	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_KILL, unix.CAP_SETGID, unix.CAP_SETUID,
 	unix.CAP_SETPCAP, unix.CAP_NET_ADMIN, unix.CAP_SYS_CHROOT, unix.CAP_SYS_PTRACE, unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE,
 }
@@ -20,51 +18,45 @@ var initCaps = []uintptr{
 const allNamespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET |
 	unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
-// lightly keeps the stages' runtime small.
-var lightly = []string{"GOMAXPROCS=2", "GOGC=off"}
-
-func runLauncher(c Control) int {
-	if err := launcher(c); err != nil {
-		_ = c.Send(refusal(err)) // the host may be gone, and then nobody asks
-		return 1
-	}
-	return 0
-}
-
 // launcher starts pid 1 of a sandbox and returns when it is dead, and with it
-// everything in its pid namespace.
-func launcher(c Control) error {
-	// What the host let slip stays here.
-	if err := unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return at("descriptors", err)
-	}
+// everything in its pid namespace. group are the ways into the run's cgroup, userns is that
+// of the seed.
+func launcher(c Control, group []int, userns int) error {
 	plan := new(Plan)
 	passed, err := c.Receive(plan)
 	if err != nil || len(passed) != len(plan.Passed) {
 		CloseAll(passed)
 		return at("plan", orElse(err, "the descriptors are not those that it names"))
 	}
-	plan.passed = passed
+	plan.passed, plan.userns = passed, userns
+	cgroup, err := enterGroup(group)
+	if err != nil {
+		return at("cgroup", err)
+	}
 	if plan.Level == LevelLandlock || plan.Level == LevelNone {
-		return launchPlain(c, plan)
+		return launchPlain(c, plan, cgroup)
 	}
 	trees, err := makeTrees(plan)
 	if err != nil {
 		return err
 	}
-	pid, pidfd, err := startInit(c, plan, trees)
+	pid, pidfd, err := startInit(c, plan, cgroup)
 	CloseAll(trees)
 	CloseAll(plan.passed)
+	CloseAll(append(group, 0, 1, 2)) // the command's end is not this process's
 	if err != nil {
 		return at("namespaces", err)
 	}
-	defer unix.Close(pidfd) //nolint:errcheck // nothing was written to it
 	started := Message{Kind: KindStarted, PID: pid, IDMapped: plan.IDMapped, Phases: map[string]int64{"cloned": now()}}
 	if err := c.Send(started, pidfd); err != nil {
-		return errors.Join(err, killAndWait(pid, pidfd))
+		return errors.Join(err, killAndReap(pid))
 	}
-	go killWhenHostIsGone(c, pidfd)
-	return waitFor(pid)
+	killWhenHostIsGone(c, pidfd)
+	if err := waitFor(pid); err != nil {
+		return err
+	}
+	// What the host waits for is closed before the rest of this process goes.
+	return unix.CloseRange(0, ^uint(0), 0)
 }
 
 func orElse(err error, text string) error {
@@ -74,71 +66,51 @@ func orElse(err error, text string) error {
 	return errors.New(text)
 }
 
-func startInit(c Control, plan *Plan, trees []int) (pid, pidfd int, err error) {
-	plan.PassedFD = treesFD + len(trees)
-	sealed, err := SealedPlan(plan)
-	if err != nil {
+// startInit makes pid 1, which waits at a gate until its ids are mapped. The gate
+// stays open as long as this process lives.
+func startInit(c Control, plan *Plan, cgroup int) (pid, pidfd int, err error) {
+	var gate [2]int
+	if err := unix.Pipe2(gate[:], unix.O_CLOEXEC); err != nil {
 		return 0, -1, err
 	}
-	defer sealed.Close() //nolint:errcheck // in memory
-	files := []uintptr{0, 1, 2, uintptr(c.FD), sealed.Fd()}
-	for _, fd := range slices.Concat(trees, plan.passed) {
-		files = append(files, uintptr(fd))
+	pid, pidfd, err = fork(allNamespaces, cgroup)
+	if pid == 0 {
+		CloseAll(gate[1:])
+		syscall.Exit(runInit(c, plan, gate[0]))
 	}
-	pidfd = -1
-	pid, err = syscall.ForkExec(selfPath, []string{"sop-sandbox", "init"}, &syscall.ProcAttr{
-		Env: lightly, Files: files,
-		Sys: &syscall.SysProcAttr{
-			Cloneflags:  allNamespaces,
-			UidMappings: mappings(plan.UIDMap), GidMappings: mappings(plan.GIDMap),
-			GidMappingsEnableSetgroups: plan.Root,
-			Credential:                 &syscall.Credential{Uid: uint32(plan.UID), Gid: uint32(plan.GID), NoSetGroups: !plan.Root},
-			AmbientCaps:                initCaps,
-			Pdeathsig:                  syscall.SIGKILL, // follows this thread, which is locked and lasts
-			PidFD:                      &pidfd,
-		},
-	})
-	runtime.KeepAlive(sealed)
-	if err == nil && pidfd < 0 {
-		err = fmt.Errorf("no pidfd for pid 1: %w", errors.Join(unix.ENOSYS, killAndWait(pid, -1)))
+	CloseAll(gate[:1])
+	if err != nil {
+		CloseAll(gate[1:])
+		return 0, -1, err
 	}
-	return pid, pidfd, err
+	err = mapIDs(pid, plan.UIDMap, plan.GIDMap, plan.Root)
+	if err == nil {
+		_, err = unix.Write(gate[1], []byte{1})
+	}
+	if err != nil {
+		return 0, -1, errors.Join(err, killAndReap(pid))
+	}
+	return pid, pidfd, nil
 }
 
-func mappings(ranges []IDRange) []syscall.SysProcIDMap {
-	out := make([]syscall.SysProcIDMap, len(ranges))
-	for i, r := range ranges {
-		out[i] = syscall.SysProcIDMap{ContainerID: r.Inside, HostID: r.Outside, Size: r.Count}
-	}
-	return out
-}
-
-// killWhenHostIsGone ends the sandbox when nobody holds the host's end of the
-// socket any longer, however the host came to its end.
+// killWhenHostIsGone returns when pid 1 is dead, and ends it when nobody holds
+// the host's end of the socket any longer, however the host came to its end.
 func killWhenHostIsGone(c Control, pidfd int) {
-	waitForHangUp(c.FD)
-	_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) // it may be dead
-}
-
-func waitForHangUp(fd int) {
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}, {Fd: int32(c.FD), Events: unix.POLLRDHUP}}
 	for {
-		n, err := unix.Poll(poll, -1)
-		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+		_, err := unix.Poll(poll, -1)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil || poll[0].Revents != 0:
+			return
+		case poll[1].Revents != 0:
+			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) // it may be dead
 			return
 		}
 	}
 }
 
-func killAndWait(pid, pidfd int) error {
-	var err error
-	if pidfd >= 0 {
-		err = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
-	} else {
-		err = unix.Kill(pid, unix.SIGKILL)
-	}
-	return errors.Join(err, waitFor(pid))
-}
+func killAndReap(pid int) error { return errors.Join(unix.Kill(pid, unix.SIGKILL), reap(pid)) }
 
 // waitFor returns nil when the child ended by itself and well.
 func waitFor(pid int) error {
@@ -174,27 +146,25 @@ func makeTrees(plan *Plan) (trees []int, err error) {
 			trees = nil
 		}
 	}()
-	add := func(t *Tree, fd int) {
-		trees = append(trees, fd)
-		t.FD = treesFD + len(trees) - 1
-	}
 	owned, err := ownedTrees(plan)
 	if err != nil {
 		return nil, err
 	}
+	trees = owned
 	for i, tree := range plan.ownedTrees() {
-		add(tree, owned[i])
+		tree.fd = owned[i]
 	}
 	for i := range plan.Mounts {
 		m := &plan.Mounts[i]
-		fd, err := openTree(m.Path)
+		m.fd, err = openTree(m.Path)
 		if m.Optional && errors.Is(err, unix.ENOENT) {
+			m.fd = 0
 			continue
 		}
 		if err != nil {
 			return trees, at("mount "+m.Path, err)
 		}
-		add(&m.Tree, fd)
+		trees = append(trees, m.fd)
 	}
 	return trees, nil
 }
@@ -254,31 +224,46 @@ func ownedStage(i int, tree *Tree) string {
 func ownID(ranges []IDRange) { ranges[len(ranges)-1].Outside = 0 }
 
 // idmap shows the files of root on mounts as those of the sandbox, and all
-// others as they are. A mount takes its map from a user namespace, and a user
-// namespace exists by a process: one that is stopped before its first
-// instruction and never gets to it.
+// others as they are.
 func idmap(trees []int, plan *Plan) error {
-	pid, err := syscall.ForkExec(selfPath, []string{"sop-sandbox"}, &syscall.ProcAttr{
-		Sys: &syscall.SysProcAttr{
-			Cloneflags:  unix.CLONE_NEWUSER,
-			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: plan.UID, Size: 1}, {ContainerID: 1, HostID: 1, Size: ordinaryIDs}},
-			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: plan.GID, Size: 1}, {ContainerID: 1, HostID: 1, Size: ordinaryIDs}},
-			Ptrace:      true,
-			Pdeathsig:   syscall.SIGKILL,
-		},
-	})
-	if err != nil {
-		return err
-	}
-	userns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err == nil {
+	userns := plan.userns
+	if userns <= 0 {
+		var err error
+		if userns, err = idNamespace(); err != nil {
+			return err
+		}
 		defer unix.Close(userns) //nolint:errcheck // nothing was written to it
-		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns)}
-		for _, tree := range trees {
-			err = errors.Join(err, unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr))
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns)}
+	for _, tree := range trees {
+		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+			return err
 		}
 	}
-	return errors.Join(err, unix.Kill(pid, unix.SIGKILL), reap(pid))
+	return nil
+}
+
+// idNamespace returns a user namespace in which root is the sandbox's id: a
+// mount takes its map from one. It is made by a process that does nothing else,
+// and stays when that is gone.
+func idNamespace() (int, error) {
+	pid, pidfd, err := fork(unix.CLONE_NEWUSER, 0)
+	if err != nil {
+		return -1, err
+	}
+	if pid == 0 {
+		_ = prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)) // it is killed all the same
+		for {
+			_, _ = unix.Poll(nil, -1) // for ever
+		}
+	}
+	CloseAll([]int{pidfd})
+	ids := []IDRange{{0, RootID, 1}, {1, 1, ordinaryIDs}}
+	userns := -1
+	if err = mapIDs(pid, ids, ids, true); err == nil {
+		userns, err = unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	return userns, errors.Join(err, killAndReap(pid))
 }
 
 // reap waits until a child that was killed is gone.
@@ -300,7 +285,11 @@ func reap(pid int) error {
 // others can be read and copied up.
 const ordinaryIDs = 65535
 
+// RootID is what a sandbox of root runs as: an id that owns nothing and that no
+// account has, so that limits per user hold, which they do not for root.
+const RootID = 1_900_000_000
+
 // RootIDMap maps what a sandbox of root may see: ordinary ids, and its own.
-func RootIDMap(id int) []IDRange {
-	return []IDRange{{1, 1, ordinaryIDs}, {id, id, 1}}
+func RootIDMap() []IDRange {
+	return []IDRange{{1, 1, ordinaryIDs}, {RootID, RootID, 1}}
 }

@@ -1,10 +1,6 @@
 package launch
 
 import (
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,54 +9,51 @@ import (
 // memoryInterval is how often memory is added up where no cgroup does.
 const memoryInterval = 25 * time.Millisecond
 
-// watchMemory ends the run when its processes and its files in memory take more
+// A memoryWatch ends a run when its processes and its files in memory take more
 // than the limit. It is coarser than a cgroup: what is shared between
 // processes is counted for each, and what is taken within one interval is seen
-// after it.
-func (p *pid1) watchMemory(stop <-chan struct{}) {
-	tick := time.NewTicker(memoryInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-		}
-		if resident() <= p.plan.Limits.MemoryBytes {
-			continue
-		}
-		_ = p.control.Send(Message{Kind: KindLimit, Limit: "memory"}) // the host may be gone
-		if os.Getpid() == 1 {
-			_ = unix.Kill(everything, unix.SIGKILL) // they may be gone
-		}
-		return
+// after it. The zero value watches nothing.
+type memoryWatch struct {
+	most uint64
+	next time.Time
+	proc procReader
+}
+
+// wait is how many milliseconds there are until the watch is to look; -1 for
+// ever.
+func (w *memoryWatch) wait() int {
+	if w.most == 0 {
+		return -1
 	}
+	return int(max(0, time.Until(w.next)+time.Millisecond-1) / time.Millisecond)
+}
+
+// isExceeded looks, when it is time to.
+func (w *memoryWatch) isExceeded() bool {
+	now := time.Now()
+	if w.most == 0 || now.Before(w.next) {
+		return false
+	}
+	w.next = now.Add(memoryInterval)
+	return w.resident() > w.most
 }
 
 // resident is the memory of all processes but pid 1.
-func resident() (bytes uint64) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0
-	}
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil || pid == 1 {
-			continue
+func (w *memoryWatch) resident() (bytes uint64) {
+	w.proc.processes(func(pid int) {
+		if pid != 1 {
+			status := w.proc.read(pid, "status")
+			bytes += kilobytes(status, "\nRssAnon:") + kilobytes(status, "\nRssShmem:")
 		}
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if err != nil {
-			continue // it is gone
-		}
-		bytes += field(status, "RssAnon:") + field(status, "RssShmem:")
-	}
+	})
 	return bytes
 }
 
-// field returns a number of kilobytes, in bytes.
-func field(status []byte, name string) uint64 {
-	_, rest, _ := strings.Cut(string(status), "\n"+name)
-	value, _, _ := strings.Cut(rest, " kB")
-	kilobytes, _ := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
-	return kilobytes << 10
+// overMemory ends the run, of which the kill leaves nothing to be watched.
+func (p *pid1) overMemory() {
+	p.memory.most = 0
+	_ = p.control.Send(Message{Kind: KindLimit, Limit: "memory"}) // the host may be gone
+	if p.rest == everything {
+		_ = unix.Kill(everything, unix.SIGKILL) // they may be gone
+	}
 }

@@ -1,13 +1,11 @@
 package launch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,34 +15,27 @@ import (
 // landlock the filter keeps all processes in one group, which dies as one; at
 // none they may leave it, and are killed as they come to the launcher when
 // their parents die.
-func launchPlain(c Control, plan *Plan) error {
+func launchPlain(c Control, plan *Plan, cgroup int) error {
 	if abi := landlockABI(); plan.Level == LevelLandlock && abi < leastPlainABI {
 		return at("landlock", fmt.Errorf("version %d; %d is needed to keep signals and sockets in: %w", abi, leastPlainABI, unix.ENOSYS))
 	}
 	if err := prctl(unix.PR_SET_CHILD_SUBREAPER, 1); err != nil {
 		return at("subreaper", err)
 	}
-	sealed, err := SealedPlan(plan)
-	if err != nil {
-		return at("plan", err)
-	}
-	defer sealed.Close() //nolint:errcheck // in memory
 	if plan.passedFD(PassedPatch) > 0 {
 		return at("patch", errors.New("it is for a view, not for a copy"))
 	}
 	p := pid1{control: c, plan: plan, phases: map[string]int64{"init": now()}}
-	stage, err := p.startExec(sealed.Fd())
+	if err := p.sendReady(-1); err != nil {
+		return at("control", err)
+	}
+	stage, err := p.startExec(cgroup)
 	if err != nil {
 		return at("exec stage", err)
 	}
-	CloseAll(plan.passed)
-	kill := sync.OnceFunc(func() { _ = unix.Kill(-stage.pid, unix.SIGKILL) }) // they may be gone
-	go func() {
-		waitForHangUp(c.FD)
-		kill()
-	}()
-	if err := p.supervise(stage, -1, -stage.pid); err != nil {
-		kill()
+	p.rest = -stage.pid
+	if err := p.follow(stage); err != nil {
+		_ = unix.Kill(p.rest, unix.SIGKILL) // they may be gone
 		return err
 	}
 	return nil
@@ -52,16 +43,11 @@ func launchPlain(c Control, plan *Plan) error {
 
 // killChildren kills what has come to the launcher from parents that are dead.
 func killChildren() {
-	lists, _ := filepath.Glob("/proc/self/task/*/children") // the pattern is right
-	for _, list := range lists {
-		data, err := os.ReadFile(list)
-		if err != nil {
-			continue // the thread is gone
-		}
-		for field := range strings.FieldsSeq(string(data)) {
-			if pid, err := strconv.Atoi(field); err == nil && pid > 1 {
-				_ = unix.Kill(pid, unix.SIGKILL) // a child of ours, which is not reaped yet
-			}
+	var proc procReader
+	me := os.Getpid()
+	for _, field := range bytes.Fields(proc.read(me, "task/"+strconv.Itoa(me)+"/children")) {
+		if pid := number(field); pid > 1 {
+			_ = unix.Kill(pid, unix.SIGKILL) // a child of ours, which is not reaped yet
 		}
 	}
 }
@@ -121,9 +107,22 @@ var plainNames = map[uintptr]string{
 // becomeSandboxUser changes this thread's ids from root's to the sandbox's. The
 // securebits leave the capabilities as they are; they go next.
 func becomeSandboxUser(plan *Plan) error {
+	if err := errors.Join(takeGroups(), takeIDs(plan)); err != nil {
+		return err
+	}
+	return prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)) // a change of ids clears it
+}
+
+// takeGroups leaves this thread in no group but its own.
+func takeGroups() error {
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
 		return fmt.Errorf("setgroups: %w", errno)
 	}
+	return nil
+}
+
+// takeIDs gives this thread the ids of the command.
+func takeIDs(plan *Plan) error {
 	gid, uid := uintptr(plan.GID), uintptr(plan.UID)
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
 		return fmt.Errorf("setresgid: %w", errno)
@@ -131,5 +130,5 @@ func becomeSandboxUser(plan *Plan) error {
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
 		return fmt.Errorf("setresuid: %w", errno)
 	}
-	return prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)) // a change of ids clears it
+	return nil
 }

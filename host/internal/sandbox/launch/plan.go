@@ -67,12 +67,11 @@ type Plan struct {
 	// Serves says that the command listens on sockets with a path.
 	Serves bool `json:"serves,omitempty"`
 
-	// Passed names the descriptors that come with the plan, in order. PassedFD is
-	// what the first of them is open as in init; the launcher says so.
-	Passed   []string `json:"passed,omitempty"`
-	PassedFD int      `json:"passed_fd,omitempty"`
+	// Passed names the descriptors that come with the plan, in order.
+	Passed []string `json:"passed,omitempty"`
 
 	passed     []int // what they are open as in this process
+	userns     int   // by which root's mounts are idmapped; 0 where each run makes its own
 	program    int   // what the program is open as; 0 for none
 	keepsUser  bool  // the program has the host's ids
 	readAll    bool  // the plugin keeps the capability to read what file modes deny
@@ -101,18 +100,11 @@ func (p *Plan) passedFD(name string) int {
 	return 0
 }
 
-// passedFrom says that the passed descriptors are open from first on.
-func (p *Plan) passedFrom(first int) {
-	p.passed = nil
-	for i := range p.Passed {
-		p.passed = append(p.passed, first+i)
-	}
-}
-
 // A Tree is a directory of the host.
 type Tree struct {
 	Path string `json:"path"`
-	FD   int    `json:"fd"` // a detached mount that the launcher made; 0 when there is none
+
+	fd int // a detached mount of it; 0 while there is none
 }
 
 // A Mount puts a tree of the host, read-only, into the sandbox.

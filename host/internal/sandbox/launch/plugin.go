@@ -14,7 +14,7 @@ import (
 // PluginArgs and PluginEnv start the stage that becomes a plugin.
 var (
 	PluginArgs = []string{"sop-sandbox", "plugin"}
-	PluginEnv  = lightly
+	PluginEnv  = []string{"GOMAXPROCS=2", "GOGC=off"}
 )
 
 // PluginFiles are the descriptors from 3 on of that stage: what SealedPlan

@@ -77,10 +77,10 @@ func buildRoot(plan *Plan) (upper int, err error) {
 // openTrees detaches by path what the launcher has not detached already.
 func openTrees(plan *Plan) (err error) {
 	for i, tree := range plan.ownedTrees() {
-		if tree.FD != 0 {
+		if tree.fd != 0 {
 			continue
 		}
-		if tree.FD, err = openTree(tree.Path); err != nil {
+		if tree.fd, err = openTree(tree.Path); err != nil {
 			return at(ownedStage(i, tree), err)
 		}
 	}
@@ -90,14 +90,14 @@ func openTrees(plan *Plan) (err error) {
 func openMounts(plan *Plan) (err error) {
 	for i := range plan.Mounts {
 		m := &plan.Mounts[i]
-		if m.FD != 0 {
+		if m.fd != 0 {
 			continue
 		}
-		m.FD, err = openTree(m.Path)
+		m.fd, err = openTree(m.Path)
 		switch {
 		case err == nil:
 		case m.Optional && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES)):
-			m.FD = 0
+			m.fd = 0
 		default:
 			return at("mount "+m.Path, err)
 		}
@@ -187,10 +187,10 @@ func (p *Plan) servesIn() string {
 
 func attachMounts(plan *Plan) error {
 	for _, m := range plan.Mounts {
-		if m.FD == 0 {
+		if m.fd == 0 {
 			continue
 		}
-		if err := attach(m.FD, newDir+m.Target, m.Device); err != nil {
+		if err := attach(m.fd, newDir+m.Target, m.Device); err != nil {
 			return fmt.Errorf("%s: %w", m.Path, err)
 		}
 	}
@@ -238,7 +238,7 @@ func makeFile(target, content string) error {
 	if err := makeDir(path.Dir(target)); err != nil {
 		return err
 	}
-	return os.WriteFile(target, []byte(content), 0o644)
+	return writeNew(target, content)
 }
 
 func makeFiles(plan *Plan) error {
@@ -258,7 +258,7 @@ func makeFiles(plan *Plan) error {
 
 // mountWorkspace shows the workspace as it is with what the command changes.
 func mountWorkspace(plan *Plan) error {
-	return mountOverlay(plan.Workspace.FD, lowerDir, "/scratch", newDir+WorkspaceDir)
+	return mountOverlay(plan.Workspace.fd, lowerDir, "/scratch", newDir+WorkspaceDir)
 }
 
 // mountCaches shows each cache likewise; one that the host has not got is an
@@ -271,12 +271,12 @@ func mountCaches(plan *Plan) error {
 				return err
 			}
 		}
-		if c.FD != 0 {
+		if c.fd != 0 {
 			lower := fmt.Sprint("/lower", i)
 			if err := makeDir(lower); err != nil {
 				return err
 			}
-			if err := mountOverlay(c.FD, lower, scratch, newDir+c.Target); err != nil {
+			if err := mountOverlay(c.fd, lower, scratch, newDir+c.Target); err != nil {
 				return fmt.Errorf("%s: %w", c.Path, err)
 			}
 			continue
