@@ -161,6 +161,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	}
 	h.forgetRemoved(ctx)
 	undo.add(background(ctx, h.watchPressure))
+	undo.add(background(ctx, h.verifyAudit))
 	undo.add(background(ctx, h.planTasks))
 	undo.add(background(ctx, h.watchProtocols))
 	undo.add(background(ctx, h.probeLevels))

@@ -186,7 +186,9 @@ func (m *meteredAudit) Verify(ctx context.Context, checkpoints ...string) (*audi
 	}
 	m.metrics.Verified(outcome, time.Since(begin))
 	if ctx.Err() == nil { // one that was given up says nothing
-		m.verified.last.Store(&verification{time.Now(), outcome})
+		if err := m.verified.note(verification{time.Now(), outcome}); err != nil {
+			m.maintained.host.logger.Warn("keep what a verification of the audit log found", "error", err)
+		}
 	}
 	if err == nil {
 		m.maintain(ctx, report)
