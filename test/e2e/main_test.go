@@ -71,8 +71,8 @@ func stock() (err error) {
 		bin = other
 	}
 	programs := []string{
-		"sop", "sop-host", "sop-sandbox", "plugins/detector-docs",
-		"plugins/detector-code", "plugins/backup-files", "plugins/backup-kopia", "plugins/sandbox-scaffold",
+		"sop", "sop-host", "sop-sandbox", "plugins/detector-docs", "plugins/detector-code", "plugins/backup-files", "plugins/backup-kopia",
+		"plugins/sandbox-scaffold", "plugins/sandbox-exec",
 		"plugins/protocol-exec", "plugins/protocol-http", "stack/arp", "stack/scp", "stack/uip",
 	}
 	for _, name := range programs {

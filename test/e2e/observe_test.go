@@ -136,3 +136,23 @@ func TestCollectorIsNotThere(t *testing.T) {
 		t.Errorf("log:\n%s", log)
 	}
 }
+
+// What the last verification of the audit log found is known after a restart.
+func TestVerificationIsRemembered(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.configure()
+	s.lock()
+	h := s.up()
+	if r := s.must(0, "status"); !strings.Contains(r.stdout, "not verified yet") {
+		t.Errorf("%v", r)
+	}
+	s.must(0, "audit", "verify")
+	at := h.status().GetAudit().GetVerifiedAt().AsTime()
+	h.stopInTime()
+	h = s.up()
+	if a := h.status().GetAudit(); a.GetVerified() != "ok" || !a.GetVerifiedAt().AsTime().Equal(at) || at.IsZero() {
+		t.Errorf("verified at %v: %v", at, a)
+	}
+	h.stopInTime()
+}

@@ -259,3 +259,44 @@ func BenchmarkSeal(b *testing.B) {
 		Seal(context.Background(), &head, &r)
 	}
 }
+
+// What is put waits for room and is not lost, says what its context knows, and is
+// in the log after a flush.
+func TestPut(t *testing.T) {
+	m := newMemory()
+	release := make(chan struct{})
+	q := NewQueue(func(ctx context.Context, records ...Record) error {
+		<-release
+		return m.Append(ctx, records...)
+	}, func(err error) { t.Error(err) })
+	ctx := WithPayload(WithOrigin(t.Context(), Origin{RequestID: "r1"}), NewPayload(func() ([]byte, error) { return []byte("x"), nil }))
+	const count = queueSize + queueBatch + 10 // more than fit beside those that are being written
+	var putting sync.WaitGroup
+	for range count {
+		putting.Go(func() {
+			if err := q.Put(ctx, Record{Actor: "a", Action: "b"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := q.Flush(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("flushed while nothing was written: %v", err)
+	}
+	close(release)
+	putting.Wait()
+	if err := q.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.records) != count {
+		t.Fatalf("%d records of %d", len(m.records), count)
+	}
+	if r := m.records[count-1]; r.RequestID != "r1" || len(r.Attributes) == 0 {
+		t.Errorf("%+v", r)
+	}
+	q.Close()
+	if err := q.Put(ctx, Record{Actor: "a", Action: "b"}); err == nil {
+		t.Error("a closed queue took a record")
+	}
+}

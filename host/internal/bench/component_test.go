@@ -1,14 +1,17 @@
 package bench
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,10 +39,49 @@ func actReady() {
 	time.Sleep(time.Hour)
 }
 
-func supervise(t *testing.T) *component.Supervisor {
+// phases is how long each start spent in each phase that costs something.
+type phases struct {
+	mu   sync.Mutex
+	at   map[string]component.Event // the last of each component
+	when map[string]time.Time
+	took map[component.Phase][]time.Duration
+}
+
+// note takes an event of the supervisor.
+func (p *phases) note(e component.Event) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last, ok := p.at[e.Name]; ok {
+		p.took[last.Phase] = append(p.took[last.Phase], now.Sub(p.when[e.Name]))
+	}
+	p.at[e.Name], p.when[e.Name] = e, now
+}
+
+// say prints the median and the worst of each phase.
+func (p *phases) say(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, phase := range []component.Phase{component.PhaseQueued, component.PhaseVerifying, component.PhaseStarting, component.PhaseWaiting} {
+		if all := p.took[phase]; len(all) > 0 {
+			t.Logf("bench    %-42s median %v, worst %v, of %d starts", phase, median(all).Round(time.Microsecond), worst(all).Round(time.Microsecond), len(all))
+		}
+	}
+}
+
+func newPhases() *phases {
+	return &phases{at: make(map[string]component.Event), when: make(map[string]time.Time), took: make(map[component.Phase][]time.Duration)}
+}
+
+func supervise(t *testing.T, tell *phases) *component.Supervisor {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := component.New(component.Options{Dir: filepath.Join(dir, "c"), LogDir: filepath.Join(dir, "l")})
+	opt := component.Options{Dir: filepath.Join(dir, "c"), LogDir: filepath.Join(dir, "l")}
+	if tell != nil {
+		opt.OnEvent = tell.note
+	}
+	s, err := component.New(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,10 +103,11 @@ func benchComponent(name string, readiness component.Readiness, command string, 
 	}
 }
 
-// settle starts specs and returns how long it took until all were ready.
-func settle(t *testing.T, s *component.Supervisor, specs []*component.Spec) time.Duration {
+// settle starts specs and returns how long it took until all were ready, and what
+// this process used meanwhile.
+func settle(t *testing.T, s *component.Supervisor, specs []*component.Spec) (took, cpu time.Duration) {
 	t.Helper()
-	began := time.Now()
+	began, used := time.Now(), ownCPU()
 	if err := s.Start(specs); err != nil {
 		t.Fatal(err)
 	}
@@ -73,45 +116,87 @@ func settle(t *testing.T, s *component.Supervisor, specs []*component.Spec) time
 	if err := s.Settled(ctx); err != nil {
 		t.Fatal(err)
 	}
-	took := time.Since(began)
+	took, cpu = time.Since(began), ownCPU()-used
 	for _, st := range s.Status() {
 		if st.State != component.StateReady {
 			t.Fatalf("%s is %s: %v", st.Name, st.State, st.LastError)
 		}
 	}
-	return took
+	return took, cpu
 }
 
-// A chain of eight components that take 50 ms each.
+// bare starts a shell script without any supervision and returns when it has
+// printed its first line.
+func bare(t *testing.T, script string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", script)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"} // as components are
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Error(err)
+	}
+}
+
+// A chain of eight components that take 50 ms each, and the same programs one after
+// the other without supervision: what they take to start is theirs.
 func TestBenchComponentChain(t *testing.T) {
 	wanted(t)
-	const length, ideal = 8, 400 * time.Millisecond
-	var all []time.Duration
+	const length, ideal, script = 8, 400 * time.Millisecond, "sleep 0.05; echo up; exec sleep 300"
+	var all, floors []time.Duration
+	tell := newPhases()
 	for range 5 {
-		s := supervise(t)
+		began := time.Now()
+		for range length {
+			bare(t, script)
+		}
+		floors = append(floors, time.Since(began))
+		s := supervise(t, tell)
 		var specs []*component.Spec
 		for n := range length {
-			spec := benchComponent(fmt.Sprintf("c%d", n), component.Readiness{Kind: component.ProbeLog, Target: "up"}, "/bin/sh", "-c", "sleep 0.05; echo up; exec sleep 300")
+			spec := benchComponent(fmt.Sprintf("c%d", n), component.Readiness{Kind: component.ProbeLog, Target: "up"}, "/bin/sh", "-c", script)
 			if n > 0 {
 				spec.DependsOn = []string{fmt.Sprintf("c%d", n-1)}
 			}
 			specs = append(specs, spec)
 		}
-		all = append(all, settle(t, s, specs))
+		took, _ := settle(t, s, specs)
+		all = append(all, took)
 	}
 	say(t, "a chain of 8 components of 50 ms", float64(median(all))/float64(ideal), "≤ 1.15", "%v, worst %v", median(all), worst(all))
+	say(t, "  of the same programs unsupervised", float64(median(all))/float64(median(floors)), "-", "these took %v", median(floors))
+	tell.say(t)
 }
 
 // Two hundred components that wait for nothing.
 func TestBenchComponentsIndependent(t *testing.T) {
 	wanted(t)
-	s := supervise(t)
-	var specs []*component.Spec
-	for n := range 200 {
-		specs = append(specs, benchComponent(fmt.Sprintf("c%d", n), component.Readiness{Kind: component.ProbeLog, Target: "up"}, "/bin/sh", "-c", "echo up; exec sleep 300"))
+	const count, script = 200, "echo up; exec sleep 300"
+	var alone sync.WaitGroup
+	began := time.Now()
+	for range count {
+		alone.Go(func() { bare(t, script) })
 	}
-	took := settle(t, s, specs)
+	alone.Wait()
+	floor := time.Since(began)
+	tell := newPhases()
+	s := supervise(t, tell)
+	var specs []*component.Spec
+	for n := range count {
+		specs = append(specs, benchComponent(fmt.Sprintf("c%d", n), component.Readiness{Kind: component.ProbeLog, Target: "up"}, "/bin/sh", "-c", script))
+	}
+	took, cpu := settle(t, s, specs)
 	say(t, "200 independent components", float64(took)/float64(1500*time.Millisecond), "≤ 1.00", "%v, of 1.5 s", took)
+	say(t, "  of the same programs unsupervised", float64(took)/float64(floor), "-", "these took %v; the host's own CPU is %v for each", floor, cpu/count)
+	tell.say(t)
 }
 
 // How long after a component has said so it counts as ready.
@@ -124,7 +209,7 @@ func TestBenchReadinessLag(t *testing.T) {
 	for _, kind := range []component.ProbeKind{component.ProbeLog, component.ProbeNotify} {
 		var lags []time.Duration
 		for range 10 {
-			s := supervise(t)
+			s := supervise(t, nil)
 			var specs []*component.Spec
 			for n := range 10 {
 				spec := benchComponent(fmt.Sprintf("c%d", n), component.Readiness{Kind: kind, Target: "^ready"}, exe)
@@ -163,7 +248,7 @@ func said(t *testing.T, s *component.Supervisor, name string) time.Time {
 // Fifty components that ignore their signal, and have started more, die at once.
 func TestBenchHalt(t *testing.T) {
 	wanted(t)
-	s := supervise(t)
+	s := supervise(t, nil)
 	var specs []*component.Spec
 	for n := range 50 {
 		specs = append(specs, benchComponent(fmt.Sprintf("c%d", n), component.Readiness{Kind: component.ProbeLog, Target: "up"}, "/bin/sh", "-c", "trap '' TERM; setsid sleep 300 & echo up; while :; do sleep 100; done"))

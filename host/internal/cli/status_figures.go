@@ -73,7 +73,7 @@ func (a *app) statusAudit(b *strings.Builder, s *apiv1.AuditStanding) {
 	fmt.Fprintf(b, "audit  %s, ", count(s.GetRecords(), "record", "records"))
 	switch {
 	case s.GetVerifiedAt() == nil:
-		b.WriteString("not verified since the start\n")
+		b.WriteString("not verified yet\n")
 	case s.GetVerified() == "ok":
 		fmt.Fprintf(b, "%s %s\n", palette.Paint(term.Green, "intact"), ago(a.now(), s.GetVerifiedAt()))
 	default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -131,14 +132,14 @@ func (s *Supervisor) endStrays(kept map[string]*found) error {
 	return err
 }
 
-// clear removes the directories but for the kept.
+// clear removes the files but for the kept's.
 func (s *Supervisor) clear(kept map[string]*found) error {
 	entries, err := os.ReadDir(s.opt.Dir)
 	if err != nil {
 		return fmt.Errorf("read component directory: %w", err)
 	}
 	for _, e := range entries {
-		if kept[e.Name()] == nil {
+		if kept[strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))] == nil {
 			if err := os.RemoveAll(filepath.Join(s.opt.Dir, e.Name())); err != nil {
 				return fmt.Errorf("remove what an earlier host left: %w", err)
 			}
@@ -200,8 +201,11 @@ func (u *unit) reopen(f *found, number int) (*instance, error) {
 	if spec.Sandbox != nil {
 		i.inForce = f.record.Sandbox
 	}
-	var err error
-	if i.reader, err = u.log.read(f.record.outputPath(), spec.Readiness); err != nil {
+	in, err := openToRead(f.record.outputPath())
+	if err != nil {
+		return nil, err
+	}
+	if i.reader, err = u.log.read(in, spec.Readiness); err != nil {
 		return nil, err
 	}
 	if spec.Readiness.Kind == ProbeNotify {

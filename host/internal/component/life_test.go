@@ -2,6 +2,7 @@ package component
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -442,8 +443,8 @@ func TestWrongAdoption(t *testing.T) {
 	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
 	dir := t.TempDir()
 	spec := shell("a", "exec sleep 300", func(s *Spec) { s.Survives = true })
-	r := &record{Component: "a", Instance: newID(), Spec: spec.identity(), Survives: true, Ready: true, dir: filepath.Join(dir, "components", "a")}
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+	r := &record{Component: "a", Instance: newID(), Spec: spec.identity(), Survives: true, Ready: true, base: filepath.Join(dir, "components", "a")}
+	if err := os.MkdirAll(filepath.Dir(r.base), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.started(stranger.Process.Pid); err != nil {
@@ -465,5 +466,37 @@ func TestWrongAdoption(t *testing.T) {
 	}
 	if !alive(stranger.Process.Pid) {
 		t.Error("a stranger was ended")
+	}
+}
+
+// Of a record that a host was killed over, the last whole step counts.
+func TestTornRecord(t *testing.T) {
+	dir := t.TempDir()
+	r := &record{Component: "a", Instance: newID(), Cgroup: "g", base: filepath.Join(dir, "a")}
+	if err := errors.Join(r.write(), r.started(os.Getpid())); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "a"+recordSuffix)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := bytes.IndexByte(whole, '\n') + 1
+	for size := range whole {
+		if err := os.WriteFile(path, whole[:size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all, err := readRecords(dir)
+		if err != nil || len(all) > 1 {
+			t.Fatalf("%d bytes: %v, %v", size, all, err)
+		}
+		switch {
+		case size < first-1:
+			if len(all) != 0 {
+				t.Errorf("%d bytes: %+v", size, all[0])
+			}
+		case len(all) == 0 || all[0].Cgroup != "g" || (all[0].Process == r.Process) != (size >= len(whole)-1):
+			t.Errorf("%d bytes: %+v", size, all)
+		}
 	}
 }

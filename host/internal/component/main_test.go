@@ -68,7 +68,7 @@ func newSupervisor(t *testing.T, dir string, edit ...func(*Options)) *supervisor
 		if left := owned(s.owner); len(left) > 0 {
 			t.Errorf("processes left: %v", left)
 		}
-		if left, err := filepath.Glob(filepath.Join(s.opt.Dir, "*", "*")); err != nil || len(left) > 0 {
+		if left, err := filepath.Glob(filepath.Join(s.opt.Dir, "*")); err != nil || len(left) > 0 {
 			t.Errorf("files left: %v, %v", left, err)
 		}
 	})

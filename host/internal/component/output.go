@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/sop-host/sop/host/internal/process"
@@ -167,18 +166,14 @@ type reader struct {
 	once    sync.Once
 }
 
-// read begins to read the named pipe at path, whose writer must be open.
-func (o *output) read(path string, readiness Readiness) (*reader, error) {
+// read begins to read f, which it closes in any case.
+func (o *output) read(f *os.File, readiness Readiness) (*reader, error) {
 	var pattern *regexp.Regexp
 	if readiness.Kind == ProbeLog {
 		var err error
 		if pattern, err = regexp.Compile(readiness.Target); err != nil {
-			return nil, fmt.Errorf("pattern of the log probe: %w", err)
+			return nil, errors.Join(fmt.Errorf("pattern of the log probe: %w", err), f.Close())
 		}
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
 	}
 	r := &reader{file: f, matched: make(chan struct{}), done: make(chan struct{})}
 	go func() {

@@ -116,25 +116,25 @@ func (u *unit) launch(spec *Spec, path string, number int) (_ *instance, err err
 	}
 	undo = append(undo, func() error { return i.confined.remove() })
 	i.record = newRecord(u.s.opt.Dir, i)
+	undo = append(undo, i.record.remove)
 	if err := i.record.write(); err != nil {
 		return nil, err
 	}
-	undo = append(undo, i.record.remove)
-	out, err := i.record.makeOutput()
+	in, out, err := i.record.openOutput()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	if i.reader, err = u.log.read(in, spec.Readiness); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() error { i.reader.finish(); return nil })
 	if spec.Readiness.Kind == ProbeNotify {
 		if i.notify, err = listenNotify(i.record.notifyPath()); err != nil {
 			return nil, err
 		}
 		undo = append(undo, func() error { i.notify.close(); return nil })
 	}
-	if i.reader, err = u.log.read(i.record.outputPath(), spec.Readiness); err != nil {
-		return nil, err
-	}
-	undo = append(undo, func() error { i.reader.finish(); return nil })
 	if err := u.fork(i, path, out); err != nil {
 		return nil, err
 	}

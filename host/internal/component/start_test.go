@@ -249,8 +249,7 @@ var fifos = make(map[string]string)
 
 func fifo(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "in")
-	r := &record{dir: filepath.Dir(path)}
+	r := &record{base: filepath.Join(t.TempDir(), "in")}
 	f, err := r.makeOutput()
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,8 @@ import (
 
 // Options configure a supervisor.
 type Options struct {
-	// Dir holds a private directory for each component, with the record of its
-	// process, its output and its notify socket. It outlives the host.
+	// Dir holds for each component the record of its process, its notify socket, and
+	// its output where it survives the host. It outlives the host.
 	Dir string
 	// LogDir holds the output of each component, rotated.
 	LogDir string

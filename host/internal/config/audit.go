@@ -15,13 +15,15 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// Audit says where the audit log is carried to, and how long its records stay
-// in the database. The zero value carries it nowhere and keeps all.
+// Audit says where the audit log is carried to, how long its records stay in the
+// database, and how often it is verified. The zero value carries it nowhere, keeps
+// all and verifies nothing.
 type Audit struct {
 	Checkpoints []AuditSink   // sorted by ID
 	Mirrors     []AuditSink   // sorted by ID
 	Keep        time.Duration // older records are archived; zero: none are
 	Segment     int           // records of an archived segment
+	Verify      time.Duration // between two verifications; zero: only when asked
 	Source      Range
 }
 
@@ -50,6 +52,7 @@ func (s *AuditSink) Target() string {
 func (s *AuditSink) ID() string { return s.Kind + " " + s.Target() }
 
 var (
+	auditAttributes     = []string{"verify_interval"}
 	auditBlocks         = []string{"checkpoint", "mirror", "retention"}
 	retentionAttributes = []string{"keep", "segment"}
 	checkpointKinds     = map[string][]string{"file": {"path"}, "syslog": {"address"}, "http": {"url", "header_env", "ca_file"}}
@@ -57,10 +60,12 @@ var (
 	syslogFormats       = []string{"cef", "json"}
 	headerName          = newPattern("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")
 
-	keepBounds = bounds{low: time.Hour, high: 100 * 366 * 24 * time.Hour}
+	auditVerifyBounds = bounds{low: time.Minute, high: 366 * 24 * time.Hour, orZero: true}
+	keepBounds        = bounds{low: time.Hour, high: 100 * 366 * 24 * time.Hour}
 )
 
 const (
+	defaultVerify     = 24 * time.Hour
 	defaultSegment    = 100_000
 	leastSegment      = 1000
 	greatestSegment   = 1_000_000
@@ -72,8 +77,9 @@ const (
 // readAudit reads an audit block.
 func readAudit(r *reporter, b *block, dir string) Audit {
 	r.wantLabels(b)
-	r.allow(b, nil, auditBlocks)
+	r.allow(b, auditAttributes, auditBlocks)
 	a := Audit{Segment: defaultSegment, Source: publicRange(b.header)}
+	a.Verify = section{reporter: r, dir: dir}.within(b).duration("verify_interval", defaultVerify, auditVerifyBounds)
 	a.Checkpoints = readSinks(r, b.body.ofKind("checkpoint"), dir, checkpointKinds)
 	a.Mirrors = readSinks(r, b.body.ofKind("mirror"), dir, mirrorKinds)
 	if retention := r.single(b, "retention"); retention != nil {
@@ -238,7 +244,7 @@ func checkCheckpointURL(text string) error {
 
 // readAudits reads the audit block, if there is one.
 func (l *loader) readAudits(blocks []*hclsyntax.Block, s *scope) Audit {
-	var out Audit
+	out := Audit{Verify: defaultVerify}
 	for i, b := range blocks {
 		read := readAudit(&l.reporter, l.evaluateBlock(b, s), l.dir)
 		if i == 0 {
@@ -271,6 +277,7 @@ func diffAudit(old, next *Config) []Change {
 	if old != nil {
 		why.changed("retention.keep", before.Keep != next.Audit.Keep)
 		why.changed("retention.segment", before.Segment != next.Audit.Segment)
+		why.changed("verify_interval", before.Verify != next.Audit.Verify)
 		if len(why) == 0 {
 			action = ActionUnchanged
 		}

@@ -26,17 +26,18 @@ func TestAudit(t *testing.T) {
   checkpoint "file" { path = "notes" }
   mirror "syslog" { address = "unix:///dev/log" }
   retention { keep = "90d" }
+  verify_interval = "36h"
 }`)
 	if c == nil {
 		t.Fatal(diags)
 	}
 	a := c.Audit
 	if len(a.Checkpoints) != 2 || a.Checkpoints[0].Path != filepath.Join(c.Dir, "notes") || a.Checkpoints[1].HeaderEnv["Authorization"] != "VAR" ||
-		a.Mirrors[0].Format != "cef" || a.Keep != 90*24*time.Hour || a.Segment != defaultSegment {
+		a.Mirrors[0].Format != "cef" || a.Keep != 90*24*time.Hour || a.Segment != defaultSegment || a.Verify != 36*time.Hour {
 		t.Errorf("%+v", a)
 	}
 	changes := Diff(&Config{}, c, nil)
-	if len(changes) != 2 || changes[1].Object != ObjectAudit || len(changes[1].Reasons) != 5 || strings.Contains(changes[1].String(), "secret") {
+	if len(changes) != 2 || changes[1].Object != ObjectAudit || len(changes[1].Reasons) != 6 || strings.Contains(changes[1].String(), "secret") {
 		t.Errorf("%v", changes)
 	}
 	if again := Diff(c, c, nil); again[1].Action != ActionUnchanged {

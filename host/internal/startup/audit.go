@@ -49,6 +49,9 @@ func (h *host) openAudit(ctx context.Context, undo *closers, first *loaded) erro
 	if err != nil {
 		return err
 	}
+	if err := h.verified.load(h.dir.verification()); err != nil {
+		logger.Warn("read what the last verification of the audit log found", "error", err)
+	}
 	h.facts = audit.NewQueue(h.audit.Append, func(err error) { logger.Error("facts could not be recorded", "error", err) })
 	resident := context.WithoutCancel(ctx) // it is closed after all that records in it
 	ctx, cancel := context.WithCancel(resident)

@@ -99,6 +99,7 @@ type host struct {
 	manager       serviceManager
 	meter         *machine.Meter
 	verified      verified
+	loop          mainLoop
 	tokensCounted counted[token.Count]
 	tasksCounted  counted[task.Count]
 
@@ -138,6 +139,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	h.watcher = watcher
 	h.dir = dataDir(first.config.Host.DataDir)
 	h.manager = newServiceManager(os.Getenv)
+	h.loop.asked = make(chan struct{})
 	h.emergency = &emergency{host: h, mark: halt.Mark{Dir: h.dir.emergency()}}
 
 	var undo closers
@@ -162,6 +164,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	}
 	h.forgetRemoved(ctx)
 	undo.add(background(ctx, h.watchPressure))
+	undo.add(background(ctx, h.verifyAudit))
 	undo.add(background(ctx, h.planTasks))
 	undo.add(background(ctx, h.watchProtocols))
 	undo.add(background(ctx, h.probeLevels))
@@ -400,9 +403,10 @@ func (h *host) reside(ctx context.Context, watcher *config.Watcher, served <-cha
 				h.logger.Error("configuration is not watched any more; reload with SIGHUP or `sop reload`", "error", err)
 			}
 		case <-watcher.Changes():
-			h.reload(ctx, "file change")
+			h.loop.reload(func() { h.reload(ctx, "file change") })
 		case <-hup:
-			h.reload(ctx, "SIGHUP")
+			h.loop.reload(func() { h.reload(ctx, "SIGHUP") })
+		case <-h.loop.asked:
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -80,14 +81,21 @@ func (h *host) feedWatchdog(ctx context.Context) {
 	if h.manager.watchdog == 0 {
 		return
 	}
-	every := h.manager.watchdog / 2
+	feedWhile(ctx, h.manager.watchdog/2, h.alive, func() { h.notify("WATCHDOG=1") }, func(err error) {
+		h.logger.Error("the host does not answer itself; the service manager is not told that it lives", "error", err)
+	})
+}
+
+// feedWhile feeds as often as alive returns nil within the time, until ctx is done,
+// and tells what is wrong otherwise.
+func feedWhile(ctx context.Context, every time.Duration, alive func(ctx context.Context, within time.Duration) error, feed func(), wrong func(error)) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		if err := h.alive(ctx, every); err == nil {
-			h.notify("WATCHDOG=1")
+		if err := alive(ctx, every); err == nil {
+			feed()
 		} else if ctx.Err() == nil {
-			h.logger.Error("the host does not answer itself; the service manager is not told that it lives", "error", err)
+			wrong(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -97,12 +105,46 @@ func (h *host) feedWatchdog(ctx context.Context) {
 	}
 }
 
-// alive finds out whether the host still answers: by its API, as anybody would
-// ask, and whether the store and the supervisors do. What they answer does not
+// mainLoop is asked whether it still turns.
+type mainLoop struct {
+	asked     chan struct{}             // received from at each turn
+	reloading atomic.Pointer[time.Time] // since when; nil: it does not
+}
+
+// longestReload is how long a reload may hold up the main loop before the loop
+// counts as hanging: plugins and drains have deadlines that are shorter.
+const longestReload = 10 * time.Minute
+
+// reload has the loop reload, which may take long.
+func (l *mainLoop) reload(work func()) {
+	now := time.Now()
+	l.reloading.Store(&now)
+	defer l.reloading.Store(nil)
+	work()
+}
+
+// turns says that the loop turns, or why it is thought to hang when ctx is done.
+func (l *mainLoop) turns(ctx context.Context) error {
+	if since := l.reloading.Load(); since != nil && time.Since(*since) < longestReload {
+		return nil
+	}
+	select {
+	case l.asked <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errors.New("the main loop does not answer")
+	}
+}
+
+// alive finds out whether the host still answers: its main loop, its API, as anybody
+// would ask, and whether the store and the supervisors do. What they answer does not
 // matter: a full disk is not mended by a restart.
 func (h *host) alive(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	if err := h.loop.turns(ctx); err != nil {
+		return err
+	}
 	if err := h.askHealth(ctx); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -135,6 +136,7 @@ func (m *meteredTokens) refused(secret string, err error) {
 // was written. It implements nexus.Audit.
 type meteredAudit struct {
 	*audit.Log
+	facts      *audit.Queue
 	metrics    *metrics.Metrics
 	maintained *maintained
 	verified   *verified
@@ -155,6 +157,22 @@ func (m *meteredAudit) Append(ctx context.Context, records ...audit.Record) erro
 	return err
 }
 
+// List implements nexus.Audit. Who has been answered finds the record of it.
+func (m *meteredAudit) List(ctx context.Context, filter audit.Filter) (audit.Page, error) {
+	if err := m.facts.Flush(ctx); err != nil {
+		return audit.Page{}, err
+	}
+	return m.Log.List(ctx, filter)
+}
+
+// Export implements nexus.Audit.
+func (m *meteredAudit) Export(ctx context.Context, format audit.Format, to io.Writer) error {
+	if err := m.facts.Flush(ctx); err != nil {
+		return err
+	}
+	return m.Log.Export(ctx, format, to)
+}
+
 // Verify implements nexus.Audit.
 func (m *meteredAudit) Verify(ctx context.Context, checkpoints ...string) (*audit.Report, error) {
 	begin := time.Now()
@@ -168,7 +186,9 @@ func (m *meteredAudit) Verify(ctx context.Context, checkpoints ...string) (*audi
 	}
 	m.metrics.Verified(outcome, time.Since(begin))
 	if ctx.Err() == nil { // one that was given up says nothing
-		m.verified.last.Store(&verification{time.Now(), outcome})
+		if err := m.verified.note(verification{time.Now(), outcome}); err != nil {
+			m.maintained.host.logger.Warn("keep what a verification of the audit log found", "error", err)
+		}
 	}
 	if err == nil {
 		m.maintain(ctx, report)

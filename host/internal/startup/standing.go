@@ -3,8 +3,6 @@ package startup
 import (
 	"context"
 	"os"
-	"sync/atomic"
-	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -14,18 +12,9 @@ import (
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 )
 
-// verification is what the last verification of the audit log found.
-type verification struct {
-	at      time.Time
-	outcome string // ok, fault or error
-}
-
-// verified keeps the last verification that this host made.
-type verified struct{ last atomic.Pointer[verification] }
-
 // reasons says that the log is not intact.
 func (v *verified) reasons() []string {
-	if last := v.last.Load(); last != nil && last.outcome == outcomeFault {
+	if last := v.last.Load(); last != nil && last.Outcome == outcomeFault {
 		return []string{"the audit log is not intact: `sop audit verify` names the first record that was changed"}
 	}
 	return nil
@@ -52,7 +41,7 @@ func (h *host) addStandings(ctx context.Context, s *apiv1.Status) error {
 	}
 	s.Audit = &apiv1.AuditStanding{Records: int64(head.Size)}
 	if last := h.verified.last.Load(); last != nil {
-		s.Audit.VerifiedAt, s.Audit.Verified = timestamppb.New(last.at), last.outcome
+		s.Audit.VerifiedAt, s.Audit.Verified = timestamppb.New(last.At), last.Outcome
 	}
 	page, err := h.store.Backups().List(ctx, backup.Filter{States: []backup.State{backup.Kept}, Limit: 1})
 	if err != nil {

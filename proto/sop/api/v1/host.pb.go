@@ -517,8 +517,8 @@ func (x *TaskCount) GetTasks() int64 {
 type AuditStanding struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Records int64                  `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
-	// When this host last verified it, from its beginning, since it was started;
-	// absent when it did not.
+	// When it was last verified, from its beginning, by this host or one before it;
+	// absent when it never was.
 	VerifiedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=verified_at,json=verifiedAt,proto3" json:"verified_at,omitempty"`
 	// What was found: "ok", "fault", or "error" when it could not be read.
 	Verified      string `protobuf:"bytes,3,opt,name=verified,proto3" json:"verified,omitempty"`
