@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -19,9 +18,6 @@ type Queue struct {
 
 	mu      sync.Mutex
 	waiting []Record
-	taken   int           // since the beginning
-	settled int           // of those taken: written, or lost in the attempt
-	moved   chan struct{} // closed and replaced when there is more room, or more is settled
 	lost    int
 	total   int // lost since the beginning
 	closed  bool
@@ -40,7 +36,7 @@ const ActionLost = "audit.lost"
 // NewQueue returns a queue that writes with append, which may be that of a
 // [Log]; onError is told what it returns. Whoever makes it closes it.
 func NewQueue(write func(ctx context.Context, records ...Record) error, onError func(error)) *Queue {
-	q := &Queue{append: write, onError: onError, wake: make(chan struct{}, 1), done: make(chan struct{}), moved: make(chan struct{})}
+	q := &Queue{append: write, onError: onError, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go q.run()
 	return q
 }
@@ -52,75 +48,13 @@ func (q *Queue) Record(r Record) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.enqueue(r) {
+	if q.closed || len(q.waiting) >= queueSize {
 		q.lost++
 		q.total++
-	}
-}
-
-// Put takes a record of what was done under ctx, which knows more of it, and waits
-// for room where Record would lose it. An error says that it was not taken: ctx is
-// done, or the queue closed.
-func (q *Queue) Put(ctx context.Context, r Record) error {
-	r.complete(ctx)
-	if r.Time.IsZero() {
-		r.Time = time.Now()
-	}
-	for {
-		q.mu.Lock()
-		taken, closed, moved := q.enqueue(r), q.closed, q.moved
-		q.mu.Unlock()
-		switch {
-		case taken:
-			return nil
-		case closed:
-			return errQueueClosed
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-var errQueueClosed = errors.New("the host records no more")
-
-// Flush waits until what was taken before is in the log, or could not be written.
-func (q *Queue) Flush(ctx context.Context) error {
-	q.mu.Lock()
-	mark := q.taken
-	q.mu.Unlock()
-	for {
-		q.mu.Lock()
-		reached, moved := q.settled >= mark, q.moved
-		q.mu.Unlock()
-		if reached {
-			return nil
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// enqueue says whether there was room for a record; mu is held.
-func (q *Queue) enqueue(r Record) bool {
-	if q.closed || len(q.waiting) >= queueSize {
-		return false
+		return
 	}
 	q.waiting = append(q.waiting, r)
-	q.taken++
 	q.nudge()
-	return true
-}
-
-// move tells who waits that there is more room, or more is settled; mu is held.
-func (q *Queue) move() {
-	close(q.moved)
-	q.moved = make(chan struct{})
 }
 
 // Stats says how many records wait, and how many have been lost in all.
@@ -163,9 +97,7 @@ func (q *Queue) drain() bool {
 		if len(batch) == 0 {
 			return closed
 		}
-		err := q.append(context.Background(), batch...)
-		q.settle(len(batch), lost)
-		if err != nil {
+		if err := q.append(context.Background(), batch...); err != nil {
 			q.onError(err)
 			if q.miss(len(batch), lost) == 0 {
 				return closed // the loss is told with the next record
@@ -181,7 +113,6 @@ func (q *Queue) take() (batch []Record, lost int, closed bool) {
 	defer q.mu.Unlock()
 	n := min(len(q.waiting), queueBatch)
 	batch, q.waiting = q.waiting[:n:n], q.waiting[n:]
-	q.move()
 	lost, q.lost = q.lost, 0
 	if lost > 0 {
 		batch = append(batch, Record{
@@ -190,17 +121,6 @@ func (q *Queue) take() (batch []Record, lost int, closed bool) {
 		})
 	}
 	return batch, lost, q.closed
-}
-
-// settle counts a batch that has been written, or could not be.
-func (q *Queue) settle(batch, lost int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if lost > 0 {
-		batch-- // the record of what was lost
-	}
-	q.settled += batch
-	q.move()
 }
 
 // miss counts a batch that could not be written and returns how many records

@@ -29,8 +29,6 @@ type Record struct {
 
 	PrevHash Hash // of the record before; zero for the first
 	Hash     Hash
-
-	completed bool // see complete
 }
 
 // Outcome is how it ended.
@@ -156,17 +154,6 @@ func WithOrigin(ctx context.Context, o Origin) context.Context {
 func OriginFrom(ctx context.Context) Origin {
 	o, _ := ctx.Value(originKey{}).(Origin)
 	return o
-}
-
-// complete adds what ctx knows, once, and bounds all that the record says.
-func (r *Record) complete(ctx context.Context) {
-	if r.completed {
-		return
-	}
-	r.belong(ctx)
-	r.clean()
-	r.carry(ctx)
-	r.completed = true
 }
 
 // belong fills in what ctx knows and the record does not say.

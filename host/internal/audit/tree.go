@@ -81,7 +81,9 @@ func Seal(ctx context.Context, h *Head, r *Record) { AppendSealed(ctx, h, r, nil
 
 // AppendSealed is Seal and appends the stored form of the record to b.
 func AppendSealed(ctx context.Context, h *Head, r *Record, b []byte) []byte {
-	r.complete(ctx)
+	r.belong(ctx)
+	r.clean()
+	r.carry(ctx)
 	if r.Time.IsZero() {
 		r.Time = time.Now()
 	}

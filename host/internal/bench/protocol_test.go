@@ -147,9 +147,7 @@ func benchDoor(t *testing.T, db *store.DB, service *hostprotocol.Service, tokens
 	if err != nil {
 		t.Fatal(err)
 	}
-	outcomes := audit.NewQueue(log.Append, func(err error) { t.Error(err) })
-	t.Cleanup(outcomes.Close)
-	return &door{&nexus.Nexus{Protocols: service, Tokens: tokens, Audit: log, Outcomes: outcomes, Agents: agents, Logger: quiet()}, agents, secret.Reveal()}
+	return &door{&nexus.Nexus{Protocols: service, Tokens: tokens, Audit: log, Agents: agents, Logger: quiet()}, agents, secret.Reveal()}
 }
 
 // call does what the API does with a call.

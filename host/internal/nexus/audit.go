@@ -35,22 +35,6 @@ type Audit interface {
 	ArchivedThrough(ctx context.Context) (uint64, error)
 }
 
-// Outcomes takes records of what has happened and cannot be refused any more, so
-// that nobody waits for the disk; *audit.Queue is one. A killed process loses those
-// that it had not written yet.
-type Outcomes interface {
-	// Put waits for room rather than lose a record.
-	Put(ctx context.Context, r audit.Record) error
-}
-
-// outcome records what came of a call.
-func (n *Nexus) outcome(ctx context.Context, r audit.Record) error {
-	if n.Outcomes != nil {
-		return n.Outcomes.Put(ctx, r)
-	}
-	return n.Audit.Append(ctx, r)
-}
-
 // Sinks says how carrying the log away from the host is going.
 type Sinks interface {
 	Sinks(ctx context.Context) ([]audit.SinkStatus, error)

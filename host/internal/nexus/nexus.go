@@ -76,13 +76,11 @@ type Nexus struct {
 	Agents     Agents
 	Backups    Backups
 	Audit      Audit
-	// Outcomes takes the records of what came of calls; nil: Audit does.
-	Outcomes  Outcomes
-	Events    Events
-	Protocols Protocols
-	Runs      Runs
-	Sinks     Sinks
-	Scaffolds Scaffolds
+	Events     Events
+	Protocols  Protocols
+	Runs       Runs
+	Sinks      Sinks
+	Scaffolds  Scaffolds
 	// Maintenance keeps what is asked for when subsystems fail.
 	Maintenance Maintenance
 	// Retention is how long audit records stay in the database, 0 for good, and

@@ -170,8 +170,7 @@ func (n *Nexus) protocolCall(ctx context.Context, c *ProtocolCall) (context.Cont
 }
 
 // called records what came of a call, and returns err. What has happened is not
-// undone when that cannot be recorded, and nobody waits for it: the use of the token
-// is on record since before it was made.
+// undone when that cannot be recorded: the use of the token is on record.
 func (n *Nexus) called(ctx context.Context, rec *callRecord, out protocol.Outcome, err error) error {
 	if !out.Sent {
 		return err // it was refused, which costs nothing and is for the caller to know
@@ -201,7 +200,7 @@ func (n *Nexus) called(ctx context.Context, rec *callRecord, out protocol.Outcom
 	if n.Audit == nil {
 		return err
 	}
-	if auditErr := n.outcome(context.WithoutCancel(ctx), r); auditErr != nil {
+	if auditErr := n.Audit.Append(context.WithoutCancel(ctx), r); auditErr != nil {
 		n.Logger.Error("the outcome of a call could not be recorded", "protocol", rec.call.Protocol, "request_id", out.RequestID, "error", auditErr)
 	}
 	return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -136,7 +135,6 @@ func (m *meteredTokens) refused(secret string, err error) {
 // was written. It implements nexus.Audit.
 type meteredAudit struct {
 	*audit.Log
-	facts      *audit.Queue
 	metrics    *metrics.Metrics
 	maintained *maintained
 	verified   *verified
@@ -155,22 +153,6 @@ func (m *meteredAudit) Append(ctx context.Context, records ...audit.Record) erro
 	err := m.Log.Append(ctx, records...)
 	m.metrics.Appended(time.Since(begin), err)
 	return err
-}
-
-// List implements nexus.Audit. Who has been answered finds the record of it.
-func (m *meteredAudit) List(ctx context.Context, filter audit.Filter) (audit.Page, error) {
-	if err := m.facts.Flush(ctx); err != nil {
-		return audit.Page{}, err
-	}
-	return m.Log.List(ctx, filter)
-}
-
-// Export implements nexus.Audit.
-func (m *meteredAudit) Export(ctx context.Context, format audit.Format, to io.Writer) error {
-	if err := m.facts.Flush(ctx); err != nil {
-		return err
-	}
-	return m.Log.Export(ctx, format, to)
 }
 
 // Verify implements nexus.Audit.
