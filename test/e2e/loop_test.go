@@ -238,6 +238,9 @@ func TestFix(t *testing.T) {
 	if r.code != 0 {
 		t.Fatalf("%v", r)
 	}
+	if !strings.Contains(r.stdout, "+// Add ") {
+		t.Errorf("what is approved is not shown: %v", r)
+	}
 	for _, state := range []string{"running", "proposed", "verifying", "awaiting_approval", "done"} {
 		if !strings.Contains(r.stdout, state) {
 			t.Errorf("nothing is said of %s: %v", state, r)

@@ -162,7 +162,7 @@ func (o *fixOptions) settled(ctx context.Context, c *client, last *apiv1.WatchRu
 
 // approve shows a patch and approves it, if it is told to.
 func (o *fixOptions) approve(ctx context.Context, c *client, id string) (again bool, err error) {
-	answer, err := c.patch().GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: id}))
+	answer, err := c.patch().GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: id, Diff: true}))
 	if err != nil {
 		return false, err
 	}

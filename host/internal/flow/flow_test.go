@@ -126,6 +126,21 @@ func TestGapStillThere(t *testing.T) {
 	}
 }
 
+// A rule that has become stricter while a patch was verified holds for it.
+func TestRuleBecomesStricter(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+		w.tasks.SetSettings(task.Settings{Attempts: 2, Rules: []task.Rule{{Name: "all", Route: task.Route{Sandbox: "fake", Approval: task.ApprovalTwo}}}})
+		return patch.Verdict{Passed: true}, nil
+	}
+	w.run()
+	w.await(task.StateAwaiting)
+	w.holds(content)
+	if p := w.patch(); p.State != patch.StateVerified || p.Needed() != 2 {
+		t.Errorf("%+v", p)
+	}
+}
+
 // A post-check sees what was integrated; what fails it is taken back, and the next
 // attempt is told why.
 func TestPostCheckFails(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/sop-host/sop/host/internal/backup"
 	"github.com/sop-host/sop/host/internal/integration"
@@ -148,6 +149,7 @@ const (
 	reasonBaseMoved = "INTEGRATION_BASE_MOVED"
 	reasonConflict  = "INTEGRATION_CONFLICT"
 	reasonBusy      = "INTEGRATION_BUSY"
+	reasonDirty     = "INTEGRATION_DIRTY"
 )
 
 // integrationFailed does with a task what an integration has come to that left
@@ -171,11 +173,31 @@ func (e *Engine) integrationFailed(ctx context.Context, t *task.Task, p *patch.P
 		return e.rebase(ctx, t, p, root)
 	case isReason(why, reasonBusy):
 		return why // given back, and claimed again
+	case isReason(why, reasonDirty):
+		return e.waitForClean(ctx, t, why)
 	}
 	if failed := (postCheckError{}); errors.As(why, &failed) {
 		return e.fail(ctx, t, task.Failure{Why: "taken back: " + failed.Error(), Feedback: failed.Error()})
 	}
 	return e.fail(ctx, t, task.Failure{Why: "not integrated: " + plain(why), Final: !temporary(why)})
+}
+
+// dirtyWait is how long somebody has to commit what is under way, before the patch
+// is tried again.
+const dirtyWait = 5 * time.Minute
+
+// waitForClean leaves an approved patch until files that it replaces have no edits
+// that nobody has committed.
+func (e *Engine) waitForClean(ctx context.Context, t *task.Task, why error) error {
+	e.order.Lock()
+	defer e.order.Unlock()
+	moved, err := e.opt.Tasks.Postpone(ctx, t.Hold(), plain(why), dirtyWait)
+	if err != nil {
+		return err
+	}
+	*t = *moved
+	e.tell(t, Step{Phase: "waiting", Detail: plain(why), Remedy: "commit those edits or take them back; the patch is tried again every five minutes"})
+	return nil
 }
 
 // confirm has the workspace scanned again: gone, the task is done; still there,

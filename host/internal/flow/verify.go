@@ -32,6 +32,7 @@ func (e *Engine) verify(ctx context.Context, t *task.Task) error {
 	case err != nil:
 		return e.fail(ctx, t, task.Failure{Why: "the patch could not be verified: " + plain(err)})
 	}
+	verdict.Rule = patch.Rule(e.opt.Tasks.Route(t).Approval)
 	if p, err = e.opt.Patches.Verified(ctx, p.ID, p.Hash, By, verdict); err != nil {
 		return err
 	}

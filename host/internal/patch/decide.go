@@ -16,8 +16,11 @@ import (
 type Verdict struct {
 	Passed          bool // every step
 	CoverageLowered bool
-	Why             string          // for people: which step failed
-	Detail          json.RawMessage // steps, logs, times
+	// Rule is the one in force now; the stricter of it and of the one that the patch
+	// was proposed under counts. Empty: there is none.
+	Rule   Rule
+	Why    string          // for people: which step failed
+	Detail json.RawMessage // steps, logs, times
 }
 
 // StartVerify says that verification has begun; also again, after whoever did it
@@ -49,6 +52,7 @@ func (s *Service) Verified(ctx context.Context, ref, hash, by string, v Verdict)
 			return nil, err
 		}
 		p.Verdict, p.Passed = v.Detail, v.Passed
+		p.Rule = stricter(p.Rule, v.Rule)
 		if v.CoverageLowered {
 			p.Risks = withRisk(p.Risks, RiskCoverageLowered)
 		}

@@ -81,6 +81,14 @@ const (
 // Rules returns all rules.
 func Rules() []Rule { return []Rule{Auto, One, Two} }
 
+// stricter is the one of two rules that asks for more.
+func stricter(a, b Rule) Rule {
+	if slices.Index(Rules(), b) > slices.Index(Rules(), a) {
+		return b
+	}
+	return a
+}
+
 // Needed is how many agents have to approve the patch.
 func (p *Patch) Needed() int {
 	switch {

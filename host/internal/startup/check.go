@@ -25,5 +25,5 @@ func (h *host) CheckReload(ctx context.Context) (*apiv1.ReloadVerdict, error) {
 
 // checkLoaded finds what only shows when the configuration is put into effect.
 func checkLoaded(cfg *config.Config) config.Diagnostics {
-	return slices.Concat(checkWorkspaces(cfg), checkTraces(cfg), checkProtocols(cfg))
+	return slices.Concat(checkWorkspaces(cfg), checkTraces(cfg), checkProtocols(cfg), checkRules(cfg))
 }

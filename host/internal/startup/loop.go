@@ -31,11 +31,15 @@ func (h *host) openFlow(undo *closers) {
 	h.verifier = newVerifier(h.pool, h.runner)
 	h.flow = flow.New(flow.Options{
 		Tasks: h.tasks, Patches: h.patches, Backups: h.backups, Integrator: h.patches.integrator,
-		Generator: generator{h}, Verifier: verifier{h}, Workspaces: flowWorkspaces{h}, Tokens: flowTokens{h},
+		Generators: generators, Generator: generator{h}, Verifier: verifier{h}, Workspaces: flowWorkspaces{h}, Tokens: flowTokens{h},
 		Changed: h.work.Wait, Halted: h.halted, Logger: h.logger.Named("flow"), OnStep: h.onFlowStep, Now: h.tokens.Now,
 	})
 	h.onHalt(h.flow.Halt)
 }
+
+// generators is how many tasks are generated for at a time, whatever the
+// configuration lets be.
+const generators = 8
 
 // openRunner makes what runs commands in sandboxes, each in a cgroup of its own
 // where the kernel lets the host make one. A host that has no launcher goes
@@ -105,6 +109,7 @@ func (h *host) followRollback(ctx context.Context, p *patch.Patch) {
 	if err := h.flow.RolledBack(ctx, p, actorHost, p.Reason); err != nil && ctx.Err() == nil {
 		h.logger.Warn("move the task of a patch that was rolled back", "task", p.Task, "patch", p.ID, "error", err)
 	}
+	h.workspaces.rescanOne(p.Workspace) // its gaps are there again
 }
 
 // onFlowStep puts what happens to tasks on the timeline: each state, and what a

@@ -187,10 +187,22 @@ func (w *workspaces) rescan() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, g := range w.all {
-		select {
-		case g.kick <- struct{}{}:
-		default:
-		}
+		g.ask()
+	}
+}
+
+// rescanOne asks for a scan of one tree, if it is governed.
+func (w *workspaces) rescanOne(name string) {
+	if g, err := w.named(name); err == nil {
+		g.ask()
+	}
+}
+
+// ask has the tree scanned soon.
+func (g *governed) ask() {
+	select {
+	case g.kick <- struct{}{}:
+	default:
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 // Columns of patches: those that never change, those that do, and those that
 // lists do without. They are in the order of patchValues and scanPatch.
 const (
-	patchFixed   = `id, task, workspace, title, proposer, hash, base, changes, files, bytes, evidence, approval, supersedes, created_at`
-	patchMoving  = `risks, verdict, passed, approvals, state, reason, superseded_by, token, backup, done, changed_at, integrated_at, dropped, version`
+	patchFixed   = `id, task, workspace, title, proposer, hash, base, changes, files, bytes, evidence, supersedes, created_at`
+	patchMoving  = `approval, risks, verdict, passed, approvals, state, reason, superseded_by, token, backup, done, changed_at, integrated_at, dropped, version`
 	patchColumns = patchFixed + ", " + patchMoving
 )
 
@@ -29,7 +29,7 @@ var (
 func patchValues(args []any, p *patch.Patch) []any {
 	args = append(
 		args, p.ID, p.Task, p.Workspace, p.Title, p.Proposer, p.Hash, p.Base, document(p.Set), int64(p.Files), p.Bytes,
-		string(p.Evidence), string(p.Rule), p.Supersedes, p.CreatedAt.UnixNano(),
+		string(p.Evidence), p.Supersedes, p.CreatedAt.UnixNano(),
 	)
 	return append(args, patchMovingValues(p)...)
 }
@@ -44,7 +44,7 @@ func patchMovingValues(p *patch.Patch) []any {
 		approvals = document(p.Approvals)
 	}
 	return []any{
-		words(risks), string(p.Verdict), p.Passed, approvals, string(p.State), p.Reason, p.SupersededBy, p.Token, p.Backup, document(p.Done),
+		string(p.Rule), words(risks), string(p.Verdict), p.Passed, approvals, string(p.State), p.Reason, p.SupersededBy, p.Token, p.Backup, document(p.Done),
 		p.ChangedAt.UnixNano(), nanoOrNull(p.IntegratedAt), p.Dropped, p.Version,
 	}
 }
@@ -64,8 +64,8 @@ func scanPatch(scan func(...any) error) (*patch.Patch, error) {
 	var created, changed int64
 	var integrated sql.NullInt64
 	err := scan(
-		&p.ID, &p.Task, &p.Workspace, &p.Title, &p.Proposer, &p.Hash, &p.Base, &changes, &p.Files, &p.Bytes, &evidence, &p.Rule, &p.Supersedes, &created,
-		&risks, &verdict, &p.Passed, &approvals, &p.State, &p.Reason, &p.SupersededBy, &p.Token, &p.Backup, &done, &changed, &integrated, &p.Dropped, &p.Version,
+		&p.ID, &p.Task, &p.Workspace, &p.Title, &p.Proposer, &p.Hash, &p.Base, &changes, &p.Files, &p.Bytes, &evidence, &p.Supersedes, &created,
+		&p.Rule, &risks, &verdict, &p.Passed, &approvals, &p.State, &p.Reason, &p.SupersededBy, &p.Token, &p.Backup, &done, &changed, &integrated, &p.Dropped, &p.Version,
 	)
 	if err != nil {
 		return nil, err
