@@ -292,6 +292,9 @@ func TestServiceRefuses(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, g, err)
 		}
 	}
+	if g, err := r.service.CheckAcknowledge(ctx, id, "me", "seen"); err != nil || g.State != gap.StateAcknowledged || r.the().State != gap.StateOpen {
+		t.Errorf("checked: %+v, %v", g, err)
+	}
 	if g, err := r.service.Acknowledge(ctx, id, "me", "seen"); err != nil || g.State != gap.StateAcknowledged || g.History[1].By != "me" {
 		t.Errorf("%+v, %v", g, err)
 	}
