@@ -24,7 +24,7 @@ TESTFLAGS ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: core ## Build the host (bin/sop, bin/sop-host), its launcher (bin/sop-sandbox), the bundled plugins (bin/plugins/) and the example stack (bin/stack/)
@@ -76,6 +76,10 @@ bench: build ## Measure, as ratios to a floor taken in the same run
 .PHONY: generate
 generate: tools ## Generate code and docs/openapi.json from proto/
 	cd proto && for t in buf.gen.*.yaml; do PATH="$(TOOLS):$$PATH" buf generate --template $$t || exit 1; done
+
+.PHONY: release-contract
+release-contract: tools ## At a release: keep its contract (proto/released.binpb), which verify compares later ones with
+	cd proto && $(TOOLS)/buf build --exclude-source-info -o released.binpb
 
 .PHONY: format
 format: tools ## Format Go and proto files

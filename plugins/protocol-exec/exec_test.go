@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 		act(dialect, os.Getenv("FRAMING"))
 		return
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/sop-host/sop/plugins/protocol-exec.launch")) // it lasts
 }
 
 // act reads requests and answers them, or does not, as their operation says.

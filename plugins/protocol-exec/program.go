@@ -62,14 +62,16 @@ type request struct {
 // the thread that started it.
 var launches = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
+	go launch(work)
 	return work
 })
+
+func launch(work <-chan func()) {
+	runtime.LockOSThread()
+	for f := range work {
+		f()
+	}
+}
 
 // start runs the program.
 func start(set *settings, count *counters, logger hclog.Logger) (*program, error) {

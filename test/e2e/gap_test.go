@@ -83,6 +83,22 @@ func TestGapLife(t *testing.T) {
 	}
 	s.must(0, "gap", "reopen", id, "--reason", "not any more")
 
+	s.must(0, "gap", "acknowledge", id, "--check")
+	s.must(0, "gap", "acknowledge", id, "--note", "next week")
+	s.must(1, "gap", "acknowledge", id) // already
+	reported(t, h.scan(), 0, 0, 0)      // stays acknowledged, and listed
+	g = find(t, s.gaps(), "docs.go.exported", "Add")
+	if g.GetId() != id || g.GetState() != "acknowledged" {
+		t.Errorf("acknowledged: %v", g)
+	}
+	g = s.gap(id)
+	if c := g.GetHistory()[len(g.GetHistory())-1]; c.GetTo() != "acknowledged" || c.GetReason() != "next week" {
+		t.Errorf("acknowledged: %v", c)
+	}
+	if r := s.must(0, "audit", "search", "--action", "gap.acknowledge"); strings.Count(r.stdout, "next week") != 1 {
+		t.Errorf("recorded: %v", r)
+	}
+
 	for _, edit := range []struct{ name, content string }{
 		{"lines above", "// A new line.\n\n// And another.\n\n" + source},
 		{"a declaration above", strings.Replace(source, "func Add", "// Neg negates.\nfunc Neg(a int) int { return -a }\n\nfunc Add", 1)},

@@ -142,6 +142,29 @@ func checkSARIF(t *testing.T, r result) {
 	}
 }
 
+// What the sample does not lack is found where it lacks.
+func TestScanRules(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.write("part/go.mod", "module example.org/part\n")
+	s.write("part/part.go", "package part\n")
+	s.write("bare.py", "LIMIT = 3\n")
+	s.write("tool.py", "\"\"\"A tool.\"\"\"\n\n\nclass Tool:\n    pass\n")
+	s.write("maze/maze.go", "// Package maze has many ways.\npackage maze\n\nfunc walk(n int) int {\n"+
+		strings.Repeat("\tif n > 1 {\n\t\tn--\n\t}\n", 20)+"\treturn n\n}\n")
+	want := []string{
+		"docs.readme .:0", "docs.python.module bare.py:1", "code.complexity maze/maze.go:4",
+		"docs.readme part:0", "docs.go.package part/part.go:1", "docs.python.class tool.py:4",
+	}
+	var found []string
+	for _, g := range decode[document](t, s.must(0, "scan", "work", "-o", "json")).Gaps {
+		found = append(found, fmt.Sprintf("%v %v:%v", g["rule"], g["path"], g["line"]))
+	}
+	if !slices.Equal(found, want) {
+		t.Errorf("gaps: %v, want %v", found, want)
+	}
+}
+
 // A scan that is interrupted ends soon and leaves nothing either; one that is
 // killed leaves no process.
 func TestScanIsEnded(t *testing.T) {

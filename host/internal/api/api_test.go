@@ -103,6 +103,19 @@ func (f *fakes) CheckReopen(ctx context.Context, ref, _, _ string) (*gap.Gap, er
 	return f.Get(ctx, ref)
 }
 
+func (f *fakes) CheckAcknowledge(ctx context.Context, ref, _, _ string) (*gap.Gap, error) {
+	return f.Get(ctx, ref)
+}
+
+func (f *fakes) Acknowledge(_ context.Context, ref, by, _ string) (*gap.Gap, error) {
+	if f.gaps[ref] == nil {
+		return nil, gap.NotFound(ref)
+	}
+	g := *f.gaps[ref]
+	f.by, g.State = by, gap.StateAcknowledged
+	return &g, nil
+}
+
 func (f *fakes) Reopen(context.Context, string, string, string) (*gap.Gap, error) {
 	return nil, errors.New("a plain error")
 }

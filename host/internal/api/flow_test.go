@@ -300,6 +300,14 @@ func TestValidateOnlyChangesNothing(t *testing.T) {
 			_, err := gaps.SuppressGap(ctx, connect.NewRequest(&apiv1.SuppressGapRequest{Id: "gap000001", Reason: "r", Until: until, ValidateOnly: true}))
 			return err
 		}, "GAP_UNTIL_PAST"},
+		"acknowledge": {func() error {
+			_, err := gaps.AcknowledgeGap(ctx, connect.NewRequest(&apiv1.AcknowledgeGapRequest{Id: "gap000001", ValidateOnly: true}))
+			return err
+		}, ""},
+		"acknowledge, unknown": {func() error {
+			_, err := gaps.AcknowledgeGap(ctx, connect.NewRequest(&apiv1.AcknowledgeGapRequest{Id: "none", ValidateOnly: true}))
+			return err
+		}, "GAP_NOT_FOUND"},
 		"reopen, open": {func() error {
 			_, err := gaps.ReopenGap(ctx, connect.NewRequest(&apiv1.ReopenGapRequest{Id: "gap000001", ValidateOnly: true}))
 			return err

@@ -99,6 +99,19 @@ func (s *gapService) SuppressGap(ctx context.Context, req *connect.Request[apiv1
 	return connect.NewResponse(&apiv1.SuppressGapResponse{Gap: GapRecord(g)}), nil
 }
 
+// AcknowledgeGap implements the rpc.
+func (s *gapService) AcknowledgeGap(ctx context.Context, req *connect.Request[apiv1.AcknowledgeGapRequest]) (*connect.Response[apiv1.AcknowledgeGapResponse], error) {
+	acknowledge := s.Gaps.Acknowledge
+	if req.Msg.GetValidateOnly() {
+		acknowledge = s.Gaps.CheckAcknowledge
+	}
+	g, err := acknowledge(ctx, req.Msg.GetId(), by(ctx), req.Msg.GetNote())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&apiv1.AcknowledgeGapResponse{Gap: GapRecord(g)}), nil
+}
+
 // ReopenGap implements the rpc.
 func (s *gapService) ReopenGap(ctx context.Context, req *connect.Request[apiv1.ReopenGapRequest]) (*connect.Response[apiv1.ReopenGapResponse], error) {
 	reopen := s.Gaps.Reopen

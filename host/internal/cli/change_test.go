@@ -15,7 +15,7 @@ var changers = map[string]string{
 	"Audit.Checkpoint": "audit checkpoint", "Audit.ArchiveRecords": "audit archive",
 	"Component.StartComponent": "component start", "Component.StopComponent": "component stop", "Component.RestartComponent": "component restart",
 	"Emergency.EmergencyStop": "emergency-stop", "Emergency.Resume": "resume",
-	"Gap.SuppressGap": "gap suppress", "Gap.ReopenGap": "gap reopen",
+	"Gap.SuppressGap": "gap suppress", "Gap.AcknowledgeGap": "gap acknowledge", "Gap.ReopenGap": "gap reopen",
 	"Host.Reload": "reload", "Plugin.RestartPlugin": "plugin restart", "Workspace.ScanWorkspace": "workspace scan",
 	"Patch.ApprovePatch": "patch approve", "Patch.DenyPatch": "patch deny", "Patch.RollbackPatch": "patch rollback",
 	"Run.StartRun": "fix", "Run.TryRun": "fix",

@@ -261,6 +261,13 @@ func (h fakeHost) SuppressGap(_ context.Context, r *connect.Request[apiv1.Suppre
 	return answer(h, &apiv1.SuppressGapResponse{Gap: gap})
 }
 
+func (h fakeHost) AcknowledgeGap(_ context.Context, r *connect.Request[apiv1.AcknowledgeGapRequest]) (*connect.Response[apiv1.AcknowledgeGapResponse], error) {
+	gap := proto.Clone(testGaps[0]).(*apiv1.GapRecord)
+	gap.State = "acknowledged"
+	gap.History = append(gap.History, &apiv1.GapTransition{From: "open", To: "acknowledged", By: "uid:1", Reason: r.Msg.GetNote()})
+	return answer(h, &apiv1.AcknowledgeGapResponse{Gap: gap})
+}
+
 func (h fakeHost) ReopenGap(context.Context, *connect.Request[apiv1.ReopenGapRequest]) (*connect.Response[apiv1.ReopenGapResponse], error) {
 	return answer(h, &apiv1.ReopenGapResponse{Gap: testGaps[0]})
 }

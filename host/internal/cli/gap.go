@@ -16,7 +16,7 @@ var gapStates = []string{"open", "acknowledged", "ticketed", "in_progress", "ver
 func (a *app) newGapCommand() *cobra.Command {
 	return a.newGroup("gap", "Look at gaps and decide on them",
 		"A gap is one deficiency in a governed tree. It keeps its id for as long as it lives, wherever its code moves.",
-		a.newGapListCommand(), a.newGapShowCommand(), a.newGapSuppressCommand(), a.newGapReopenCommand())
+		a.newGapListCommand(), a.newGapShowCommand(), a.newGapAcknowledgeCommand(), a.newGapSuppressCommand(), a.newGapReopenCommand())
 }
 
 // printGap writes one gap with all there is to know.

@@ -19,7 +19,7 @@ func (a *app) newGapReopenCommand() *cobra.Command {
 	o := &gapReopenOptions{app: a}
 	cmd := &cobra.Command{
 		Use:         "reopen ID",
-		Short:       "Take a suppressed or resolved gap back to open",
+		Short:       "Take a suppressed, acknowledged or resolved gap back to open",
 		Example:     "  sop gap reopen 0199f3c2 --reason \"no longer generated\"",
 		Args:        arguments(1, 1, "the ID of a gap"),
 		Annotations: exits("4567"),

@@ -8,10 +8,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/sdk"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // What checks find is told in their order, and the worst of it is the state.
 func TestRun(t *testing.T) {

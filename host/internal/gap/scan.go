@@ -80,7 +80,8 @@ type ScanResult struct {
 	Diagnostics      []Diagnostic `json:"diagnostics"`
 	DiagnosticsTotal int          `json:"diagnostics_total"`
 	// Skipped counts files, and directories, that were passed over, by reason.
-	// What detectors skip is counted when they see the whole workspace.
+	// What detectors skip is counted when they see the whole workspace. They
+	// are sent the same files: of each reason, the one that skips most counts.
 	Skipped map[string]int64 `json:"skipped"`
 }
 
@@ -186,6 +187,7 @@ func (s *scan) run(ctx context.Context) error {
 func (s *scan) collect(shares []share) error {
 	s.result.Complete = true
 	next := make(map[string]*held)
+	passed := make(map[string]int64) // over by detectors
 	var failed error
 	for i := range shares {
 		sh := &shares[i]
@@ -194,7 +196,7 @@ func (s *scan) collect(shares []share) error {
 		if sh.held != nil {
 			next[sh.result.Name] = sh.held
 			for reason, n := range sh.held.skipped {
-				s.result.Skipped[reason] += n
+				passed[reason] = max(passed[reason], n)
 			}
 		}
 		if sh.effect != nil {
@@ -210,6 +212,9 @@ func (s *scan) collect(shares []share) error {
 			s.result.Complete = false
 		}
 		failed = errors.Join(failed, sh.storeErr)
+	}
+	for reason, n := range passed {
+		s.result.Skipped[reason] += n // none of these did the walk pass over
 	}
 	s.session.detectors = next
 	s.result.Diagnostics = s.notes.list

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +77,27 @@ func TestScanLifeOfAGap(t *testing.T) {
 	}
 	if n := len(d.starts); n != 6 {
 		t.Errorf("the detector was asked %d times, want 6", n)
+	}
+}
+
+// A file that several detectors skip is one file.
+func TestSkippedFilesCountOnce(t *testing.T) {
+	w := newWorld(map[string]string{"a.go": body})
+	skipper := func(name string, skipped map[string]int64) *fake {
+		return &fake{name: name, version: "1", generation: "g1", rules: []*pluginv1.Rule{todoRule}, answer: func(f *fake, p *pipe) error {
+			if _, err := f.receive(p); err != nil {
+				return err
+			}
+			return p.reply(&pluginv1.ScanResponse{Summary: &pluginv1.ScanSummary{Skipped: skipped}})
+		}}
+	}
+	a := skipper("a", map[string]int64{"generated": 2, "binary": 1})
+	b := skipper("b", map[string]int64{"generated": 3, "unsupported": 4})
+	r, want := newRig(t, w, gap.ScanOptions{}), map[string]int64{"generated": 3, "binary": 1, "unsupported": 4}
+	for range 2 { // the second time nobody is asked
+		if got := r.scan(a, b).Skipped; !maps.Equal(got, want) {
+			t.Errorf("skipped: %v, want %v", got, want)
+		}
 	}
 }
 
@@ -269,6 +291,9 @@ func TestServiceRefuses(t *testing.T) {
 		if !errors.As(err, &e) || e.Reason != tt.reason || e.Remedy == "" {
 			t.Errorf("%s: %+v, %v", name, g, err)
 		}
+	}
+	if g, err := r.service.CheckAcknowledge(ctx, id, "me", "seen"); err != nil || g.State != gap.StateAcknowledged || r.the().State != gap.StateOpen {
+		t.Errorf("checked: %+v, %v", g, err)
 	}
 	if g, err := r.service.Acknowledge(ctx, id, "me", "seen"); err != nil || g.State != gap.StateAcknowledged || g.History[1].By != "me" {
 		t.Errorf("%+v, %v", g, err)

@@ -79,9 +79,9 @@ func (s *Service) Reopen(ctx context.Context, ref, by, why string) (*Gap, error)
 	return s.Move(ctx, ref, StateOpen, by, why)
 }
 
-// Acknowledge says that somebody has seen a gap.
-func (s *Service) Acknowledge(ctx context.Context, ref, by, why string) (*Gap, error) {
-	return s.Move(ctx, ref, StateAcknowledged, by, why)
+// Acknowledge says that somebody has seen an open gap; the note may be empty.
+func (s *Service) Acknowledge(ctx context.Context, ref, by, note string) (*Gap, error) {
+	return s.Move(ctx, ref, StateAcknowledged, by, note)
 }
 
 // Move takes a gap to another state. Only a scan resolves, and only Suppress

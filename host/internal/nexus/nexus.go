@@ -56,9 +56,11 @@ type Gaps interface {
 	Counts(ctx context.Context, workspace string) ([]gap.Count, error)
 	Get(ctx context.Context, ref string) (*gap.Gap, error)
 	Suppress(ctx context.Context, ref, by, reason string, until *time.Time) (*gap.Gap, error)
+	Acknowledge(ctx context.Context, ref, by, note string) (*gap.Gap, error)
 	Reopen(ctx context.Context, ref, by, reason string) (*gap.Gap, error)
-	// CheckSuppress and CheckReopen change nothing and return the gap as it would be.
+	// CheckSuppress, CheckAcknowledge and CheckReopen change nothing and return the gap as it would be.
 	CheckSuppress(ctx context.Context, ref, by, reason string, until *time.Time) (*gap.Gap, error)
+	CheckAcknowledge(ctx context.Context, ref, by, note string) (*gap.Gap, error)
 	CheckReopen(ctx context.Context, ref, by, reason string) (*gap.Gap, error)
 }
 

@@ -151,8 +151,13 @@ func walkOptions(c *config.Workspace, dataDir string) workspace.Options {
 	if rel, err := filepath.Rel(c.Path, dataDir); err == nil && filepath.IsLocal(rel) && rel != "." {
 		exclude = append(slices.Clone(exclude), "/"+escapePattern(filepath.ToSlash(rel))+"/")
 	}
+	global, set := os.LookupEnv("GIT_CONFIG_GLOBAL")
+	if set && global == "" {
+		global = os.DevNull // git reads none
+	}
 	return workspace.Options{
-		Exclude: exclude, Home: os.Getenv("HOME"), XDGConfigHome: os.Getenv("XDG_CONFIG_HOME"), SystemConfig: "/etc/gitconfig",
+		Exclude: exclude, Home: os.Getenv("HOME"), XDGConfigHome: os.Getenv("XDG_CONFIG_HOME"),
+		GlobalConfig: global, SystemConfig: "/etc/gitconfig",
 	}
 }
 

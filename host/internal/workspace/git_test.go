@@ -17,7 +17,10 @@ type tb interface {
 }
 
 // sandbox is a work tree and a home that nothing of the machine leaks into.
-type sandbox struct{ root, home string }
+type sandbox struct {
+	root, home string
+	global     string // GIT_CONFIG_GLOBAL, unless it is empty
+}
 
 func newSandbox(t testing.TB) sandbox {
 	t.Helper()
@@ -47,6 +50,9 @@ func (s sandbox) gitIn(t tb, dir string, args ...string) string {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.home, "GIT_CONFIG_NOSYSTEM=1", "LC_ALL=C",
 		"GIT_CEILING_DIRECTORIES=" + filepath.Dir(s.root), "GIT_ADVICE=0",
 		"GIT_AUTHOR_NAME=t", "GIT_AUTHOR_EMAIL=t@t", "GIT_COMMITTER_NAME=t", "GIT_COMMITTER_EMAIL=t@t",
+	}
+	if s.global != "" {
+		cmd.Env = append(cmd.Env, "GIT_CONFIG_GLOBAL="+s.global)
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -101,7 +107,7 @@ func writeFile(t tb, path, data string) {
 
 func (s sandbox) walk(t tb, opt Options) *Manifest {
 	t.Helper()
-	opt.Home = s.home
+	opt.Home, opt.GlobalConfig = s.home, s.global
 	m, err := Walk(bg, s.root, opt)
 	if err != nil {
 		t.Fatalf("Walk: %v", err)

@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,10 +59,11 @@ func FuzzParseConfig(f *testing.F) {
 func TestGlobalExcludesLikeGit(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
-		name  string
-		home  map[string]string
-		local []string // value of core.excludesFile in the repository
-		hides string
+		name   string
+		home   map[string]string
+		global string   // GIT_CONFIG_GLOBAL, beneath home unless absolute
+		local  []string // value of core.excludesFile in the repository
+		hides  string
 	}{
 		{name: "none"},
 		{name: "default", home: map[string]string{".config/git/ignore": "a"}, hides: "a"},
@@ -73,11 +75,17 @@ func TestGlobalExcludesLikeGit(t *testing.T) {
 		{name: "missing", home: map[string]string{".gitconfig": "[core]\nexcludesfile=~/no", ".config/git/ignore": "a"}},
 		{name: "null device", home: map[string]string{".gitconfig": "[core]\nexcludesfile=/dev/null", ".config/git/ignore": "a"}},
 		{name: "local and relative", home: map[string]string{".config/git/ignore": "a"}, local: []string{"c"}, hides: "b"},
+		{name: "another gitconfig", home: map[string]string{".gitconfig": "[core]\nexcludesFile = ~/a\n", ".config/git/config": "[core]\nexcludesFile = ~/a\n", "mine": "[core]\nexcludesFile = ~/b\n", "a": "a", "b": "b"}, global: "mine", hides: "b"},
+		{name: "another gitconfig that says nothing", home: map[string]string{".gitconfig": "[core]\nexcludesFile = ~/b\n", "b": "b", ".config/git/ignore": "a"}, global: "missing", hides: "a"},
+		{name: "no gitconfig", home: map[string]string{".gitconfig": "[core]\nexcludesFile = ~/b\n", "b": "b", ".config/git/ignore": "a"}, global: os.DevNull, hides: "a"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newSandbox(t)
+			if s.global = c.global; s.global != "" {
+				s.global = resolve(s.home, s.global)
+			}
 			s.git(t, "init", "-q")
 			s.write(t, map[string]string{"a": "", "b": "", "c": "b"})
 			for p, data := range c.home {

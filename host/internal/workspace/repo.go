@@ -107,13 +107,7 @@ func newView(root string, opt Options, report func(path string, err error)) *vie
 }
 
 func (v *view) configure(opt Options, report func(string, error)) {
-	files := []string{opt.SystemConfig}
-	if dir := opt.xdgGitDir(); dir != "" {
-		files = append(files, filepath.Join(dir, "config"))
-	}
-	if opt.Home != "" {
-		files = append(files, filepath.Join(opt.Home, ".gitconfig"))
-	}
+	files := append([]string{opt.SystemConfig}, opt.userConfigs()...)
 	if v.repo != nil {
 		files = append(files, filepath.Join(v.repo.commonDir, "config"))
 	}
@@ -183,6 +177,21 @@ func (v *view) rulesAbove(n int) *scope {
 		s = s.parent
 	}
 	return s
+}
+
+// userConfigs are the files of the user's configuration, in the order in which git reads them.
+func (o Options) userConfigs() []string {
+	if o.GlobalConfig != "" {
+		return []string{o.GlobalConfig}
+	}
+	var files []string
+	if dir := o.xdgGitDir(); dir != "" {
+		files = append(files, filepath.Join(dir, "config"))
+	}
+	if o.Home != "" {
+		files = append(files, filepath.Join(o.Home, ".gitconfig"))
+	}
+	return files
 }
 
 // xdgGitDir is where git keeps its per-user files, "" when Options name no home.

@@ -29,6 +29,9 @@ type Options struct {
 	Home string
 	// XDGConfigHome replaces Home/.config.
 	XDGConfigHome string
+	// GlobalConfig is the user's configuration file, as GIT_CONFIG_GLOBAL names it: it stands for ~/.gitconfig and
+	// the like, but not for the ignore file beside them. Those are read when it is empty.
+	GlobalConfig string
 	// SystemConfig is git's system-wide configuration file, usually /etc/gitconfig; none when it is empty.
 	SystemConfig string
 	// MaxFiles bounds the files listed; 0 for DefaultMaxFiles.

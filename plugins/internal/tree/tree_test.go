@@ -12,8 +12,11 @@ import (
 	"slices"
 	"testing"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestPaths(t *testing.T) {
 	for path, local := range map[Path]bool{

@@ -312,8 +312,11 @@ func testGapChanges(t *testing.T, s AuditStores) {
 	if _, err := service.Reopen(ctx, g.ID, "uid:2", "mistake"); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := service.Acknowledge(ctx, g.ID, "uid:3", "seen"); err != nil {
+		t.Fatal(err)
+	}
 	got := auditRecords(t, s.Audit)
-	if len(got) != 3 {
+	if len(got) != 4 {
 		t.Fatalf("%d records", len(got))
 	}
 	if r := got[1]; r.Action != "gap.suppress" || r.Actor != "uid:1" || r.Resource != "gap/"+g.ID || r.Reason != "generated" ||
@@ -322,6 +325,9 @@ func testGapChanges(t *testing.T, s AuditStores) {
 	}
 	if r := got[2]; r.Action != "gap.reopen" || r.Actor != "uid:2" {
 		t.Errorf("reopen: %+v", r)
+	}
+	if r := got[3]; r.Action != "gap.acknowledge" || r.Actor != "uid:3" || r.Reason != "seen" || r.Attributes["to"] != "acknowledged" {
+		t.Errorf("acknowledge: %+v", r)
 	}
 }
 

@@ -421,6 +421,122 @@ func (x *SuppressGapResponse) GetGap() *GapRecord {
 	return nil
 }
 
+type AcknowledgeGapRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What is to be known of it; may be empty.
+	Note string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	// A retry with the same key within 24 hours gets the same answer, and what is
+	// asked for happens once; at most 128 printable bytes. Empty: each call counts.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Only check, and change nothing.
+	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeGapRequest) Reset() {
+	*x = AcknowledgeGapRequest{}
+	mi := &file_sop_api_v1_gap_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeGapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeGapRequest) ProtoMessage() {}
+
+func (x *AcknowledgeGapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_gap_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeGapRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeGapRequest) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AcknowledgeGapRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AcknowledgeGapRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *AcknowledgeGapRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *AcknowledgeGapRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+type AcknowledgeGapResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gap           *GapRecord             `protobuf:"bytes,1,opt,name=gap,proto3" json:"gap,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeGapResponse) Reset() {
+	*x = AcknowledgeGapResponse{}
+	mi := &file_sop_api_v1_gap_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeGapResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeGapResponse) ProtoMessage() {}
+
+func (x *AcknowledgeGapResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_api_v1_gap_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeGapResponse.ProtoReflect.Descriptor instead.
+func (*AcknowledgeGapResponse) Descriptor() ([]byte, []int) {
+	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AcknowledgeGapResponse) GetGap() *GapRecord {
+	if x != nil {
+		return x.Gap
+	}
+	return nil
+}
+
 type ReopenGapRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -436,7 +552,7 @@ type ReopenGapRequest struct {
 
 func (x *ReopenGapRequest) Reset() {
 	*x = ReopenGapRequest{}
-	mi := &file_sop_api_v1_gap_proto_msgTypes[6]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +564,7 @@ func (x *ReopenGapRequest) String() string {
 func (*ReopenGapRequest) ProtoMessage() {}
 
 func (x *ReopenGapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_gap_proto_msgTypes[6]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +577,7 @@ func (x *ReopenGapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReopenGapRequest.ProtoReflect.Descriptor instead.
 func (*ReopenGapRequest) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{6}
+	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReopenGapRequest) GetId() string {
@@ -501,7 +617,7 @@ type ReopenGapResponse struct {
 
 func (x *ReopenGapResponse) Reset() {
 	*x = ReopenGapResponse{}
-	mi := &file_sop_api_v1_gap_proto_msgTypes[7]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +629,7 @@ func (x *ReopenGapResponse) String() string {
 func (*ReopenGapResponse) ProtoMessage() {}
 
 func (x *ReopenGapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_gap_proto_msgTypes[7]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +642,7 @@ func (x *ReopenGapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReopenGapResponse.ProtoReflect.Descriptor instead.
 func (*ReopenGapResponse) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{7}
+	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReopenGapResponse) GetGap() *GapRecord {
@@ -572,7 +688,7 @@ type GapRecord struct {
 
 func (x *GapRecord) Reset() {
 	*x = GapRecord{}
-	mi := &file_sop_api_v1_gap_proto_msgTypes[8]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +700,7 @@ func (x *GapRecord) String() string {
 func (*GapRecord) ProtoMessage() {}
 
 func (x *GapRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_gap_proto_msgTypes[8]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +713,7 @@ func (x *GapRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GapRecord.ProtoReflect.Descriptor instead.
 func (*GapRecord) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{8}
+	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GapRecord) GetId() string {
@@ -796,7 +912,7 @@ type GapTransition struct {
 
 func (x *GapTransition) Reset() {
 	*x = GapTransition{}
-	mi := &file_sop_api_v1_gap_proto_msgTypes[9]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +924,7 @@ func (x *GapTransition) String() string {
 func (*GapTransition) ProtoMessage() {}
 
 func (x *GapTransition) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_gap_proto_msgTypes[9]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +937,7 @@ func (x *GapTransition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GapTransition.ProtoReflect.Descriptor instead.
 func (*GapTransition) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{9}
+	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GapTransition) GetAt() *timestamppb.Timestamp {
@@ -875,7 +991,7 @@ type GapCounts struct {
 
 func (x *GapCounts) Reset() {
 	*x = GapCounts{}
-	mi := &file_sop_api_v1_gap_proto_msgTypes[10]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1003,7 @@ func (x *GapCounts) String() string {
 func (*GapCounts) ProtoMessage() {}
 
 func (x *GapCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_sop_api_v1_gap_proto_msgTypes[10]
+	mi := &file_sop_api_v1_gap_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1016,7 @@ func (x *GapCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GapCounts.ProtoReflect.Descriptor instead.
 func (*GapCounts) Descriptor() ([]byte, []int) {
-	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{10}
+	return file_sop_api_v1_gap_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GapCounts) GetCritical() int64 {
@@ -986,6 +1102,13 @@ const file_sop_api_v1_gap_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12#\n" +
 	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\">\n" +
 	"\x13SuppressGapResponse\x12'\n" +
+	"\x03gap\x18\x01 \x01(\v2\x15.sop.api.v1.GapRecordR\x03gap\"\x89\x01\n" +
+	"\x15AcknowledgeGapRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04note\x18\x02 \x01(\tR\x04note\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12#\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"A\n" +
+	"\x16AcknowledgeGapResponse\x12'\n" +
 	"\x03gap\x18\x01 \x01(\v2\x15.sop.api.v1.GapRecordR\x03gap\"\x88\x01\n" +
 	"\x10ReopenGapRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -1043,11 +1166,12 @@ const file_sop_api_v1_gap_proto_rawDesc = "" +
 	"\n" +
 	"suppressed\x18\x06 \x01(\x03R\n" +
 	"suppressed\x12\x1a\n" +
-	"\bresolved\x18\a \x01(\x03R\bresolved2\xe8\x02\n" +
+	"\bresolved\x18\a \x01(\x03R\bresolved2\xd6\x03\n" +
 	"\x03Gap\x12S\n" +
 	"\bListGaps\x12\x1b.sop.api.v1.ListGapsRequest\x1a\x1c.sop.api.v1.ListGapsResponse\"\f\xa2\xbb\x18\bgap.read\x12M\n" +
 	"\x06GetGap\x12\x19.sop.api.v1.GetGapRequest\x1a\x1a.sop.api.v1.GetGapResponse\"\f\xa2\xbb\x18\bgap.read\x12c\n" +
-	"\vSuppressGap\x12\x1e.sop.api.v1.SuppressGapRequest\x1a\x1f.sop.api.v1.SuppressGapResponse\"\x13\xa2\xbb\x18\fgap.suppress\x90\x02\x02\x12X\n" +
+	"\vSuppressGap\x12\x1e.sop.api.v1.SuppressGapRequest\x1a\x1f.sop.api.v1.SuppressGapResponse\"\x13\xa2\xbb\x18\fgap.suppress\x90\x02\x02\x12l\n" +
+	"\x0eAcknowledgeGap\x12!.sop.api.v1.AcknowledgeGapRequest\x1a\".sop.api.v1.AcknowledgeGapResponse\"\x13\xa2\xbb\x18\x0fgap.acknowledge\x12X\n" +
 	"\tReopenGap\x12\x1c.sop.api.v1.ReopenGapRequest\x1a\x1d.sop.api.v1.ReopenGapResponse\"\x0e\xa2\xbb\x18\n" +
 	"gap.reopenB0Z.github.com/sop-host/sop/proto/sop/api/v1;apiv1b\x06proto3"
 
@@ -1063,46 +1187,51 @@ func file_sop_api_v1_gap_proto_rawDescGZIP() []byte {
 	return file_sop_api_v1_gap_proto_rawDescData
 }
 
-var file_sop_api_v1_gap_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_sop_api_v1_gap_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_sop_api_v1_gap_proto_goTypes = []any{
-	(*ListGapsRequest)(nil),       // 0: sop.api.v1.ListGapsRequest
-	(*ListGapsResponse)(nil),      // 1: sop.api.v1.ListGapsResponse
-	(*GetGapRequest)(nil),         // 2: sop.api.v1.GetGapRequest
-	(*GetGapResponse)(nil),        // 3: sop.api.v1.GetGapResponse
-	(*SuppressGapRequest)(nil),    // 4: sop.api.v1.SuppressGapRequest
-	(*SuppressGapResponse)(nil),   // 5: sop.api.v1.SuppressGapResponse
-	(*ReopenGapRequest)(nil),      // 6: sop.api.v1.ReopenGapRequest
-	(*ReopenGapResponse)(nil),     // 7: sop.api.v1.ReopenGapResponse
-	(*GapRecord)(nil),             // 8: sop.api.v1.GapRecord
-	(*GapTransition)(nil),         // 9: sop.api.v1.GapTransition
-	(*GapCounts)(nil),             // 10: sop.api.v1.GapCounts
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*ListGapsRequest)(nil),        // 0: sop.api.v1.ListGapsRequest
+	(*ListGapsResponse)(nil),       // 1: sop.api.v1.ListGapsResponse
+	(*GetGapRequest)(nil),          // 2: sop.api.v1.GetGapRequest
+	(*GetGapResponse)(nil),         // 3: sop.api.v1.GetGapResponse
+	(*SuppressGapRequest)(nil),     // 4: sop.api.v1.SuppressGapRequest
+	(*SuppressGapResponse)(nil),    // 5: sop.api.v1.SuppressGapResponse
+	(*AcknowledgeGapRequest)(nil),  // 6: sop.api.v1.AcknowledgeGapRequest
+	(*AcknowledgeGapResponse)(nil), // 7: sop.api.v1.AcknowledgeGapResponse
+	(*ReopenGapRequest)(nil),       // 8: sop.api.v1.ReopenGapRequest
+	(*ReopenGapResponse)(nil),      // 9: sop.api.v1.ReopenGapResponse
+	(*GapRecord)(nil),              // 10: sop.api.v1.GapRecord
+	(*GapTransition)(nil),          // 11: sop.api.v1.GapTransition
+	(*GapCounts)(nil),              // 12: sop.api.v1.GapCounts
+	(*timestamppb.Timestamp)(nil),  // 13: google.protobuf.Timestamp
 }
 var file_sop_api_v1_gap_proto_depIdxs = []int32{
-	8,  // 0: sop.api.v1.ListGapsResponse.gaps:type_name -> sop.api.v1.GapRecord
-	8,  // 1: sop.api.v1.GetGapResponse.gap:type_name -> sop.api.v1.GapRecord
-	11, // 2: sop.api.v1.SuppressGapRequest.until:type_name -> google.protobuf.Timestamp
-	8,  // 3: sop.api.v1.SuppressGapResponse.gap:type_name -> sop.api.v1.GapRecord
-	8,  // 4: sop.api.v1.ReopenGapResponse.gap:type_name -> sop.api.v1.GapRecord
-	11, // 5: sop.api.v1.GapRecord.first_seen:type_name -> google.protobuf.Timestamp
-	11, // 6: sop.api.v1.GapRecord.last_seen:type_name -> google.protobuf.Timestamp
-	11, // 7: sop.api.v1.GapRecord.resolved_at:type_name -> google.protobuf.Timestamp
-	11, // 8: sop.api.v1.GapRecord.suppress_until:type_name -> google.protobuf.Timestamp
-	9,  // 9: sop.api.v1.GapRecord.history:type_name -> sop.api.v1.GapTransition
-	11, // 10: sop.api.v1.GapTransition.at:type_name -> google.protobuf.Timestamp
-	0,  // 11: sop.api.v1.Gap.ListGaps:input_type -> sop.api.v1.ListGapsRequest
-	2,  // 12: sop.api.v1.Gap.GetGap:input_type -> sop.api.v1.GetGapRequest
-	4,  // 13: sop.api.v1.Gap.SuppressGap:input_type -> sop.api.v1.SuppressGapRequest
-	6,  // 14: sop.api.v1.Gap.ReopenGap:input_type -> sop.api.v1.ReopenGapRequest
-	1,  // 15: sop.api.v1.Gap.ListGaps:output_type -> sop.api.v1.ListGapsResponse
-	3,  // 16: sop.api.v1.Gap.GetGap:output_type -> sop.api.v1.GetGapResponse
-	5,  // 17: sop.api.v1.Gap.SuppressGap:output_type -> sop.api.v1.SuppressGapResponse
-	7,  // 18: sop.api.v1.Gap.ReopenGap:output_type -> sop.api.v1.ReopenGapResponse
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 0: sop.api.v1.ListGapsResponse.gaps:type_name -> sop.api.v1.GapRecord
+	10, // 1: sop.api.v1.GetGapResponse.gap:type_name -> sop.api.v1.GapRecord
+	13, // 2: sop.api.v1.SuppressGapRequest.until:type_name -> google.protobuf.Timestamp
+	10, // 3: sop.api.v1.SuppressGapResponse.gap:type_name -> sop.api.v1.GapRecord
+	10, // 4: sop.api.v1.AcknowledgeGapResponse.gap:type_name -> sop.api.v1.GapRecord
+	10, // 5: sop.api.v1.ReopenGapResponse.gap:type_name -> sop.api.v1.GapRecord
+	13, // 6: sop.api.v1.GapRecord.first_seen:type_name -> google.protobuf.Timestamp
+	13, // 7: sop.api.v1.GapRecord.last_seen:type_name -> google.protobuf.Timestamp
+	13, // 8: sop.api.v1.GapRecord.resolved_at:type_name -> google.protobuf.Timestamp
+	13, // 9: sop.api.v1.GapRecord.suppress_until:type_name -> google.protobuf.Timestamp
+	11, // 10: sop.api.v1.GapRecord.history:type_name -> sop.api.v1.GapTransition
+	13, // 11: sop.api.v1.GapTransition.at:type_name -> google.protobuf.Timestamp
+	0,  // 12: sop.api.v1.Gap.ListGaps:input_type -> sop.api.v1.ListGapsRequest
+	2,  // 13: sop.api.v1.Gap.GetGap:input_type -> sop.api.v1.GetGapRequest
+	4,  // 14: sop.api.v1.Gap.SuppressGap:input_type -> sop.api.v1.SuppressGapRequest
+	6,  // 15: sop.api.v1.Gap.AcknowledgeGap:input_type -> sop.api.v1.AcknowledgeGapRequest
+	8,  // 16: sop.api.v1.Gap.ReopenGap:input_type -> sop.api.v1.ReopenGapRequest
+	1,  // 17: sop.api.v1.Gap.ListGaps:output_type -> sop.api.v1.ListGapsResponse
+	3,  // 18: sop.api.v1.Gap.GetGap:output_type -> sop.api.v1.GetGapResponse
+	5,  // 19: sop.api.v1.Gap.SuppressGap:output_type -> sop.api.v1.SuppressGapResponse
+	7,  // 20: sop.api.v1.Gap.AcknowledgeGap:output_type -> sop.api.v1.AcknowledgeGapResponse
+	9,  // 21: sop.api.v1.Gap.ReopenGap:output_type -> sop.api.v1.ReopenGapResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_sop_api_v1_gap_proto_init() }
@@ -1117,7 +1246,7 @@ func file_sop_api_v1_gap_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_api_v1_gap_proto_rawDesc), len(file_sop_api_v1_gap_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

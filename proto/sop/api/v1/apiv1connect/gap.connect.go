@@ -39,6 +39,8 @@ const (
 	GapGetGapProcedure = "/sop.api.v1.Gap/GetGap"
 	// GapSuppressGapProcedure is the fully-qualified name of the Gap's SuppressGap RPC.
 	GapSuppressGapProcedure = "/sop.api.v1.Gap/SuppressGap"
+	// GapAcknowledgeGapProcedure is the fully-qualified name of the Gap's AcknowledgeGap RPC.
+	GapAcknowledgeGapProcedure = "/sop.api.v1.Gap/AcknowledgeGap"
 	// GapReopenGapProcedure is the fully-qualified name of the Gap's ReopenGap RPC.
 	GapReopenGapProcedure = "/sop.api.v1.Gap/ReopenGap"
 )
@@ -49,6 +51,8 @@ type GapClient interface {
 	GetGap(context.Context, *connect.Request[v1.GetGapRequest]) (*connect.Response[v1.GetGapResponse], error)
 	// SuppressGap hides a gap as long as its content stays as it is, or until a time.
 	SuppressGap(context.Context, *connect.Request[v1.SuppressGapRequest]) (*connect.Response[v1.SuppressGapResponse], error)
+	// AcknowledgeGap says that somebody has seen an open gap; it is listed as before.
+	AcknowledgeGap(context.Context, *connect.Request[v1.AcknowledgeGapRequest]) (*connect.Response[v1.AcknowledgeGapResponse], error)
 	// ReopenGap takes a suppressed, acknowledged or resolved gap back to open.
 	ReopenGap(context.Context, *connect.Request[v1.ReopenGapRequest]) (*connect.Response[v1.ReopenGapResponse], error)
 }
@@ -83,6 +87,12 @@ func NewGapClient(httpClient connect.HTTPClient, baseURL string, opts ...connect
 			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
+		acknowledgeGap: connect.NewClient[v1.AcknowledgeGapRequest, v1.AcknowledgeGapResponse](
+			httpClient,
+			baseURL+GapAcknowledgeGapProcedure,
+			connect.WithSchema(gapMethods.ByName("AcknowledgeGap")),
+			connect.WithClientOptions(opts...),
+		),
 		reopenGap: connect.NewClient[v1.ReopenGapRequest, v1.ReopenGapResponse](
 			httpClient,
 			baseURL+GapReopenGapProcedure,
@@ -94,10 +104,11 @@ func NewGapClient(httpClient connect.HTTPClient, baseURL string, opts ...connect
 
 // gapClient implements GapClient.
 type gapClient struct {
-	listGaps    *connect.Client[v1.ListGapsRequest, v1.ListGapsResponse]
-	getGap      *connect.Client[v1.GetGapRequest, v1.GetGapResponse]
-	suppressGap *connect.Client[v1.SuppressGapRequest, v1.SuppressGapResponse]
-	reopenGap   *connect.Client[v1.ReopenGapRequest, v1.ReopenGapResponse]
+	listGaps       *connect.Client[v1.ListGapsRequest, v1.ListGapsResponse]
+	getGap         *connect.Client[v1.GetGapRequest, v1.GetGapResponse]
+	suppressGap    *connect.Client[v1.SuppressGapRequest, v1.SuppressGapResponse]
+	acknowledgeGap *connect.Client[v1.AcknowledgeGapRequest, v1.AcknowledgeGapResponse]
+	reopenGap      *connect.Client[v1.ReopenGapRequest, v1.ReopenGapResponse]
 }
 
 // ListGaps calls sop.api.v1.Gap.ListGaps.
@@ -115,6 +126,11 @@ func (c *gapClient) SuppressGap(ctx context.Context, req *connect.Request[v1.Sup
 	return c.suppressGap.CallUnary(ctx, req)
 }
 
+// AcknowledgeGap calls sop.api.v1.Gap.AcknowledgeGap.
+func (c *gapClient) AcknowledgeGap(ctx context.Context, req *connect.Request[v1.AcknowledgeGapRequest]) (*connect.Response[v1.AcknowledgeGapResponse], error) {
+	return c.acknowledgeGap.CallUnary(ctx, req)
+}
+
 // ReopenGap calls sop.api.v1.Gap.ReopenGap.
 func (c *gapClient) ReopenGap(ctx context.Context, req *connect.Request[v1.ReopenGapRequest]) (*connect.Response[v1.ReopenGapResponse], error) {
 	return c.reopenGap.CallUnary(ctx, req)
@@ -126,6 +142,8 @@ type GapHandler interface {
 	GetGap(context.Context, *connect.Request[v1.GetGapRequest]) (*connect.Response[v1.GetGapResponse], error)
 	// SuppressGap hides a gap as long as its content stays as it is, or until a time.
 	SuppressGap(context.Context, *connect.Request[v1.SuppressGapRequest]) (*connect.Response[v1.SuppressGapResponse], error)
+	// AcknowledgeGap says that somebody has seen an open gap; it is listed as before.
+	AcknowledgeGap(context.Context, *connect.Request[v1.AcknowledgeGapRequest]) (*connect.Response[v1.AcknowledgeGapResponse], error)
 	// ReopenGap takes a suppressed, acknowledged or resolved gap back to open.
 	ReopenGap(context.Context, *connect.Request[v1.ReopenGapRequest]) (*connect.Response[v1.ReopenGapResponse], error)
 }
@@ -156,6 +174,12 @@ func NewGapHandler(svc GapHandler, opts ...connect.HandlerOption) (string, http.
 		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
+	gapAcknowledgeGapHandler := connect.NewUnaryHandler(
+		GapAcknowledgeGapProcedure,
+		svc.AcknowledgeGap,
+		connect.WithSchema(gapMethods.ByName("AcknowledgeGap")),
+		connect.WithHandlerOptions(opts...),
+	)
 	gapReopenGapHandler := connect.NewUnaryHandler(
 		GapReopenGapProcedure,
 		svc.ReopenGap,
@@ -170,6 +194,8 @@ func NewGapHandler(svc GapHandler, opts ...connect.HandlerOption) (string, http.
 			gapGetGapHandler.ServeHTTP(w, r)
 		case GapSuppressGapProcedure:
 			gapSuppressGapHandler.ServeHTTP(w, r)
+		case GapAcknowledgeGapProcedure:
+			gapAcknowledgeGapHandler.ServeHTTP(w, r)
 		case GapReopenGapProcedure:
 			gapReopenGapHandler.ServeHTTP(w, r)
 		default:
@@ -191,6 +217,10 @@ func (UnimplementedGapHandler) GetGap(context.Context, *connect.Request[v1.GetGa
 
 func (UnimplementedGapHandler) SuppressGap(context.Context, *connect.Request[v1.SuppressGapRequest]) (*connect.Response[v1.SuppressGapResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sop.api.v1.Gap.SuppressGap is not implemented"))
+}
+
+func (UnimplementedGapHandler) AcknowledgeGap(context.Context, *connect.Request[v1.AcknowledgeGapRequest]) (*connect.Response[v1.AcknowledgeGapResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sop.api.v1.Gap.AcknowledgeGap is not implemented"))
 }
 
 func (UnimplementedGapHandler) ReopenGap(context.Context, *connect.Request[v1.ReopenGapRequest]) (*connect.Response[v1.ReopenGapResponse], error) {
