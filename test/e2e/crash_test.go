@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,11 +155,114 @@ func killHost(t *testing.T, user, mode string) {
 	if got := ids(s.gaps()); strings.Join(got, " ") != strings.Join(known, " ") {
 		t.Error("the next host does not know the gaps")
 	}
+	s.twoRun()
+}
+
+// twoRun asserts that two plugins have directories, and nothing that was killed.
+func (s *site) twoRun() {
+	s.t.Helper()
 	entries, err := os.ReadDir(s.data + "/run")
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	if len(entries) != 2 {
-		t.Errorf("two plugins run, with directories %v", entries)
+		s.t.Errorf("two plugins run, with directories %v", entries)
 	}
+}
+
+// So it is when a plugin is in the middle of what never ends.
+func TestKilledHostInTheMiddle(t *testing.T) {
+	t.Parallel()
+	for _, user := range []string{"self", "nobody"} {
+		for name, begin := range map[string]func(*site, string) *host{
+			"handshake": beginHandshake, "call": beginCall("hang"), "answers": beginCall("silent-stream"), "output": beginFlood,
+		} {
+			t.Run(user+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				killHostInTheMiddle(t, user, begin)
+			})
+		}
+	}
+}
+
+// endless settings leave a plugin the time of a whole test.
+var endless = strings.NewReplacer(`start_timeout = "2s"`, `start_timeout = "10m"`, `call_timeout  = "2s"`, `call_timeout  = "10m"`).Replace(quick)
+
+func killHostInTheMiddle(t *testing.T, user string, begin func(s *site, command string) *host) {
+	s := newSite(t)
+	s.write("README.md", readme)
+	s.write("a.bad", "bad\n")
+	command := s.install("hostile", hostile(t))
+	good := hostilePlugin(command, "good", endless)
+	s.configure(good)
+	if user == "nobody" {
+		s.asNobody()
+	}
+	s.lock()
+	h := begin(s, command)
+	all := s.watchSite(h.pid())
+	if len(all) < 2 { // docs, hostile
+		t.Fatalf("only %d processes run: %v", len(all), all)
+	}
+	at := time.Now()
+	h.kill()
+	allGone(t, time.Second-time.Since(at), all)
+
+	s.configure(good)
+	if err := os.RemoveAll(s.work + "/hostile.mode"); err != nil {
+		t.Fatal(err)
+	}
+	s.up()
+	if gaps := s.gaps("--rule", "hostile.bad"); len(gaps) != 1 {
+		t.Errorf("after the next start: %v", places(gaps))
+	}
+	s.twoRun()
+}
+
+// beginHandshake starts a host, whose plugin runs and says nothing.
+func beginHandshake(s *site, command string) *host {
+	s.t.Helper()
+	s.configure(hostilePlugin(command, "silent", endless))
+	h := s.start()
+	runs := func() bool {
+		pids := s.processes() // the host, docs and this one
+		return len(pids) >= 3 && slices.ContainsFunc(pids, func(pid int) bool {
+			environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+			return err == nil && strings.Contains(string(environ), "HOSTILE_MODE=silent")
+		})
+	}
+	if !eventually(patience, runs) {
+		s.t.Fatal("the plugin was not started")
+	}
+	return h
+}
+
+// beginCall has the plugin scan as it is told.
+func beginCall(mode string) func(*site, string) *host {
+	return func(s *site, _ string) *host {
+		s.t.Helper()
+		h := s.up()
+		s.write("hostile.mode", mode)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if report, err := h.tryScan(); err == nil {
+				s.t.Errorf("the scan ended: %v", report)
+			}
+		}()
+		s.t.Cleanup(func() { <-ended })
+		h.waitFor("the scan is under way", func(st *apiv1.Status) bool { return plugin(st, "detector.hostile").GetInFlight() == 1 })
+		return h
+	}
+}
+
+// beginFlood starts a host, whose plugin serves and writes without end.
+func beginFlood(s *site, command string) *host {
+	s.t.Helper()
+	s.configure(hostilePlugin(command, "flood-for-ever", endless))
+	h := s.up()
+	if !eventually(patience, func() bool { _, err := os.Stat(h.done()); return err == nil }) {
+		s.t.Fatal("the plugin writes nothing")
+	}
+	return h
 }

@@ -74,6 +74,12 @@ func before(mode, arg string) {
 		onceServing(func() { flood(os.NewFile(1, "stdout"), line) })
 	case "flood-stderr":
 		onceServing(func() { flood(os.NewFile(2, "stderr"), line) })
+	case "flood-for-ever":
+		onceServing(func() {
+			for {
+				flood(os.NewFile(1, "stdout"), line)
+			}
+		})
 	case "long-line":
 		_, _ = os.Stderr.Write(bytes.Repeat([]byte("x"), 100<<20))
 		done()
