@@ -63,7 +63,7 @@ type process struct {
 func (c *crowd) census() map[string][]process {
 	c.t.Helper()
 	out := make(map[string][]process)
-	for _, pid := range c.site.processes() {
+	for _, pid := range c.processes() {
 		env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
 		if err != nil {
 			continue // it has gone

@@ -93,7 +93,7 @@ rule "docs" {
 	}
 	own := s.dir + "/own"
 	s.put(own+"/README.md", readme)
-	boxed := append(settings, `sandbox_profile = "default"`, fmt.Sprintf("dir = %q", own))
+	boxed := append(slices.Clone(settings), `sandbox_profile = "default"`, fmt.Sprintf("dir = %q", own))
 	for n := range manySandboxes - generators {
 		blocks = append(blocks, shellComponent(fmt.Sprintf("boxed%d", n), stubborn(sandboxNap), boxed...))
 	}

@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,7 +18,7 @@ func TestFrontKnowsEveryCommand(t *testing.T) {
 	asked := 0
 	var walk func(path []string)
 	walk = func(path []string) {
-		args := append(path[:len(path):len(path)], "--help")
+		args := slices.Concat(path, []string{"--help"})
 		ours, whole := output(t, sopProgram(), args), output(t, host, args)
 		asked++
 		if ours != whole {
@@ -30,7 +31,7 @@ func TestFrontKnowsEveryCommand(t *testing.T) {
 		below, _, _ = strings.Cut(below, "\nFlags")
 		for _, m := range commands.FindAllStringSubmatch(below, -1) {
 			if m[1] != "sop" {
-				walk(append(path[:len(path):len(path)], m[1]))
+				walk(slices.Concat(path, m[1:2]))
 			}
 		}
 	}

@@ -93,7 +93,6 @@ func withHeap(t *testing.T, start func() error) time.Duration {
 	}
 	took := medianOf(t, 31, start)
 	runtime.KeepAlive(heap)
-	heap = nil
 	debug.FreeOSMemory()
 	return took
 }

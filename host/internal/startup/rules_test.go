@@ -32,7 +32,7 @@ func TestCheckRules(t *testing.T) {
 				t.Fatal(diags)
 			}
 			got := checkRules(cfg)
-			if test.want == "" && len(got) > 0 || test.want != "" && (len(got) != 1 || got[0].Summary != test.want || got[0].Range.Line == 0) {
+			if test.want == "" && len(got) > 0 || test.want != "" && (len(got) != 1 || got[0].Summary != test.want || got[0].Line == 0) {
 				t.Errorf("%v", got)
 			}
 			for _, d := range got {
