@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 const (
 	manyComponents = 50
 	manySandboxes  = 20 // components in sandboxes, and generators
-	generators     = 2  // that the host runs at a time
+	generators     = 2  // runs of a plugin, among them
 )
 
 // stubborn is a script that ignores its signal and starts what leaves its session,
