@@ -17,8 +17,9 @@ import (
 )
 
 // record is what the next host is told of an instance, in a file of its component
-// that grows with each step; the last whole word in it counts. It is written before what it tells of can be lost with this host, and
-// never synced: when the machine dies, so does the process.
+// that grows with each step; the last whole word in it counts. It is written before
+// what it tells of can be lost with this host, and never synced: when the machine
+// dies, so does the process.
 type record struct {
 	Component string           `json:"component"`
 	Instance  string           `json:"instance"`
