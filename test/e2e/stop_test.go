@@ -1,6 +1,10 @@
 package e2e_test
 
 import (
+	"bufio"
+	"errors"
+	"io"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,16 +54,29 @@ func TestInterruptWhileWatched(t *testing.T) {
 	s.configure()
 	s.lock()
 	h := s.up()
-	watched := make(chan result, 1)
-	go func() { watched <- s.sop("status", "--watch", "-o", "json") }()
-	if !eventually(patience, func() bool { return strings.Contains(s.read(s.data+"/logs/host.log"), "host.status") }) {
-		t.Fatal("nobody asked for the status")
+	watch := s.command(t.Context(), "status", "--watch", "-o", "json")
+	stdout, err := watch.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watch.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(stdout)
+	if first, err := lines.ReadString('\n'); err != nil || !strings.Contains(first, `"state":"ok"`) {
+		t.Errorf("the watch saw %q, %v", first, err)
 	}
 	h.stopInTime()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, lines)
+		ended <- errors.Join(err, watch.Wait())
+	}()
 	select {
-	case r := <-watched:
-		if !strings.Contains(r.stdout, `"state":"ok"`) && !strings.Contains(r.stdout, `"state":"stopping"`) && r.code != 5 {
-			t.Errorf("the watch saw nothing: %v", r)
+	case err := <-ended:
+		var exit *exec.ExitError
+		if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 5) {
+			t.Errorf("the watch ended with %v", err)
 		}
 	case <-time.After(patience):
 		t.Error("the watch outlives the host")

@@ -448,7 +448,7 @@ func TestSnapshots(t *testing.T) {
 			t.Errorf("%s: %s, %v", kind, text, err)
 		}
 	}
-	if info, err := os.Stat(filepath.Join(dir, names[0]+".request.json")); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(dir, names[4]+".request.json")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
 	w.pruneSnapshots(time.Now())
