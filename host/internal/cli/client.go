@@ -31,57 +31,80 @@ type client struct {
 	doer    connect.HTTPClient
 	base    string // URL of the host
 	process *http.Transport
+	options []connect.ClientOption
 }
 
-func (c *client) agent() apiv1connect.AgentClient { return apiv1connect.NewAgentClient(c.doer, c.base) }
+func (c *client) agent() apiv1connect.AgentClient {
+	return apiv1connect.NewAgentClient(c.doer, c.base, c.options...)
+}
 
-func (c *client) audit() apiv1connect.AuditClient { return apiv1connect.NewAuditClient(c.doer, c.base) }
+func (c *client) audit() apiv1connect.AuditClient {
+	return apiv1connect.NewAuditClient(c.doer, c.base, c.options...)
+}
 
 func (c *client) backup() apiv1connect.BackupClient {
-	return apiv1connect.NewBackupClient(c.doer, c.base)
+	return apiv1connect.NewBackupClient(c.doer, c.base, c.options...)
 }
 
 func (c *client) component() apiv1connect.ComponentClient {
-	return apiv1connect.NewComponentClient(c.doer, c.base)
+	return apiv1connect.NewComponentClient(c.doer, c.base, c.options...)
 }
 
 func (c *client) emergency() apiv1connect.EmergencyClient {
-	return apiv1connect.NewEmergencyClient(c.doer, c.base)
+	return apiv1connect.NewEmergencyClient(c.doer, c.base, c.options...)
 }
 
-func (c *client) event() apiv1connect.EventClient { return apiv1connect.NewEventClient(c.doer, c.base) }
+func (c *client) event() apiv1connect.EventClient {
+	return apiv1connect.NewEventClient(c.doer, c.base, c.options...)
+}
 
-func (c *client) gap() apiv1connect.GapClient { return apiv1connect.NewGapClient(c.doer, c.base) }
+func (c *client) gap() apiv1connect.GapClient {
+	return apiv1connect.NewGapClient(c.doer, c.base, c.options...)
+}
 
-func (c *client) host() apiv1connect.HostClient { return apiv1connect.NewHostClient(c.doer, c.base) }
+func (c *client) host() apiv1connect.HostClient {
+	return apiv1connect.NewHostClient(c.doer, c.base, c.options...)
+}
 
 func (c *client) maintenance() apiv1connect.MaintenanceClient {
-	return apiv1connect.NewMaintenanceClient(c.doer, c.base)
+	return apiv1connect.NewMaintenanceClient(c.doer, c.base, c.options...)
 }
 
-func (c *client) patch() apiv1connect.PatchClient { return apiv1connect.NewPatchClient(c.doer, c.base) }
+func (c *client) patch() apiv1connect.PatchClient {
+	return apiv1connect.NewPatchClient(c.doer, c.base, c.options...)
+}
 
 func (c *client) plugin() apiv1connect.PluginClient {
-	return apiv1connect.NewPluginClient(c.doer, c.base)
+	return apiv1connect.NewPluginClient(c.doer, c.base, c.options...)
 }
 
 func (c *client) policy() apiv1connect.PolicyClient {
-	return apiv1connect.NewPolicyClient(c.doer, c.base)
+	return apiv1connect.NewPolicyClient(c.doer, c.base, c.options...)
 }
 
 func (c *client) protocol() apiv1connect.ProtocolClient {
-	return apiv1connect.NewProtocolClient(c.doer, c.base)
+	return apiv1connect.NewProtocolClient(c.doer, c.base, c.options...)
 }
 
-func (c *client) run() apiv1connect.RunClient { return apiv1connect.NewRunClient(c.doer, c.base) }
+func (c *client) run() apiv1connect.RunClient {
+	return apiv1connect.NewRunClient(c.doer, c.base, c.options...)
+}
 
-func (c *client) task() apiv1connect.TaskClient { return apiv1connect.NewTaskClient(c.doer, c.base) }
+func (c *client) task() apiv1connect.TaskClient {
+	return apiv1connect.NewTaskClient(c.doer, c.base, c.options...)
+}
 
-func (c *client) token() apiv1connect.TokenClient { return apiv1connect.NewTokenClient(c.doer, c.base) }
+func (c *client) token() apiv1connect.TokenClient {
+	return apiv1connect.NewTokenClient(c.doer, c.base, c.options...)
+}
 
 func (c *client) workspace() apiv1connect.WorkspaceClient {
-	return apiv1connect.NewWorkspaceClient(c.doer, c.base)
+	return apiv1connect.NewWorkspaceClient(c.doer, c.base, c.options...)
 }
+
+// plainly is how a host on this machine answers: to compress what goes through a
+// socket takes longer than to send it.
+var plainly = []connect.ClientOption{connect.WithAcceptCompression("gzip", nil, nil)}
 
 // Close lets go of the connection.
 func (c *client) Close() { c.process.CloseIdleConnections() }
@@ -94,14 +117,18 @@ func (a *app) connect() *client {
 	if err != nil {
 		return &client{doer: failing{here(err)}, process: &http.Transport{}, base: baseURL}
 	}
-	return &client{doer: doer, process: transport, base: base}
+	c := &client{doer: doer, process: transport, base: base}
+	if base == baseURL {
+		c.options = plainly
+	}
+	return c
 }
 
 // newClient returns a client of the host that listens on a socket, as the user
 // of this process.
 func newClient(path string) *client {
 	transport := socketTransport(path)
-	return &client{doer: &http.Client{Transport: transport}, process: transport, base: baseURL}
+	return &client{doer: &http.Client{Transport: transport}, process: transport, base: baseURL, options: plainly}
 }
 
 func socketTransport(path string) *http.Transport {
