@@ -325,16 +325,7 @@ func TestChange(t *testing.T) {
 	s.await("new", StateReady)
 	s.await("changed", StateReady)
 	s.await("same", StateReady)
-	// One that is just becoming its program has no environment to be known by.
-	n := 0
-	for deadline := time.Now().Add(patience); n != 3 && time.Now().Before(deadline); {
-		if n = len(owned(s.owner)); n > 3 {
-			break
-		}
-	}
-	if n != 3 {
-		t.Errorf("%d processes", n)
-	}
+	awaitOwned(t, s.owner, 3)
 }
 
 // killedHost is a host in a process of its own.
@@ -431,9 +422,7 @@ func TestHostIsKilled(t *testing.T) {
 				t.Errorf("round %d: %s: %d was taken for %d", round, name, st.PID, was.PID)
 			}
 		}
-		if n := len(owned(ownerOf(filepath.Join(dir, "components")))); n != 40 {
-			t.Errorf("round %d: %d processes instead of 40", round, n)
-		}
+		awaitOwned(t, ownerOf(filepath.Join(dir, "components")), 40)
 		last = h.status
 		h.kill(t)
 	}

@@ -180,6 +180,19 @@ func owned(owner string) []int {
 	return out
 }
 
+// awaitOwned waits until there are so many processes, and never more. One that is
+// just becoming its program has no environment to be known by.
+func awaitOwned(t *testing.T, owner string, want int) {
+	t.Helper()
+	n := -1
+	for deadline := time.Now().Add(patience); n < want && time.Now().Before(deadline); {
+		n = len(owned(owner))
+	}
+	if n != want {
+		t.Errorf("there are %d processes, want %d", n, want)
+	}
+}
+
 // alive says whether a process runs.
 func alive(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
