@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -63,13 +62,8 @@ func closeAll(all []*watch) {
 // generator that never ends and tasks for it.
 func crowdedSite(t *testing.T, componentNap, sandboxNap string) *site {
 	t.Helper()
-	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("git is not installed")
-	}
-	s := newSite(t)
-	s.write("README.md", readme)
+	s := gitSite(t)
 	s.write("go.mod", "module example.com/many\n\ngo 1.25\n")
-	s.git("init", "-q")
 	for n := range generators {
 		s.grow(n)
 	}
@@ -151,7 +145,7 @@ func TestEmergencyStopOfMany(t *testing.T) {
 	began := time.Now()
 	stopped := make(chan *apiv1.EmergencyStopResponse, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		answer, err := apiv1connect.NewEmergencyClient(client, "http://sop").EmergencyStop(ctx, connect.NewRequest(&apiv1.EmergencyStopRequest{Reason: "a drill"}))
 		if err != nil {

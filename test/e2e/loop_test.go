@@ -80,18 +80,25 @@ func (h *host) awaitTask(state string) taskLine {
 	return found
 }
 
-// loopSite is a Go module with one gap, under git, and a host that closes it.
-func loopSite(t *testing.T, approval string) *site {
+// gitSite is a site whose workspace is a git repository.
+func gitSite(t *testing.T) *site {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed")
 	}
 	s := newSite(t)
 	s.write("README.md", readme)
+	s.git("init", "-q")
+	return s
+}
+
+// loopSite is a Go module with one gap, under git, and a host that closes it.
+func loopSite(t *testing.T, approval string) *site {
+	t.Helper()
+	s := gitSite(t)
 	s.write("go.mod", "module example.com/sum\n\ngo 1.25\n")
 	s.write("sum.go", undocumented)
 	s.write("sum_test.go", "package sum\n\nimport \"testing\"\n\nfunc TestAdd(t *testing.T) {\n\tif Add(1, 2) != 3 {\n\t\tt.Error(\"no\")\n\t}\n}\n")
-	s.git("init", "-q")
 	s.git("add", "-A")
 	s.git("commit", "-qm", "as it was")
 	s.put(s.conf, s.loopConfig(approval))

@@ -136,7 +136,7 @@ func TestBenchSandboxTree(t *testing.T) {
 	}
 	const script = "i=0; while [ $i -lt 50 ]; do echo more >> d$i/f${i}00; i=$((i+1)); done; rm d60/f6000"
 	edit := func() error {
-		out, err := r.Run(context.Background(), sandbox.Spec{Profile: sandbox.DefaultProfile, Workspace: tree, Argv: []string{"sh", "-c", script}})
+		out, err := r.Run(t.Context(), sandbox.Spec{Profile: sandbox.DefaultProfile, Workspace: tree, Argv: []string{"sh", "-c", script}})
 		if err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func TestBenchSandboxGoTest(t *testing.T) {
 	profile := sandbox.DefaultProfile
 	profile.Caches = []sandbox.Cache{{Name: "go-build", Path: strings.TrimSpace(string(cache)), Env: []string{"GOCACHE"}}}
 	inside := func() error {
-		out, err := r.Run(context.Background(), sandbox.Spec{Profile: profile, Workspace: dir, Settings: settings, Argv: []string{"go", "test", "-count=1", "./..."}})
+		out, err := r.Run(t.Context(), sandbox.Spec{Profile: profile, Workspace: dir, Settings: settings, Argv: []string{"go", "test", "-count=1", "./..."}})
 		if err != nil {
 			return err
 		}

@@ -102,9 +102,16 @@ func (c *client) workspace() apiv1connect.WorkspaceClient {
 	return apiv1connect.NewWorkspaceClient(c.doer, c.base, c.options...)
 }
 
-// plainly is how a host on this machine answers: to compress what goes through a
-// socket takes longer than to send it.
-var plainly = []connect.ClientOption{connect.WithAcceptCompression("gzip", nil, nil)}
+// newClientOf returns a client that calls the host at base through doer. A host on
+// this machine is not asked to compress: that takes longer than to send it through
+// a socket.
+func newClientOf(doer connect.HTTPClient, process *http.Transport, base string) *client {
+	c := &client{doer: doer, process: process, base: base}
+	if base == baseURL {
+		c.options = []connect.ClientOption{connect.WithAcceptCompression("gzip", nil, nil)}
+	}
+	return c
+}
 
 // Close lets go of the connection.
 func (c *client) Close() { c.process.CloseIdleConnections() }
@@ -115,20 +122,16 @@ func (c *client) Close() { c.process.CloseIdleConnections() }
 func (a *app) connect() *client {
 	doer, transport, base, err := a.dialer()
 	if err != nil {
-		return &client{doer: failing{here(err)}, process: &http.Transport{}, base: baseURL}
+		return newClientOf(failing{here(err)}, &http.Transport{}, baseURL)
 	}
-	c := &client{doer: doer, process: transport, base: base}
-	if base == baseURL {
-		c.options = plainly
-	}
-	return c
+	return newClientOf(doer, transport, base)
 }
 
 // newClient returns a client of the host that listens on a socket, as the user
 // of this process.
 func newClient(path string) *client {
 	transport := socketTransport(path)
-	return &client{doer: &http.Client{Transport: transport}, process: transport, base: baseURL, options: plainly}
+	return newClientOf(&http.Client{Transport: transport}, transport, baseURL)
 }
 
 func socketTransport(path string) *http.Transport {

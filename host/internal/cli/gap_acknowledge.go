@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 )
 
 type gapAcknowledgeOptions struct {
@@ -36,16 +37,7 @@ ID is its id, an unambiguous beginning of it, or its fingerprint.`,
 }
 
 func (o *gapAcknowledgeOptions) run(ctx context.Context) error {
-	ctx, cancel := o.bounded(ctx, queryTimeout)
-	defer cancel()
-	c := o.connect()
-	defer c.Close()
-	answer, err := c.gap().AcknowledgeGap(ctx, connect.NewRequest(&apiv1.AcknowledgeGapRequest{Id: o.id, Note: o.note, ValidateOnly: o.check, IdempotencyKey: o.key}))
-	if err != nil {
-		return err
-	}
-	if o.check {
-		return o.would("the gap would be acknowledged")
-	}
-	return o.printDecision("acknowledged", answer.Msg.GetGap())
+	return o.decide(ctx, o.check, "acknowledged", func(ctx context.Context, c apiv1connect.GapClient) (gapAnswer, error) {
+		return message(c.AcknowledgeGap(ctx, connect.NewRequest(&apiv1.AcknowledgeGapRequest{Id: o.id, Note: o.note, ValidateOnly: o.check, IdempotencyKey: o.key})))
+	})
 }

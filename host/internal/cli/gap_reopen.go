@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 )
 
 type gapReopenOptions struct {
@@ -34,16 +35,7 @@ func (a *app) newGapReopenCommand() *cobra.Command {
 }
 
 func (o *gapReopenOptions) run(ctx context.Context) error {
-	ctx, cancel := o.bounded(ctx, queryTimeout)
-	defer cancel()
-	c := o.connect()
-	defer c.Close()
-	answer, err := c.gap().ReopenGap(ctx, connect.NewRequest(&apiv1.ReopenGapRequest{Id: o.id, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key}))
-	if err != nil {
-		return err
-	}
-	if o.check {
-		return o.would("the gap would be reopened")
-	}
-	return o.printDecision("reopened", answer.Msg.GetGap())
+	return o.decide(ctx, o.check, "reopened", func(ctx context.Context, c apiv1connect.GapClient) (gapAnswer, error) {
+		return message(c.ReopenGap(ctx, connect.NewRequest(&apiv1.ReopenGapRequest{Id: o.id, Reason: o.reason, ValidateOnly: o.check, IdempotencyKey: o.key})))
+	})
 }

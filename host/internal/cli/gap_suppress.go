@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/sop-host/sop/host/internal/cli/term"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 )
 
 type gapSuppressOptions struct {
@@ -49,33 +49,11 @@ func (o *gapSuppressOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := o.bounded(ctx, queryTimeout)
-	defer cancel()
-	c := o.connect()
-	defer c.Close()
-	answer, err := c.gap().SuppressGap(ctx, connect.NewRequest(&apiv1.SuppressGapRequest{
-		Id: o.id, Reason: o.reason, Until: until, ValidateOnly: o.check, IdempotencyKey: o.key,
-	}))
-	if err != nil {
-		return err
-	}
-	if o.check {
-		return o.would("the gap would be suppressed")
-	}
-	return o.printDecision("suppressed", answer.Msg.GetGap())
-}
-
-// printDecision says in one line what became of a gap.
-func (a *app) printDecision(what string, g *apiv1.GapRecord) error {
-	if a.json() {
-		return printJSON(a.Out, map[string]wire{"gap": {g}})
-	}
-	until := ""
-	if g.GetSuppressUntil() != nil && what == "suppressed" {
-		until = " until " + g.GetSuppressUntil().AsTime().Format("2006-01-02 15:04 MST")
-	}
-	a.say("%s %s%s: %s, %s\n", what, term.Safe(g.GetId()), until, term.Safe(place(g.GetPath(), g.GetLine())), term.Safe(g.GetMessage()))
-	return nil
+	return o.decide(ctx, o.check, "suppressed", func(ctx context.Context, c apiv1connect.GapClient) (gapAnswer, error) {
+		return message(c.SuppressGap(ctx, connect.NewRequest(&apiv1.SuppressGapRequest{
+			Id: o.id, Reason: o.reason, Until: until, ValidateOnly: o.check, IdempotencyKey: o.key,
+		})))
+	})
 }
 
 // parseUntil reads the end of a suppression; nil stands for none.

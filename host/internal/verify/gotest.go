@@ -150,7 +150,7 @@ func (g *goTests) build(ctx context.Context, patch *sandbox.Patch, overlay map[s
 		}
 		spec.Argv = append(spec.Argv, "-overlay="+keep.Dir()+"/overlay.json")
 	}
-	spec.Argv = append(spec.Argv, g.packages()...)
+	spec.Argv = append(spec.Argv, g.step.packages()...)
 	out, err := g.work.verifier.Sandbox.Run(ctx, spec)
 	if err != nil {
 		return nil, err
@@ -162,13 +162,6 @@ func (g *goTests) build(ctx context.Context, patch *sandbox.Patch, overlay map[s
 		return nil, nil //nolint:nilnil // the verdict says why
 	}
 	return g.take(out, kept)
-}
-
-func (g *goTests) packages() []string {
-	if len(g.step.Packages) == 0 {
-		return []string{"./..."}
-	}
-	return g.step.Packages
 }
 
 // take copies what was kept out of the view.

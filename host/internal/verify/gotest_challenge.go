@@ -94,7 +94,7 @@ func (g *goTests) dareIn(dir string, expected map[string]pass, overlay map[strin
 // the patch in them; all of them where that cannot be found out.
 func (g *goTests) reached(ctx context.Context, dirs []string) ([]string, error) {
 	spec := g.view(g.work.spec.Patch)
-	spec.Argv = append([]string{"go", "list", "-test", "-f", "{{.Dir}}\t{{.ImportPath}}\t{{join .Deps \" \"}}"}, g.packages()...)
+	spec.Argv = append([]string{"go", "list", "-test", "-f", "{{.Dir}}\t{{.ImportPath}}\t{{join .Deps \" \"}}"}, g.step.packages()...)
 	out, err := g.work.verifier.Sandbox.Run(ctx, spec)
 	if err != nil {
 		return nil, err

@@ -53,6 +53,14 @@ type Step struct {
 	Profile  *sandbox.Profile // nil is that of the Spec
 }
 
+// packages are those that are tested.
+func (s *Step) packages() []string {
+	if len(s.Packages) == 0 {
+		return []string{"./..."}
+	}
+	return s.Packages
+}
+
 // A Verdict says whether a patch has passed, and why. The zero Verdict has not.
 type Verdict struct {
 	Passed bool          `json:"passed"`
@@ -145,14 +153,21 @@ func (v *Verifier) Verify(ctx context.Context, spec Spec) (*Verdict, error) {
 	if err := spec.validate(); err != nil {
 		return nil, err
 	}
-	began := time.Now()
 	w := &work{verifier: v, spec: &spec}
+	verdict, err := judge(ctx, w.parts())
+	if err != nil {
+		return nil, err
+	}
+	verdict.conclude(len(w.parts()))
+	return verdict, nil
+}
+
+// judge does parts one after the other, until one has not passed.
+func judge(ctx context.Context, parts []part) (*Verdict, error) {
+	began := time.Now()
 	verdict := new(Verdict)
-	for i := range w.parts() {
-		part := &w.parts()[i]
-		if len(verdict.Steps) > 0 && !verdict.Steps[len(verdict.Steps)-1].Passed {
-			break
-		}
+	for i := range parts {
+		part := &parts[i]
 		partBegan := time.Now()
 		step, err := part.do(ctx)
 		if err == nil {
@@ -163,9 +178,11 @@ func (v *Verifier) Verify(ctx context.Context, spec Spec) (*Verdict, error) {
 		}
 		step.Name, step.Runner, step.Took = part.name, part.runner, time.Since(partBegan)
 		verdict.Steps = append(verdict.Steps, *step)
+		if !step.Passed {
+			break
+		}
 	}
 	verdict.Took = time.Since(began)
-	verdict.conclude(len(w.parts()))
 	return verdict, nil
 }
 
@@ -180,48 +197,32 @@ func (v *Verifier) Check(ctx context.Context, spec Spec) (*Verdict, error) {
 	spec.Steps = slices.Clone(spec.Steps)
 	for i := range spec.Steps {
 		if s := &spec.Steps[i]; s.Runner == RunnerGoTest {
-			s.Runner, s.Command = RunnerCommand, append([]string{"go", "test"}, orAll(s.Packages)...)
+			s.Runner, s.Command = RunnerCommand, append([]string{"go", "test"}, s.packages()...)
 		}
 	}
 	if err := spec.validateSteps(); err != nil {
 		return nil, err
 	}
-	began := time.Now()
 	w := &work{verifier: v, spec: &spec}
-	verdict := &Verdict{Passed: true}
-	for i := range spec.Steps {
-		step := &spec.Steps[i]
-		stepBegan := time.Now()
-		result, err := w.command(ctx, step)
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return nil, fmt.Errorf("verify: step %q: %w", step.Name, err)
-		}
-		result.Name, result.Runner, result.Took = step.Name, step.Runner, time.Since(stepBegan)
-		verdict.Steps = append(verdict.Steps, *result)
-		if !result.Passed {
-			verdict.Passed, verdict.Why = false, step.Name+": "+result.Why
-			break
-		}
+	parts := w.steps()
+	verdict, err := judge(ctx, parts)
+	if err != nil {
+		return nil, err
 	}
-	verdict.Took = time.Since(began)
+	verdict.every(len(parts))
 	return verdict, nil
 }
 
-// orAll is all packages where none is named.
-func orAll(packages []string) []string {
-	if len(packages) == 0 {
-		return []string{"./..."}
-	}
-	return packages
+// conclude passes a patch when all that there was to do has been done and has
+// passed, and that was more than to look at protected files.
+func (v *Verdict) conclude(wanted int) {
+	v.every(wanted)
+	v.Passed = v.Passed && wanted > 1
 }
 
-// conclude passes a patch when all that there was to do has been done and has
-// passed.
-func (v *Verdict) conclude(wanted int) {
-	v.Passed = len(v.Steps) == wanted && wanted > 1
+// every passes what has all its steps, which have passed.
+func (v *Verdict) every(wanted int) {
+	v.Passed = len(v.Steps) == wanted && wanted > 0
 	for i := range v.Steps {
 		if s := &v.Steps[i]; !s.Passed {
 			v.Passed = false
@@ -248,19 +249,24 @@ func (w *work) parts() []part {
 	if w.all != nil {
 		return w.all
 	}
-	w.all = []part{{StepProtected, StepProtected, w.protect}}
+	w.all = append([]part{{StepProtected, StepProtected, w.protect}}, w.steps()...)
+	if len(w.spec.Gaps) > 0 {
+		w.all = append(w.all, part{StepGap, StepGap, w.gap})
+	}
+	return w.all
+}
+
+// steps are those of the Spec, in order.
+func (w *work) steps() (out []part) {
 	for i := range w.spec.Steps {
 		step := &w.spec.Steps[i]
 		do := func(ctx context.Context) (*StepVerdict, error) { return w.command(ctx, step) }
 		if step.Runner == RunnerGoTest {
 			do = func(ctx context.Context) (*StepVerdict, error) { return w.goTest(ctx, step) }
 		}
-		w.all = append(w.all, part{step.Name, step.Runner, do})
+		out = append(out, part{step.Name, step.Runner, do})
 	}
-	if len(w.spec.Gaps) > 0 {
-		w.all = append(w.all, part{StepGap, StepGap, w.gap})
-	}
-	return w.all
+	return out
 }
 
 // command runs a command on the patched view.
