@@ -2,6 +2,7 @@ package component
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -137,5 +138,37 @@ func TestLogDiskIsFull(t *testing.T) {
 	}
 	if err := s.Stop(t.Context(), "c", false); err != nil {
 		t.Error(err)
+	}
+}
+
+// A record that did not find room is no part of a word: the last whole one counts,
+// and so does the next that finds room.
+func TestRecordOnAFullDisk(t *testing.T) {
+	dir := smallDisk(t, "8k") // two pages: one for the record, one for the filler
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, []byte("full"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := &record{Component: "a", Instance: "first", base: filepath.Join(dir, "a")}
+	var err error
+	for steps := 0; err == nil && steps < 1000; steps++ {
+		r.Spec = fmt.Sprint(steps)
+		err = r.write()
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	last, _ := strconv.Atoi(r.Spec)
+	if got, ok := readRecord(r.base + recordSuffix); !ok || got.Spec != fmt.Sprint(last-1) {
+		t.Errorf("%v, want the word before %d", got, last)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.write(); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := readRecord(r.base + recordSuffix); !ok || got.Spec != r.Spec {
+		t.Errorf("%v, want %d", got, last)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,11 +61,27 @@ func (r *record) write() error {
 	path := r.base + recordSuffix
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
 	if err == nil {
-		_, err = unix.Write(fd, append(data, '\n'))
-		err = errors.Join(err, unix.Close(fd))
+		err = errors.Join(appendWhole(fd, append(data, '\n')), unix.Close(fd))
 	}
 	if err != nil {
 		return fmt.Errorf("record component: %w", &os.PathError{Op: "write", Path: path, Err: err})
+	}
+	return nil
+}
+
+// appendWhole adds all of a word or, as on a full disk, nothing of it: what comes
+// after a part of one would not be read.
+func appendWhole(fd int, word []byte) error {
+	end, err := unix.Seek(fd, 0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	n, err := unix.Write(fd, word)
+	if err == nil && n < len(word) {
+		err = unix.ENOSPC
+	}
+	if err != nil {
+		return errors.Join(err, unix.Ftruncate(fd, end))
 	}
 	return nil
 }

@@ -198,6 +198,7 @@ func (v *Verifier) Check(ctx context.Context, spec Spec) (*Verdict, error) {
 	for i := range spec.Steps {
 		if s := &spec.Steps[i]; s.Runner == RunnerGoTest {
 			s.Runner, s.Command = RunnerCommand, append([]string{"go", "test"}, s.packages()...)
+			s.Env = slices.Concat(goSettings, s.Env)
 		}
 	}
 	if err := spec.validateSteps(); err != nil {
