@@ -9,7 +9,11 @@ import (
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 )
 
-const stateDegraded = "degraded"
+// States of a host.
+const (
+	stateDegraded = "degraded"
+	stateStarting = "starting"
+)
 
 type statusOptions struct {
 	*app

@@ -24,7 +24,7 @@ func (a *app) printStatus(w io.Writer, s *apiv1.Status) error {
 	if err := a.statusProtocols(&b, s.GetProtocols()); err != nil {
 		return err
 	}
-	if err := a.statusWorkspaces(&b, s.GetWorkspaces()); err != nil {
+	if err := a.statusWorkspaces(&b, s); err != nil {
 		return err
 	}
 	if err := a.statusBackups(&b, s.GetBackups()); err != nil {
@@ -135,7 +135,12 @@ func (a *app) statusErrors(b *strings.Builder, plugins []*apiv1.PluginStatus) {
 	}
 }
 
-func (a *app) statusWorkspaces(b *strings.Builder, workspaces []*apiv1.WorkspaceStatus) error {
+func (a *app) statusWorkspaces(b *strings.Builder, s *apiv1.Status) error {
+	workspaces := s.GetWorkspaces()
+	if len(workspaces) == 0 && s.GetState() == stateStarting {
+		fmt.Fprintln(b, "\nworkspaces are not governed yet")
+		return nil
+	}
 	if len(workspaces) == 0 {
 		fmt.Fprintln(b, "\nno workspaces are configured")
 		return nil

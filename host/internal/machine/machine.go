@@ -75,7 +75,8 @@ type Meter struct {
 // be written to.
 func (m *Meter) Latest() *Sample { return m.latest.Load() }
 
-// Run measures at once, and then every so often until ctx is done.
+// Run measures at once, and then every so often until ctx is done. The first
+// sample is there with the second measurement: that tells how busy all was.
 func (m *Meter) Run(ctx context.Context) {
 	ticker := time.NewTicker(soon)
 	defer ticker.Stop()
@@ -112,7 +113,9 @@ func (m *Meter) measure(ctx context.Context) error {
 	}
 	m.at, m.busy = s.At, busy
 	failed = append(failed, m.measureMachine(ctx, s))
-	m.latest.Store(s)
+	if since > 0 { // before, nobody knows how busy anything is
+		m.latest.Store(s)
+	}
 	return errors.Join(failed...)
 }
 
@@ -129,7 +132,11 @@ func (m *Meter) add(ctx context.Context, use *Use, pid int, since float64, busy 
 	}
 	use.Processes++
 	busy[pid] = times.User + times.System
-	if before, known := m.busy[pid]; known && since > 0 {
+	before, known := m.busy[pid]
+	if created, err := p.CreateTimeWithContext(ctx); err == nil && !known { // all that it used it has used since
+		known = time.UnixMilli(created).After(m.at)
+	}
+	if known && since > 0 {
 		use.CPUPercent += max(0, busy[pid]-before) / since * 100
 	}
 	memory, err := p.MemoryInfoWithContext(ctx)

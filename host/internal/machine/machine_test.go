@@ -32,6 +32,12 @@ func TestMeasure(t *testing.T) {
 	if err := m.measure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if s := m.Latest(); s != nil {
+		t.Errorf("there is a sample that cannot know how busy anything is: %+v", s)
+	}
+	if err := m.measure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	before := m.Latest()
 	// Busy for as long as the kernel takes to notice.
 	for deadline := time.Now().Add(20 * time.Second); m.Latest().Host.CPUPercent == 0 && time.Now().Before(deadline); {

@@ -85,7 +85,7 @@ func (h *host) onProtocolChange(c protocol.Changed) {
 	if phase == "" {
 		phase = string(c.To)
 	}
-	h.steps.add(Step{Component: "protocol " + c.Protocol, Phase: phase, Detail: c.Why})
+	h.steps.add(Step{Component: "protocol " + c.Protocol, Phase: phase, Detail: c.Why, After: h.protocolAfter(c.Protocol)})
 	h.changed.Tell()
 	actions := map[protocol.State]struct {
 		action  string
@@ -103,6 +103,24 @@ func (h *host) onProtocolChange(c protocol.Changed) {
 		Attributes: map[string]string{"from": string(c.From), "to": string(c.To)},
 	})
 	h.publisher().Publish(c)
+}
+
+// protocolAfter are what a protocol waits for: its plugin, and the protocols that it
+// depends on.
+func (h *host) protocolAfter(name string) []string {
+	after := []string{"plugin " + protocolID(name)}
+	loaded := h.loaded.Load()
+	if loaded == nil {
+		return after
+	}
+	for i := range loaded.config.Protocols {
+		if p := &loaded.config.Protocols[i]; p.Name == name {
+			for _, other := range p.DependsOn {
+				after = append(after, "protocol "+other)
+			}
+		}
+	}
+	return after
 }
 
 // protocolSettings are the settings of the protocols in a configuration.
