@@ -164,7 +164,10 @@ func (s *site) remove(name string) {
 // configure writes the configuration with further blocks.
 func (s *site) configure(blocks ...string) {
 	s.t.Helper()
-	s.put(s.conf, s.config(blocks...))
+	s.put(s.conf+".new", s.config(blocks...)) // not in place: a host may read it in between, and refuse what is half written
+	if err := os.Rename(s.conf+".new", s.conf); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // config is a configuration that governs the workspace with the detector docs.

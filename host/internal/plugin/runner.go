@@ -47,6 +47,7 @@ type runner struct {
 	confined    confinement
 	sandbox     Sandbox // once the plugin has been executed
 	outOfMemory bool    // the kernel killed it for want of memory; set before exited is closed
+	pidsRefused int64   // processes and threads that it was not let start; likewise
 	startedAt   time.Time
 	aborted     bool // is not to be started any more
 	isReaped    bool
@@ -266,11 +267,10 @@ func (r *runner) watch(p running) {
 		r.sink.logger.Error("wait for plugin", "pid", pid, "error", err)
 	}
 	confined := r.confinedBy()
-	if killed && confined.group != nil && confined.group.OOMKills() > 0 {
-		r.mu.Lock()
-		r.outOfMemory = true
-		r.mu.Unlock()
-	}
+	outOfMemory, refused := killed && confined.group != nil && confined.group.OOMKills() > 0, confined.usage().PIDsRefused
+	r.mu.Lock()
+	r.outOfMemory, r.pidsRefused = outOfMemory, refused
+	r.mu.Unlock()
 	close(r.exited)
 	if err := p.signal(syscall.SIGKILL); err != nil {
 		r.sink.logger.Warn("end the plugin's process group", "pid", pid, "error", err)
@@ -401,6 +401,17 @@ func (r *runner) ranOutOfMemory() *sdk.Error {
 		return nil
 	}
 	return r.confined.outOfMemory(r.spec.ID())
+}
+
+// crashRemedy says what to do about an exit that nothing else explains. Call it
+// after exited.
+func (r *runner) crashRemedy() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pidsRefused > 0 {
+		return fmt.Sprintf("it was not let start %d processes or threads: raise limits.pids if it needs more; see the plugin's log for the rest", r.pidsRefused)
+	}
+	return "see the plugin's log for the cause"
 }
 
 // confinedBy returns the process's cgroup.

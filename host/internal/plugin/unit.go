@@ -131,7 +131,7 @@ func (u *unit) onExit(g *generation) {
 		failure = &sdk.Error{
 			Code: codes.Unavailable, Reason: ReasonCrashed, Retryable: true,
 			Message: "plugin " + u.id + " exited by itself",
-			Remedy:  "see the plugin's log for the cause",
+			Remedy:  g.runner.crashRemedy(),
 		}
 	}
 	u.failLocked(failure)
