@@ -14,7 +14,7 @@ type index struct {
 	// by principal and by resource at all, so that a look-up leaves out what
 	// no policy speaks of
 	principals, resources map[key]bool
-	contextual            bool // one of them may look at the context
+	timed                 bool // one of them may look at the time
 }
 
 // key is what a head asks of a principal or a resource: to be, or to be in, an
@@ -36,7 +36,7 @@ func newIndexes(m *model, policies []*Policy) map[string]*index {
 				b := bucket{keyOf(tree.Principal), keyOf(tree.Resource)}
 				x.buckets[b] = append(x.buckets[b], int32(i))
 				x.principals[b.principal], x.resources[b.resource] = true, true
-				x.contextual = x.contextual || p.isContextual()
+				x.timed = x.timed || p.isTimed()
 			}
 		}
 		out[name] = x

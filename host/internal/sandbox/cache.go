@@ -33,7 +33,7 @@ func (p Profile) validateCaches() error {
 		case seen[c.Name]:
 			return fmt.Errorf("there are two caches %q", c.Name)
 		case !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || slices.Contains(closedTrees, c.Path):
-			return fmt.Errorf("cache %q: %s cannot be shown to a sandbox", c.Name, c.Path)
+			return fmt.Errorf("cache %q: %s cannot be shown to a sandbox: name a directory of its own by its absolute path", c.Name, c.Path)
 		}
 		seen[c.Name] = true
 		for _, name := range c.Env {
@@ -99,7 +99,7 @@ func addCaches(p *launch.Plan, caches []Cache) error {
 			return fmt.Errorf("cache %q: %w", c.Name, err)
 		}
 		if slices.Contains(closedTrees, path) {
-			return fmt.Errorf("cache %q: %s cannot be shown to a sandbox", c.Name, path)
+			return fmt.Errorf("cache %q: %s cannot be shown to a sandbox: a whole tree of the system is no cache", c.Name, path)
 		}
 		p.Caches = append(p.Caches, launch.Cache{Tree: launch.Tree{Path: path}, Target: c.Dir()})
 		p.Writable = append(p.Writable, c.Dir())

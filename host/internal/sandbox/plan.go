@@ -149,10 +149,23 @@ var closedTrees = []string{"/", "/proc", "/sys", "/dev", "/run", "/etc", "/boot"
 
 func addReadOnly(p *launch.Plan, trees []string) error {
 	for _, tree := range trees {
-		if !filepath.IsAbs(tree) || filepath.Clean(tree) != tree || slices.Contains(closedTrees, tree) || launchOwn(tree) {
-			return fmt.Errorf("%s cannot be shown to a sandbox", tree)
+		if err := showable(tree); err != nil {
+			return err
 		}
 		p.Mounts = append(p.Mounts, launch.Mount{Tree: launch.Tree{Path: tree}, Target: tree})
+	}
+	return nil
+}
+
+// showable says why a path cannot be put into a sandbox, or nil.
+func showable(path string) error {
+	switch {
+	case !filepath.IsAbs(path) || filepath.Clean(path) != path:
+		return fmt.Errorf("%s cannot be shown to a sandbox: it is no absolute path without . and ..", path)
+	case slices.Contains(closedTrees, path):
+		return fmt.Errorf("%s cannot be shown to a sandbox: show the directories beneath it that are needed", path)
+	case launchOwn(path):
+		return fmt.Errorf("%s cannot be shown to a sandbox, which has something of its own there: keep it elsewhere, such as beneath /opt", path)
 	}
 	return nil
 }

@@ -7,17 +7,32 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 )
 
 // Key is the host's key under which secrets are hashed: who reads the database
 // without it can neither use a secret nor test a guess. It does not show when it
 // is printed.
-type Key struct{ bytes []byte }
+type Key struct {
+	bytes []byte
+	macs  *sync.Pool // of *macState
+}
+
+// macState hashes under one key, again and again.
+type macState struct {
+	hash.Hash
+	text []byte // that is hashed, with what it is followed by
+}
+
+func newKey(bytes []byte) Key {
+	return Key{bytes, &sync.Pool{New: func() any { return &macState{Hash: hmac.New(sha256.New, bytes)} }}}
+}
 
 // keySize is in bytes.
 const keySize = 32
@@ -31,9 +46,12 @@ func (Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[redacted key
 // Hash is what is kept of a secret. The purpose separates what the key is used
 // for: a hash of one purpose proves nothing for another.
 func (k Key) Hash(purpose string, s Secret) []byte {
-	mac := hmac.New(sha256.New, k.bytes)
-	mac.Write([]byte(purpose + "\x00"))
-	mac.Write([]byte(s.text))
+	mac := k.macs.Get().(*macState) //nolint:forcetypeassert // it holds nothing else
+	defer k.macs.Put(mac)
+	mac.text = append(append(append(mac.text[:0], purpose...), 0), s.text...)
+	mac.Reset()
+	mac.Write(mac.text)
+	clear(mac.text)
 	return mac.Sum(nil)
 }
 
@@ -55,7 +73,7 @@ func (k Key) Derive(purpose string) []byte {
 
 // NewKey returns a random key.
 func NewKey() (Key, error) {
-	k := Key{make([]byte, keySize)}
+	k := newKey(make([]byte, keySize))
 	_, err := rand.Read(k.bytes)
 	return k, err
 }
@@ -90,11 +108,11 @@ func readKey(path string) (k Key, err error) {
 	if err != nil {
 		return Key{}, err
 	}
-	k.bytes, err = hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(k.bytes) != keySize {
+	bytes, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(bytes) != keySize {
 		return Key{}, errors.New("it does not hold a key") // and what it holds is not told
 	}
-	return k, nil
+	return newKey(bytes), nil
 }
 
 // createKey writes a new key to disk before it is used. Of two hosts that do so

@@ -173,7 +173,7 @@ func auditHead(ctx context.Context, q querier) (audit.Head, error) {
 
 // Append implements [audit.Store].
 func (s *Audit) Append(ctx context.Context, records ...audit.Record) error {
-	return s.db.update(ctx, func(tx *sql.Tx) error { return s.db.appendAudit(ctx, tx, records...) })
+	return s.db.lazily(ctx, func(tx *lazyTx) error { return s.db.appendAudit(ctx, tx.tx, records...) })
 }
 
 // Head implements [audit.Store].

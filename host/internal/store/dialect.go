@@ -18,6 +18,9 @@ type dialect struct {
 	// hinted says that a table can be read by an index that is named: without
 	// statistics SQLite sorts all that waits rather than read it in order.
 	hinted bool
+	// version is a query for a number that is another once another connection
+	// has written.
+	version string
 }
 
 // by names the index that a table is to be read by.
@@ -28,7 +31,7 @@ func (d *dialect) by(index string) string {
 	return ""
 }
 
-var sqliteDialect = dialect{goose: goose.DialectSQLite3, migrations: "migrations/sqlite", hinted: true}
+var sqliteDialect = dialect{goose: goose.DialectSQLite3, migrations: "migrations/sqlite", hinted: true, version: "PRAGMA data_version"}
 
 // tuples returns rows × columns placeholders: "(?,?),(?,?)".
 func (d *dialect) tuples(rows, columns int) string {

@@ -43,7 +43,15 @@ const rowsAtATime = 64
 // insert inserts rows, many with one statement. The numbers of rows are powers
 // of two, so that there are few texts and each is prepared once.
 func insert[T any](ctx context.Context, db *DB, tx *sql.Tx, b bulk, rows []T, values func([]any, T) []any) error {
-	args := make([]any, 0, min(len(rows), rowsAtATime)*b.columns)
+	return inParts(rows, b.columns, values, func(n int, args []any) error {
+		_, err := tx.ExecContext(ctx, b.text(db.dialect, n), args...)
+		return err
+	})
+}
+
+// inParts calls exec with the values of rows, of as many at a time as insert says.
+func inParts[T any](rows []T, columns int, values func([]any, T) []any, exec func(n int, args []any) error) error {
+	args := make([]any, 0, min(len(rows), rowsAtATime)*columns)
 	for n := rowsAtATime; len(rows) > 0; {
 		for n > len(rows) {
 			n /= 2
@@ -52,7 +60,7 @@ func insert[T any](ctx context.Context, db *DB, tx *sql.Tx, b bulk, rows []T, va
 		for _, row := range rows[:n] {
 			args = values(args, row)
 		}
-		if _, err := tx.ExecContext(ctx, b.text(db.dialect, n), args...); err != nil {
+		if err := exec(n, args); err != nil {
 			return err
 		}
 		rows = rows[n:]

@@ -39,6 +39,7 @@ type writer struct {
 	head     *audit.Head // after the last group; nil: look it up
 	span     *span       // of the last records; nil: look it up
 	revision int64       // of the last event; negative: look it up
+	tokens   tokenRows   // as committed
 
 	// What appending to the audit log works in, by whoever has the turn.
 	record audit.Record
@@ -52,6 +53,9 @@ type turn struct {
 	start  chan *sql.Tx
 	over   chan error // what the work returned
 	result chan error // what came of it; has room, so that nobody waits for the caller
+
+	lazy  bool // it has no savepoint until it asks for one; see lazyTx
+	saved bool // it has one
 }
 
 // group is a transaction under way.
@@ -61,6 +65,7 @@ type group struct {
 	begun  time.Time
 	audit  pendingAudit
 	events pendingEvents
+	tokens pendingTokens
 	// history holds changes of tokens that are written with the audit records.
 	history []token.Change
 }
@@ -99,7 +104,43 @@ func (w *writer) run() {
 // panics, or ctx is done before fn has returned. fn uses nothing of the store
 // but tx. The transaction is shared with other callers that come at the same
 // time; they neither see each other's failures nor suffer from them.
-func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) (err error) {
+func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	return db.inTurn(ctx, new(turn), fn)
+}
+
+// lazily is update for work that mostly leaves what it does to the end of the
+// group, and reads: it gets a savepoint, which costs as much as a small write, only
+// if it asks for one by [lazyTx.writing].
+func (db *DB) lazily(ctx context.Context, fn func(tx *lazyTx) error) error {
+	t := &turn{lazy: true}
+	return db.inTurn(ctx, t, func(tx *sql.Tx) error { return fn(&lazyTx{tx, db.writer.group, t}) })
+}
+
+// lazyTx is the transaction of a group in a turn of lazily.
+type lazyTx struct {
+	tx    *sql.Tx // to read from
+	group *group
+	turn  *turn
+}
+
+// writing returns the transaction to write to.
+func (l *lazyTx) writing(ctx context.Context) (*sql.Tx, error) {
+	return l.tx, l.turn.save(ctx, l.group)
+}
+
+// save makes a savepoint to which the turn can be undone.
+func (t *turn) save(ctx context.Context, g *group) error {
+	if t.saved || len(g.turns) == 0 { // the first has nothing else to undo
+		return nil
+	}
+	if _, err := g.tx.ExecContext(ctx, "SAVEPOINT caller"); err != nil {
+		return err
+	}
+	t.saved = true
+	return nil
+}
+
+func (db *DB) inTurn(ctx context.Context, t *turn, fn func(tx *sql.Tx) error) (err error) {
 	if err := db.check.found(); err != nil {
 		return err
 	}
@@ -108,7 +149,7 @@ func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) (err error)
 	db.watch.waiting.Add(1)
 	defer db.watch.waiting.Add(-1)
 	w := db.writer
-	t := &turn{ctx: ctx, start: make(chan *sql.Tx), over: make(chan error, 1), result: make(chan error, 1)}
+	t.ctx, t.start, t.over, t.result = ctx, make(chan *sql.Tx), make(chan error, 1), make(chan error, 1)
 	select {
 	case w.queue <- t:
 	case <-ctx.Done():
@@ -205,15 +246,15 @@ func (w *writer) take(t *turn) error {
 	ctx := context.Background()
 	g := w.group
 	first := len(g.turns) == 0 // then there is nothing else to undo
-	if !first {
-		if _, err := g.tx.ExecContext(ctx, "SAVEPOINT caller"); err != nil {
+	if !t.lazy {
+		if err := t.save(ctx, g); err != nil {
 			t.result <- err
 			return lost(err)
 		}
 	}
-	before, told, changes := g.audit.mark(), g.events, len(g.history)
+	before, told, changes, tokens := g.audit.mark(), g.events, len(g.history), g.tokens.mark()
 	err := t.work(g.tx)
-	if err == nil && !first {
+	if err == nil && t.saved {
 		if _, err := g.tx.ExecContext(ctx, "RELEASE caller"); err != nil {
 			t.result <- err
 			return lost(err)
@@ -226,12 +267,16 @@ func (w *writer) take(t *turn) error {
 	g.audit.reset(before)
 	g.events = told
 	g.history = g.history[:changes]
+	g.tokens.reset(tokens)
 	if first {
 		t.result <- errors.Join(err, ignoreDone(g.tx.Rollback()))
 		return nil
 	}
-	_, undo := g.tx.ExecContext(ctx, "ROLLBACK TO caller")
-	if undo == nil {
+	var undo error
+	if t.saved {
+		_, undo = g.tx.ExecContext(ctx, "ROLLBACK TO caller")
+	}
+	if t.saved && undo == nil {
 		_, undo = g.tx.ExecContext(ctx, "RELEASE caller")
 	}
 	t.result <- err
@@ -261,18 +306,23 @@ func lost(cause error) error {
 }
 
 // commit writes what callers left for the end, many rows with one statement:
-// the history of tokens, the audit records and the events. Then it makes all
-// durable.
+// tokens and their history, the audit records and the events. Then it makes all
+// durable. What is known of the database is believed again once that has been done.
 func (w *writer) commit() error {
 	g := w.group
-	if err := w.db.flushHistory(g.tx, g.history); err != nil {
-		return errors.Join(err, ignoreDone(g.tx.Rollback()))
+	rows := w.tokens
+	w.tokens = tokenRows{}
+	err := w.db.flushTokens(context.Background(), g.tx, &g.tokens)
+	if err == nil {
+		err = w.db.flushAnswers(context.Background(), g.tx, &g.tokens)
 	}
-	if !g.audit.loaded && !g.events.loaded {
-		return g.tx.Commit()
+	if err == nil {
+		err = w.db.flushHistory(g.tx, g.history)
 	}
-	w.head, w.revision = nil, -1
-	err := w.db.flushAudit(g.tx, &g.audit)
+	if err == nil && (g.audit.loaded || g.events.loaded) {
+		w.head, w.revision = nil, -1
+		err = w.db.flushAudit(g.tx, &g.audit)
+	}
 	if err == nil {
 		err = w.db.flushEvents(g.tx, &g.events)
 	}
@@ -282,6 +332,8 @@ func (w *writer) commit() error {
 	if err := g.tx.Commit(); err != nil {
 		return err
 	}
+	w.tokens = rows
+	w.tokens.committed(&g.tokens)
 	if g.audit.loaded {
 		w.head = &g.audit.head
 	}

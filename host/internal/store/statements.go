@@ -61,10 +61,10 @@ func (s *statements) get(ctx context.Context, text string) (*statement, error) {
 func isOften(text string) bool {
 	word, _, _ := strings.Cut(text, " ")
 	switch word {
-	case "SELECT", "INSERT", "UPDATE", "DELETE", "SAVEPOINT", "RELEASE", "ROLLBACK":
+	case "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "SAVEPOINT", "RELEASE", "ROLLBACK":
 		return true
 	}
-	return false
+	return text == sqliteDialect.version
 }
 
 // room makes room for one more by closing any one that is not in use.

@@ -18,6 +18,10 @@ const tokenColumns = `id, accessor, hash, type, state, reason, protocol, operati
 var (
 	putToken       = bulk{"tokens (" + tokenColumns + ")", strings.Count(tokenColumns, ",") + 1, " ON CONFLICT (id) DO UPDATE SET " + excluded(tokenColumns)}
 	putTokenChange = bulk{"token_history (token_id, action, at, from_state, to_state, by_whom, why)", 7, ""}
+	putTokenAnswer = bulk{
+		"token_answers (token_id, key, at, request, answer)", 5,
+		" ON CONFLICT (token_id, key) DO UPDATE SET at = excluded.at, request = excluded.request, answer = excluded.answer",
+	}
 )
 
 func tokenValues(args []any, t *token.Token) []any {
@@ -57,6 +61,14 @@ func scanToken(scan func(...any) error) (*token.Token, error) {
 	}
 	t.Paths, err = readWords(paths)
 	return t, err
+}
+
+func answerValues(args []any, p pendingAnswer) []any {
+	text, err := json.Marshal(&p.answer.Use)
+	if err != nil {
+		panic(err) // texts, numbers and times of this host's clock always have a form
+	}
+	return append(args, p.id, p.key, p.answer.At.UnixNano(), p.answer.Request, string(text))
 }
 
 // words stores a list; nil is the empty text.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sop-host/sop/host/internal/token"
@@ -24,8 +25,8 @@ func (db *DB) Tokens() *Tokens { return &Tokens{db} }
 
 // Update implements [token.Store].
 func (s *Tokens) Update(ctx context.Context, fn func(tx token.Tx) error) error {
-	return s.db.update(ctx, func(tx *sql.Tx) error {
-		return fn(&tokenTx{tokenReader{s.db, tx}, tx})
+	return s.db.lazily(ctx, func(tx *lazyTx) error {
+		return fn(&tokenTx{tokenReader{s.db, tx.tx}, tx})
 	})
 }
 
@@ -137,39 +138,14 @@ func (r tokenReader) history(ctx context.Context, t *token.Token) ([]token.Chang
 
 // tokenTx implements [token.Tx].
 type tokenTx struct {
-	tokenReader
-	tx *sql.Tx
-}
-
-// Take implements [token.Tx]. The statement returns only what can differ from
-// what is known of an active token.
-func (t *tokenTx) Take(ctx context.Context, known *token.Token, uses, reserve int, at time.Time) (*token.Token, error) {
-	taken := *known
-	taken.State, taken.History = token.StateActive, nil
-	var end int64
-	err := t.tx.QueryRowContext(ctx, `UPDATE tokens
-		SET uses = uses + $2, reserved = reserved + $3, version = version + 1, changed_at = $4,
-			last_use = CASE WHEN $2 > 0 THEN $4 ELSE last_use END
-		WHERE accessor = $1 AND state = 'active' AND not_before <= $4 AND expires_at > $4 AND uses + reserved + $2 + $3 <= max_uses
-		RETURNING reason, expires_at, uses, reserved, version`, known.Accessor, uses, reserve, at.UnixNano()).
-		Scan(&taken.Reason, &end, &taken.Uses, &taken.Reserved, &taken.Version)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	taken.ExpiresAt, taken.ChangedAt = fromNano(end), fromNano(at.UnixNano())
-	if uses > 0 {
-		taken.LastUse = taken.ChangedAt
-	}
-	return &taken, nil
+	tokenReader // of what was written
+	lazy        *lazyTx
 }
 
 // Put implements [token.Tx].
 func (t *tokenTx) Put(ctx context.Context, tokens []*token.Token, changes []token.Change) error {
-	if err := insert(ctx, t.db, t.tx, putToken, tokens, tokenValues); err != nil {
-		return fmt.Errorf("store tokens: %w", err)
+	for _, changed := range tokens {
+		t.put(changed)
 	}
 	return t.record(ctx, changes)
 }
@@ -178,12 +154,12 @@ func (t *tokenTx) Put(ctx context.Context, tokens []*token.Token, changes []toke
 // and to the audit log, both when the group ends. Single uses are in the audit
 // log only: the history of a token would grow with them.
 func (t *tokenTx) record(ctx context.Context, changes []token.Change) error {
-	g := t.db.writer.group
+	g := t.lazy.group
 	for i := range changes {
 		if changes[i].Action != token.Used {
 			g.history = append(g.history, changes[i])
 		}
-		if err := t.db.appendRecord(ctx, t.tx, tokenRecord(&changes[i])); err != nil {
+		if err := t.db.appendRecord(ctx, t.lazy.tx, tokenRecord(&changes[i])); err != nil {
 			return err
 		}
 	}
@@ -200,10 +176,15 @@ func (db *DB) flushHistory(tx *sql.Tx, changes []token.Change) error {
 
 // Answer implements [token.Tx].
 func (t *tokenTx) Answer(ctx context.Context, id, key string) (*token.Answer, error) {
+	for _, p := range slices.Backward(t.lazy.group.tokens.answers) {
+		if p.id == id && p.key == key {
+			return p.answer, nil
+		}
+	}
 	a := new(token.Answer)
 	var at int64
 	var text []byte
-	err := t.tx.QueryRowContext(ctx, "SELECT at, request, answer FROM token_answers WHERE token_id = $1 AND key = $2", id, key).
+	err := t.lazy.tx.QueryRowContext(ctx, "SELECT at, request, answer FROM token_answers WHERE token_id = $1 AND key = $2", id, key).
 		Scan(&at, &a.Request, &text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -218,24 +199,20 @@ func (t *tokenTx) Answer(ctx context.Context, id, key string) (*token.Answer, er
 	return a, nil
 }
 
-// PutAnswer implements [token.Tx].
-func (t *tokenTx) PutAnswer(ctx context.Context, id, key string, a *token.Answer) error {
-	text, err := json.Marshal(&a.Use)
-	if err != nil {
-		return fmt.Errorf("store answer: %w", err)
-	}
-	_, err = t.tx.ExecContext(ctx, `INSERT INTO token_answers (token_id, key, at, request, answer) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (token_id, key) DO UPDATE SET at = excluded.at, request = excluded.request, answer = excluded.answer`,
-		id, key, a.At.UnixNano(), a.Request, string(text))
-	if err != nil {
-		return fmt.Errorf("store answer: %w", err)
-	}
+// PutAnswer implements [token.Tx]. It is written when the group ends.
+func (t *tokenTx) PutAnswer(_ context.Context, id, key string, a *token.Answer) error {
+	pending, kept := &t.lazy.group.tokens, *a
+	pending.answers = append(pending.answers, pendingAnswer{id, key, &kept})
 	return nil
 }
 
 // ForgetAnswers implements [token.Tx].
 func (t *tokenTx) ForgetAnswers(ctx context.Context, before time.Time, limit int) error {
-	_, err := t.tx.ExecContext(ctx, `DELETE FROM token_answers WHERE (token_id, key) IN (
+	tx, err := t.lazy.writing(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM token_answers WHERE (token_id, key) IN (
 		SELECT token_id, key FROM token_answers WHERE at < $1 ORDER BY at LIMIT $2)`, before.UnixNano(), limit)
 	if err != nil {
 		return fmt.Errorf("forget answers: %w", err)
@@ -245,7 +222,11 @@ func (t *tokenTx) ForgetAnswers(ctx context.Context, before time.Time, limit int
 
 // SetClock implements [token.Tx].
 func (t *tokenTx) SetClock(ctx context.Context, at time.Time) error {
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO token_clock (id, at) VALUES (1, $1)
+	tx, err := t.lazy.writing(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO token_clock (id, at) VALUES (1, $1)
 		ON CONFLICT (id) DO UPDATE SET at = excluded.at WHERE excluded.at > token_clock.at`, at.UnixNano())
 	if err != nil {
 		return fmt.Errorf("store the time: %w", err)
