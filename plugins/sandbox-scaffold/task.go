@@ -44,8 +44,9 @@ type task struct {
 	Budget          json.RawMessage   `json:"budget"`
 	Seed            int64             `json:"seed"`
 	Scaffold        struct {
-		Name       string         `json:"name"`
-		Parameters map[string]any `json:"parameters"`
+		Name       string          `json:"name"`
+		Parameters map[string]any  `json:"parameters"`
+		Candidates json.RawMessage `json:"candidates"` // as the host knows them; those of this plugin count
 	} `json:"scaffold"`
 	Previous map[string]string `json:"previous"`
 }

@@ -42,6 +42,107 @@ func heard(t *testing.T, path string) (out []string) {
 	return out
 }
 
+// hooked counts what hooks have made: snapshots, and scans.
+func (h *host) hooked() (saves, scans int) {
+	h.t.Helper()
+	log := h.must(0, "audit", "search", "--actor", "sop:hook.keep", "-o", "json").stdout
+	return strings.Count(log, `"backup.save"`), strings.Count(h.must(0, "audit", "search", "--actor", "sop:hook.look", "-o", "json").stdout, `"access.workspace.scan"`)
+}
+
+// Hooks run plugins: a generator works on the gap, a backup is made of the workspace,
+// and it is scanned; none of them sets itself off, or the others, without end.
+func TestHooksRunPlugins(t *testing.T) {
+	s := loopSite(t, "auto")
+	s.write("sum.go", strings.Replace(undocumented, "func Add", "// Add adds.\nfunc Add", 1))
+	s.git("commit", "-qam", "documented")
+	conf := strings.Replace(s.loopConfig("auto"), "  sandbox  = \"scaffold\"\n", "", 1) // no rule has it worked on
+	s.put(s.conf, conf+`
+hook "close" {
+  on  = ["gap.open", "gap.reopen"]
+  run = "sandbox.scaffold"
+}
+
+hook "keep" {
+  on  = ["backup.", "patch.integrated"]
+  run = "backup.files"
+}
+
+hook "look" {
+  on  = ["workspace.scan", "gap.", "task."]
+  run = "detector.docs"
+}
+`)
+	h := s.up()
+	h.scan()
+	s.write("sum.go", undocumented)
+	h.scan()
+	task := h.awaitTask("done")
+	if now := s.source(); !strings.Contains(now, "// Add ") {
+		t.Errorf("the file is now:\n%s", now)
+	}
+	log := h.must(0, "audit", "search", "--actor", "sop:hook.close", "-o", "json").stdout
+	if !strings.Contains(log, `"access.run.start"`) || !strings.Contains(log, "task/"+task.ID) {
+		t.Errorf("what the hook did is not on record: %s", log)
+	}
+	if !eventually(patience, func() bool { saves, scans := h.hooked(); return saves > 0 && scans > 0 }) {
+		saves, scans := h.hooked()
+		t.Fatalf("%d snapshots and %d scans were made by hooks", saves, scans)
+	}
+	if list := h.must(0, "backup", "list", "-o", "json").stdout; !strings.Contains(list, "sop:hook.keep") {
+		t.Errorf("no backup of the hook: %s", list)
+	}
+	for range 3 { // each of which is told to the hooks
+		h.scan()
+	}
+	// The backup before the integration and the integration itself are what "keep" may
+	// act on; a hook that told itself would have gone on and on.
+	if saves, scans := h.hooked(); saves > 2 || scans > 40 {
+		t.Errorf("hooks have made %d snapshots and %d scans", saves, scans)
+	}
+	h.stop()
+}
+
+// A task waits for the protocols that its rule needs, unless they are started by the
+// first call; what it waits for is told.
+func TestRuleNeedsProtocols(t *testing.T) {
+	for activation, waits := range map[string]bool{"on_demand": false, "manual": true} {
+		t.Run(activation, func(t *testing.T) {
+			s := loopSite(t, "auto")
+			program := filepath.Join(s.dir, "listener")
+			s.put(program, fmt.Sprintf(listener, filepath.Join(s.dir, "told")))
+			if err := os.Chmod(program, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s.put(s.conf, strings.Replace(s.loopConfig("auto"), "  sandbox  =", "  needs = [\"engine\"]\n  sandbox  =", 1)+fmt.Sprintf(`
+plugin "protocol" "engine" {
+  command = "${path.plugins}/protocol-exec"
+  config {
+    command = [%q]
+  }
+}
+
+protocol "engine" {
+  activation = %q
+}
+`, program, activation))
+			s.lock()
+			h := s.up()
+			if waits {
+				blocked := h.awaitTask("blocked")
+				if shown := h.must(0, "task", "show", blocked.ID).stdout; !strings.Contains(shown, "protocol engine: it is inactive: sop protocol activate engine") {
+					t.Errorf("what it waits for is not told: %s", shown)
+				}
+				h.must(0, "protocol", "activate", "engine")
+			}
+			h.awaitTask("done")
+			if r := h.sop("task", "create", "x", "-w", "main", "--needs", "engien", "--socket", h.socket()); r.code == 0 || !strings.Contains(r.stderr, "engine") {
+				t.Errorf("an unknown protocol is taken: %v", r)
+			}
+			h.stop()
+		})
+	}
+}
+
 // A hook tells a protocol of what happens, also of what happened just before the
 // host was killed, and its calls are on record.
 func TestHook(t *testing.T) {

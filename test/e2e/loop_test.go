@@ -198,15 +198,43 @@ func TestLoopWaitsForApproval(t *testing.T) {
 	if now := s.source(); now != undocumented {
 		t.Fatalf("the file was changed before anybody approved:\n%s", now)
 	}
-	if r := h.sop("patch", "show", task.Patch, "--socket", h.socket()); r.code != 0 || !strings.Contains(r.stdout, "+// Add ") {
-		t.Errorf("%v", r)
+	r := h.sop("patch", "show", task.Patch, "--socket", h.socket())
+	for _, want := range []string{"+// Add ", "made by          sandbox.scaffold", "scaffold         go-doc", "docs.go.exported in sum.go: 1 before, 0 after", "coverage         not measured: "} {
+		if r.code != 0 || !strings.Contains(r.stdout, want) {
+			t.Errorf("no %q in %v", want, r)
+		}
 	}
+	h.packaged(task.ID)
 	if r := h.sop("patch", "approve", task.Patch, "--socket", h.socket()); r.code != 0 {
 		t.Fatalf("%v", r)
 	}
 	h.awaitTask("done")
 	if now := s.source(); !strings.Contains(now, "// Add ") {
 		t.Errorf("the file is now:\n%s", now)
+	}
+}
+
+// packaged looks at what a generator is told of the task of the loop.
+func (h *host) packaged(id string) {
+	h.t.Helper()
+	var answer struct {
+		Package struct {
+			Verify   []struct{ Name, Runner string }
+			Scaffold struct {
+				Candidates []struct{ Name, Version, SHA256 string }
+			}
+		}
+	}
+	text := h.must(0, "task", "show", id, "-o", "json").stdout
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		h.t.Fatal(err)
+	}
+	p := answer.Package
+	if len(p.Verify) != 2 || p.Verify[0].Runner != "protected" || p.Verify[1].Runner != "gap" {
+		h.t.Errorf("verify steps %+v", p.Verify)
+	}
+	if c := p.Scaffold.Candidates; len(c) == 0 || c[0].Name != "go-doc" || c[0].Version == "" || len(c[0].SHA256) != 64 {
+		h.t.Errorf("scaffolds %+v", c)
 	}
 }
 
@@ -233,7 +261,14 @@ func TestFix(t *testing.T) {
 	h := s.up()
 	gap := find(t, s.gaps(), "docs.go.exported", "Add")
 
-	r := h.sop("fix", gap.GetId(), "--sandbox", "scaffold", "--dry-run", "--socket", h.socket())
+	r := h.sop("fix", gap.GetId(), "--dry-run", "--socket", h.socket())
+	if r.code == 0 || !strings.Contains(r.stderr, "no rule names a sandbox plugin for gap "+gap.GetId()) || len(h.tasks()) > 1 {
+		t.Errorf("without a plugin: %v, %+v", r, h.tasks())
+	}
+	r = h.sop("fix", gap.GetId(), "--sandbox", "scaffold", "--dry-run", "--socket", h.socket())
+	if strings.Contains(r.stdout+r.stderr, "task ") {
+		t.Errorf("a task is named that there is none of: %v", r)
+	}
 	if r.code != 0 || !strings.Contains(r.stdout, "+// Add ") {
 		t.Fatalf("%v", r)
 	}

@@ -76,8 +76,12 @@ func (s *taskService) GetTask(ctx context.Context, req *connect.Request[apiv1.Ge
 	if err != nil {
 		return nil, err
 	}
+	record := TaskRecord(t)
+	if record.WaitsFor, err = s.Tasks.WaitsFor(ctx, t); err != nil {
+		return nil, err
+	}
 	pack, problem := s.packageOf(ctx, t)
-	return connect.NewResponse(&apiv1.GetTaskResponse{Task: TaskRecord(t), Package: pack, PackageProblem: problem}), nil
+	return connect.NewResponse(&apiv1.GetTaskResponse{Task: record, Package: pack, PackageProblem: problem}), nil
 }
 
 // packageOf returns the package of a task, or why there is none: the task itself

@@ -245,7 +245,7 @@ var table = []rule{
 	{"sdk/fault", nil, "a leaf: the words for what went wrong, for programs that serve nothing as well"},
 	{"docs", nil, "the OpenAPI document, to be embedded"},
 	{"host/internal/answer", []string{"sdk"}, "it remembers answers and knows nothing of what was asked"},
-	{"host/internal/config", nil, "a leaf"},
+	{"host/internal/config", []string{"host/internal/event"}, "a leaf, but that hooks name kinds of events"},
 	{"host/internal/event", nil, "a leaf"},
 	{"host/internal/scratch", nil, "a leaf: temporary directories, whoever needs one"},
 	{"host/internal/pressure", nil, "a leaf: what runs short on the machine"},

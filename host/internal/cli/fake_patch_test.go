@@ -18,10 +18,26 @@ func testPatch() *apiv1.PatchRecord {
 		Changes: []*apiv1.PatchFileChange{
 			{Path: ".github/x\x1b[31m.yml", Op: "modify", Flag: "continuous integration"}, {Path: "link", Op: "symlink", Target: "a"},
 		},
-		Evidence: `{"level":"strict","exit":0}`, Verdict: `{"steps":[{"name":"build","passed":true}]}`,
+		Evidence: testEvidence, Verdict: testVerdict,
 		History: []*apiv1.PatchTransition{{At: before(time.Hour), Action: "proposed", To: "proposed", By: "plugin:sandbox.scaffold", Reason: "proposed"}},
 	}
 }
+
+// testEvidence and testVerdict are as generate.Run and verify.Verdict write them.
+const (
+	testEvidence = `{"run_id":"r","task_id":"t","plugin":"sandbox.scaffold","outcome":"changed","code":0,"explanation":"1 of 2 gaps.\na.go:3: x\u001b[31m",
+	"properties":{"scaffold":"go-doc","scaffold_version":"1"},"evidence":{"status":"exited","exit":0,"level":"strict","denied":[{}]},
+	"started":"2026-03-04T11:00:00Z","ended":"2026-03-04T11:00:01.5Z"}`
+	testVerdict = `{"passed":true,"steps":[{"name":"protected","runner":"protected","passed":true,"took_ns":1000000},
+	{"name":"test","runner":"go-test","passed":true,"tests":{"packages":2,"expected":3,"passed":4,"failed":0,"skipped":1,"challenged":3},"took_ns":2500000000},
+	{"name":"gap","runner":"gap","passed":true,"gaps":[{"detector":"d","rule":"docs.go.exported","path":"a.go","wanted":1,"before":1,"after":0}],"took_ns":700000000}],
+	"coverage":{"before":{"covered":3,"statements":4},"after":{"covered":3,"statements":6},"lowered":true,
+	"packages":[{"dir":"a","before":{"covered":3,"statements":4},"after":{"covered":3,"statements":5}},{"dir":"new","before":{"covered":0,"statements":0},"after":{"covered":0,"statements":1}}]},"took_ns":3200000000}`
+	failedVerdict = `{"passed":false,"why":"test: a: TestA failed","steps":[{"name":"test","passed":false,"why":"a: TestA failed",
+	"tests":{"expected":2,"passed":1,"failed":1,"challenged":0,"problems":["a: TestA failed","a: TestB was not run"]},
+	"runs":[{"argv":["a/a.test","-test.v"],"result":{"status":"exited","exit":1,"stdout":{"text":"one\ntwo\n"},"stderr":{"text":"panic: x\n"}}}],"took_ns":1000000}],
+	"coverage":{"before":{},"after":{},"lowered":false,"not_measured":"the patch has not passed"},"took_ns":1}`
+)
 
 const testDiff = "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1,1 +1,1 @@\n-old\n+new \x1b[31mred\n"
 
@@ -39,6 +55,12 @@ func (h fakePatch) ListPatches(_ context.Context, _ *connect.Request[apiv1.ListP
 
 func (h fakePatch) GetPatch(_ context.Context, r *connect.Request[apiv1.GetPatchRequest]) (*connect.Response[apiv1.GetPatchResponse], error) {
 	resp := &apiv1.GetPatchResponse{Patch: testPatch()}
+	switch r.Msg.GetId() {
+	case "019cf":
+		resp.Patch.State, resp.Patch.Verdict, resp.Patch.Evidence = "rejected", failedVerdict, `{"submitted_by":"agent:bot","fence":2,"explanation":"as asked"}`
+	case "019c0": // of a form that is not known
+		resp.Patch.Verdict, resp.Patch.Evidence = `{"steps":[]}`, `{"level":"strict"}`
+	}
 	if r.Msg.GetDiff() {
 		resp.Diff = testDiff
 	}

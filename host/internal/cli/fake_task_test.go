@@ -44,7 +44,13 @@ func (h fakeTask) pack() *structpb.Struct {
 	return s
 }
 
-func (h fakeTask) GetTask(context.Context, *connect.Request[apiv1.GetTaskRequest]) (*connect.Response[apiv1.GetTaskResponse], error) {
+func (h fakeTask) GetTask(_ context.Context, r *connect.Request[apiv1.GetTaskRequest]) (*connect.Response[apiv1.GetTaskResponse], error) {
+	if r.Msg.GetId() == "019cb" {
+		t := testTask()
+		t.State, t.Reason, t.Needs, t.DependsOn = "blocked", "waits for the protocol scp", []string{"scp"}, []string{"019ca"}
+		t.WaitsFor = []string{"task 019ca to be done, which is ready: first", "protocol scp: it is inactive: sop protocol activate scp"}
+		return answer(h.fakeHost, &apiv1.GetTaskResponse{Task: t, Package: h.pack()})
+	}
 	return answer(h.fakeHost, &apiv1.GetTaskResponse{Task: testTask(), Package: h.pack()})
 }
 

@@ -52,8 +52,8 @@ func (a *app) printPatch(p *apiv1.PatchRecord, diff string) {
 		a.say("  %s %s\n", term.Pad("risks", 12), palette.Paint(term.Red, term.Safe(strings.Join(p.GetRisks(), ", "))))
 	}
 	a.printPatchChanges(p)
-	a.printDocument("evidence", p.GetEvidence())
-	a.printDocument("verdict", p.GetVerdict())
+	a.printRunEvidence(p.GetEvidence())
+	a.printVerdict(p.GetVerdict())
 	a.printPatchHistory(p)
 	if diff != "" {
 		a.say("\n")

@@ -69,6 +69,7 @@ func (a *app) taskFields(t *apiv1.TaskRecord) [][2]string {
 		{"gaps", strings.Join(t.GetGaps(), ", ")},
 		{"depends on", strings.Join(t.GetDependsOn(), ", ")},
 		{"needs", strings.Join(t.GetNeeds(), ", ")},
+		{"waits for", strings.Join(t.GetWaitsFor(), "; ")},
 		{"attempts", fmt.Sprintf("%d of %d", t.GetAttempts(), t.GetMaxAttempts())},
 	}
 	if t.GetHolder() != "" {

@@ -109,6 +109,15 @@ func (l *loader) readProtocols(blocks []*hclsyntax.Block, plugins []Plugin, s *s
 	return all
 }
 
+// protocolNames are the names of the protocols that can be in service.
+func (c *Config) protocolNames() []string {
+	names := make([]string, len(c.Protocols))
+	for i := range c.Protocols {
+		names[i] = c.Protocols[i].Name
+	}
+	return names
+}
+
 // disabled says whether there is a plugin for a protocol that is not enabled.
 func (l *loader) disabled(plugins []Plugin, name string) bool {
 	return slices.ContainsFunc(plugins, func(p Plugin) bool { return p.Kind == "protocol" && p.Name == name })

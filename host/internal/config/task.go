@@ -35,6 +35,7 @@ type Rule struct {
 	Sandbox    string         // name of a sandbox plugin; empty: agents from outside
 	Scaffold   string         // empty: the first that applies
 	Parameters map[string]any // of the scaffold: texts, numbers, bools
+	Needs      []string       // protocols that must be available before its tasks are worked on
 	Verify     []string       // names of steps
 	PostCheck  []string       // names of steps, run on what was integrated
 	Approval   string         // "auto", "one" or "two"
@@ -65,7 +66,7 @@ var (
 	tasksAttributes       = []string{"open", "lease", "attempts", "backoff_min", "backoff_max"}
 	tasksBlocks           = []string{"concurrency"}
 	concurrencyAttributes = []string{"workspace", "plugin"}
-	ruleAttributes        = []string{"sandbox", "scaffold", "parameters", "verify", "post_check", "approval", "group", "group_size"}
+	ruleAttributes        = []string{"sandbox", "scaffold", "parameters", "needs", "verify", "post_check", "approval", "group", "group_size"}
 	ruleBlocks            = []string{"match", "budget"}
 	matchAttributes       = []string{"type", "language", "path", "severity", "rule", "workspace"}
 	budgetAttributes      = []string{"wall", "money", "model_tokens", "attempts"}
@@ -192,6 +193,7 @@ func (l *loader) readRule(c *Config, b *block) Rule {
 	return Rule{
 		Name: b.labels[0], Match: l.readMatch(c, s.within(match)), Sandbox: l.readSandboxName(c, s),
 		Scaffold: s.text("scaffold", "", checkName), Parameters: s.parameters("parameters"),
+		Needs:  s.texts("needs", l.oneOf("protocol", c.protocolNames())),
 		Verify: s.texts("verify", checkName), PostCheck: s.texts("post_check", checkName),
 		Approval: s.choice("approval", "one", []string{"auto", "one", "two"}),
 		Group:    s.choice("group", "directory", []string{"directory", "file", "none"}), GroupSize: s.integer("group_size", 20, 1, greatestGroup),
@@ -255,7 +257,11 @@ func (l *loader) oneOf(what string, all []string) func(string) error {
 		if slices.Contains(all, text) {
 			return nil
 		}
-		return fmt.Errorf("there is no %s %q.%s There is %s", what, text, l.didYouMean(text, all), strings.Join(all, ", "))
+		there := "none"
+		if len(all) > 0 {
+			there = strings.Join(all, ", ")
+		}
+		return fmt.Errorf("there is no %s %q.%s There is %s", what, text, l.didYouMean(text, all), there)
 	}
 }
 

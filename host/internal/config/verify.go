@@ -22,6 +22,7 @@ type VerifyStep struct {
 	Dir            string            `json:",omitempty"` // relative to the workspace
 	Env            map[string]string `json:",omitempty"`
 	Timeout        time.Duration
+	NoCoverage     bool   `json:",omitempty"` // of runner go-test: coverage is not measured
 	SandboxProfile string `json:",omitempty"` // "" for the one that verification has
 	Source         Range
 
@@ -35,7 +36,7 @@ const (
 )
 
 var (
-	verifyAttributes = []string{"runner", "command", "packages", "dir", "env", "timeout", "sandbox_profile"}
+	verifyAttributes = []string{"runner", "command", "packages", "dir", "env", "timeout", "coverage", "sandbox_profile"}
 	verifyRunners    = []string{VerifyCommand, VerifyGoTest}
 	verifyBounds     = bounds{low: time.Second, high: 24 * time.Hour}
 )
@@ -79,6 +80,7 @@ func (s section) verifyStep(b *block) VerifyStep {
 	step := VerifyStep{
 		Name: b.labels[0], Runner: s.choice("runner", VerifyCommand, verifyRunners), Command: s.texts("command", nil), Packages: s.texts("packages", checkPackage),
 		Dir: s.checked("dir", checkInside), Timeout: s.duration("timeout", defaultVerifyTimeout, verifyBounds),
+		NoCoverage:     !s.boolean("coverage", true),
 		SandboxProfile: s.checked("sandbox_profile", checkArgument), Source: publicRange(b.header),
 	}
 	if attr := b.body.attributes["sandbox_profile"]; attr != nil {
@@ -86,6 +88,9 @@ func (s section) verifyStep(b *block) VerifyStep {
 	}
 	if env := s.environment("env"); len(env) > 0 {
 		step.Env = env
+	}
+	if attr := b.body.attributes["coverage"]; attr != nil && step.Runner != VerifyGoTest {
+		s.errorf(attr.nameRange, "Unexpected attribute", "Coverage is measured by the runner %q only.", VerifyGoTest)
 	}
 	_, commanded := b.body.attributes["command"]
 	switch {

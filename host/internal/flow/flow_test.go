@@ -126,6 +126,20 @@ func TestGapStillThere(t *testing.T) {
 	}
 }
 
+// What lowers coverage is for somebody to look at, whatever the rule says.
+func TestLowerCoverage(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+		return patch.Verdict{Passed: true, CoverageLowered: true}, nil
+	}
+	w.run()
+	w.await(task.StateAwaiting)
+	w.holds(content)
+	if p := w.patch(); !slices.Contains(p.Risks, patch.RiskCoverageLowered) || p.Needed() != 1 {
+		t.Errorf("%+v", p)
+	}
+}
+
 // A rule that has become stricter while a patch was verified holds for it.
 func TestRuleBecomesStricter(t *testing.T) {
 	w := newWorld(t, task.ApprovalAuto)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ type Target struct {
 	Detectors []Detector
 	Rules     []string // to apply; empty: all. What others find is left as it is.
 	Grant     Grant    // nil: detectors work without a token
+	For       string   // who had it made, where that is to be known of what it finds; may be empty
 }
 
 // Grant gives a detector the secret of a token for one scan. Who has been given
@@ -60,6 +62,7 @@ type Grant func(ctx context.Context, detector, scan string) (secret string, end 
 type ScanResult struct {
 	ID        string        `json:"id"`
 	Workspace string        `json:"workspace"`
+	For       string        `json:"for,omitempty"` // who had it made, if that counts
 	Root      string        `json:"root"`
 	Revision  string        `json:"revision"`
 	StartedAt time.Time     `json:"started_at"`
@@ -83,6 +86,27 @@ type ScanResult struct {
 	// What detectors skip is counted when they see the whole workspace. They
 	// are sent the same files: of each reason, the one that skips most counts.
 	Skipped map[string]int64 `json:"skipped"`
+}
+
+// By is who did what the scan did, in records.
+func (r *ScanResult) By() string {
+	if r.For == "" {
+		return "scan " + r.ID
+	}
+	return "scan " + r.ID + scanFor + r.For
+}
+
+const scanFor = " for "
+
+// ScanFor says for whom the scan was made that did something, by its name in records;
+// empty: it was no scan, or one for nobody.
+func ScanFor(by string) string {
+	rest, isScan := strings.CutPrefix(by, "scan ")
+	_, who, found := strings.Cut(rest, scanFor)
+	if !isScan || !found {
+		return ""
+	}
+	return who
 }
 
 // DetectorResult is one detector's share of a scan.
@@ -144,7 +168,7 @@ func (s *Scanner) Scan(ctx context.Context, target Target) (*ScanResult, error) 
 	}
 	scan := &scan{
 		Scanner: s, target: target, session: sess,
-		result: &ScanResult{ID: id.String(), Workspace: target.Workspace, StartedAt: time.Now().UTC(), Skipped: make(map[string]int64)},
+		result: &ScanResult{ID: id.String(), Workspace: target.Workspace, For: target.For, StartedAt: time.Now().UTC(), Skipped: make(map[string]int64)},
 	}
 	s.publisher.Publish(ScanStarted{Scan: scan.result.ID, Workspace: target.Workspace, At: scan.result.StartedAt})
 	err = scan.run(ctx)
@@ -229,7 +253,7 @@ func (s *scan) record(ctx context.Context) error {
 	var lapsed Changed
 	err := s.store.Update(ctx, func(tx Tx) error {
 		var err error
-		if lapsed, err = lapse(ctx, tx, s.target.Workspace, "scan "+s.result.ID, time.Now().UTC()); err != nil {
+		if lapsed, err = lapse(ctx, tx, s.target.Workspace, s.result.By(), time.Now().UTC()); err != nil {
 			return err
 		}
 		if s.result.Counts, err = tx.Counts(ctx, s.target.Workspace); err != nil {
@@ -382,7 +406,7 @@ func (s *scan) collector(d Detector, rules []*pluginv1.Rule) *collector {
 // apply stores what the detector has proved, in one transaction.
 func (sh *share) apply(ctx context.Context, s *scan, c *collector, p *plan) error {
 	e := &evidence{
-		workspace: s.target.Workspace, detector: c.checker.detector, by: "scan " + s.result.ID, at: time.Now().UTC(),
+		workspace: s.target.Workspace, detector: c.checker.detector, by: s.result.By(), at: time.Now().UTC(),
 		found: c.found, rules: c.checker.rules, applied: c.applied, covered: c.covered,
 		exists: c.checker.exists, listed: s.manifest.Covers,
 	}

@@ -1,5 +1,5 @@
-// Package hook calls what is to be told of events: operations of protocols, for
-// engines that learn from what happens.
+// Package hook runs what is to be run for events: operations of protocols, for
+// engines that learn from what happens, and plugins.
 //
 // Each hook has a place in the log of events, which outlives the host: what
 // happens while nobody is there to be told is told later, in order. A call that
@@ -21,12 +21,13 @@ import (
 	"github.com/sop-host/sop/sdk"
 )
 
-// A Hook says what is called, and for which events.
+// A Hook says what is run, and for which events.
 type Hook struct {
 	Name string
 	// On are kinds: "task.failed", or "task." for all that begin so.
 	On                  []string
 	Protocol, Operation string
+	Plugin              string        // id, where a plugin is run and no protocol called
 	Timeout             time.Duration // of one call
 }
 
@@ -35,7 +36,8 @@ func (h *Hook) wants(kind string) bool {
 }
 
 func (h *Hook) same(other *Hook) bool {
-	return h.Name == other.Name && slices.Equal(h.On, other.On) && h.Protocol == other.Protocol && h.Operation == other.Operation && h.Timeout == other.Timeout
+	return h.Name == other.Name && slices.Equal(h.On, other.On) && h.Protocol == other.Protocol && h.Operation == other.Operation &&
+		h.Plugin == other.Plugin && h.Timeout == other.Timeout
 }
 
 // Events is the log that hooks follow.

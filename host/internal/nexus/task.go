@@ -16,6 +16,8 @@ type Tasks interface {
 	List(ctx context.Context, filter task.Filter) (task.Page, error)
 	Get(ctx context.Context, ref string) (*task.Task, error)
 	Package(ctx context.Context, t *task.Task) (*task.Package, error)
+	// WaitsFor says what a blocked task waits for, a sentence each.
+	WaitsFor(ctx context.Context, t *task.Task) ([]string, error)
 	Create(ctx context.Context, n task.New) (*task.Task, error)
 	Claim(ctx context.Context, req task.ClaimRequest) (*task.Task, error)
 	Heartbeat(ctx context.Context, h task.Hold) (task.Beat, error)

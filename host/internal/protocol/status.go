@@ -31,6 +31,7 @@ type Status struct {
 	By, Why    string // who wanted it so
 	Activation Activation
 	DependsOn  []string
+	OnCall     bool       // it is not in service, and the next call takes it into it
 	Error      *sdk.Error // why it is not in service; nil: nothing is wrong
 	InFlight   int
 	Waiting    int
@@ -47,6 +48,22 @@ type Status struct {
 	Counters   map[string]int64
 }
 
+func (s State) serves() bool { return s == StateActive || s == StatePassive }
+
+// Unusable says why a protocol cannot be called now; empty: it can, or will be
+// started by the call.
+func (st *Status) Unusable() string {
+	switch {
+	case st.State.serves() || st.OnCall:
+		return ""
+	case st.Error != nil:
+		return fmt.Sprintf("it is %s: %s", st.State, st.Error.Message)
+	case st.State == StateInactive:
+		return fmt.Sprintf("it is %s: sop protocol activate %s", st.State, st.Name)
+	}
+	return fmt.Sprintf("it is %s", st.State)
+}
+
 // status returns how the peer stands; ask: what its plugin says, too.
 func (p *peer) status(ctx context.Context, ask bool) *Status {
 	set := p.set.Load()
@@ -58,6 +75,7 @@ func (p *peer) status(ctx context.Context, ask bool) *Status {
 		DependsOn: slices.Clone(set.DependsOn), Error: p.err, InFlight: in, Waiting: waiting, Calls: p.calls.Load(), Failures: p.failures.Load(),
 		Refused: p.denied.Load(), HasTest: set.SelfTest != nil, Tested: set.SelfTest != nil && p.passed[generation],
 	}
+	st.OnCall = set.Activation == OnDemand && !p.manual && generation != 0 && !st.State.serves() && st.State != StateFailed
 	p.mu.Unlock()
 	switch st.State {
 	case StateActive:

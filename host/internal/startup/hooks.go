@@ -13,10 +13,10 @@ import (
 	"github.com/sop-host/sop/host/internal/token"
 )
 
-// startHooks begins to tell protocols of what happens.
+// startHooks begins to run what is to be run for what happens.
 func (h *host) startHooks(ctx context.Context, undo *closers) {
 	h.hooks = hook.New(ctx, hook.Options{
-		Events: h.store.Events(), Places: h.store.HookPlaces(), Call: h.tellHook, Logger: h.logger.Named("hook"),
+		Events: h.store.Events(), Places: h.store.HookPlaces(), Call: newHookRunner(h).run, Logger: h.logger.Named("hook"),
 	})
 	undo.add(h.hooks.Close)
 	h.hooks.Set(configuredHooks(h.loaded.Load().config))
@@ -25,7 +25,7 @@ func (h *host) startHooks(ctx context.Context, undo *closers) {
 func configuredHooks(cfg *config.Config) []hook.Hook {
 	out := make([]hook.Hook, len(cfg.Hooks))
 	for i, c := range cfg.Hooks {
-		out[i] = hook.Hook{Name: c.Name, On: c.On, Protocol: c.Protocol, Operation: c.Operation, Timeout: c.Timeout}
+		out[i] = hook.Hook{Name: c.Name, On: c.On, Protocol: c.Protocol, Operation: c.Operation, Plugin: c.Plugin, Timeout: c.Timeout}
 	}
 	return out
 }
@@ -48,12 +48,9 @@ type toldEvent struct {
 // one use.
 const hookGrace = time.Minute
 
-// tellHook calls the operation of a hook for one event: in the hook's name, as
-// policy permits, under a token for this one call, on record as every call.
+// tellHook calls the operation of a hook for one event: as policy permits, under a
+// token for this one call, on record as every call.
 func (h *host) tellHook(ctx context.Context, k *hook.Hook, e *event.Record) error {
-	if err := h.halted(); err != nil {
-		return err
-	}
 	payload, err := json.Marshal(&toldEvent{
 		Hook: k.Name, Revision: e.Revision, At: e.At, Kind: e.Kind, Subject: e.Subject, Actor: e.Actor, Outcome: e.Outcome,
 		Reason: e.Reason, Workspace: e.Workspace, Attributes: maps.Clone(e.Attributes),
@@ -61,8 +58,7 @@ func (h *host) tellHook(ctx context.Context, k *hook.Hook, e *event.Record) erro
 	if err != nil {
 		return err
 	}
-	caller := nexus.HostCaller("hook." + k.Name)
-	ctx = nexus.WithCaller(ctx, caller)
+	caller, _ := nexus.CallerFrom(ctx)
 	secret, _, err := h.tokens.Issue(ctx, token.Spec{
 		Type: token.Operation, Protocol: k.Protocol, Operations: []string{k.Operation}, Requester: caller.Name, TTL: k.Timeout + hookGrace,
 		MaxUses: 1, IssuedBy: actorHost, Why: "hook " + k.Name,

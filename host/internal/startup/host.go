@@ -77,6 +77,7 @@ type host struct {
 	workspaces  *workspaces
 	protocols   *protocol.Service
 	upProtocols upProtocols
+	scaffolds   scaffoldSets
 	door        *nexus.Nexus
 	flow        *flow.Engine
 	work        event.Notice    // tasks or patches have changed

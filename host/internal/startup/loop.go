@@ -281,7 +281,7 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, progress func(phase,
 		}
 		spec.Gaps = append(spec.Gaps, wanted)
 	}
-	progress("verifying", fmt.Sprintf("%d steps", len(spec.Steps)))
+	progress("verifying", "by "+strings.Join(stepNames(&spec), ", "))
 	verdict, err := h.verifier.Verify(ctx, spec)
 	if err != nil {
 		return patch.Verdict{}, err
@@ -308,7 +308,19 @@ func (v verifier) PostCheck(ctx context.Context, workspace string, steps []strin
 
 func flowVerdict(v *verify.Verdict) (patch.Verdict, error) {
 	detail, err := json.Marshal(v)
-	return patch.Verdict{Passed: v.Passed, Why: v.Why, Detail: detail}, err
+	return patch.Verdict{Passed: v.Passed, CoverageLowered: v.Coverage != nil && v.Coverage.Lowered, Why: v.Why, Detail: detail}, err
+}
+
+// stepNames are the names of all that a patch is verified by.
+func stepNames(s *verify.Spec) []string {
+	names := []string{verify.StepProtected}
+	for i := range s.Steps {
+		names = append(names, s.Steps[i].Name)
+	}
+	if len(s.Gaps) > 0 {
+		names = append(names, verify.StepGap)
+	}
+	return names
 }
 
 // flowOutcomes are the outcomes of runs as the engine tells them apart; all

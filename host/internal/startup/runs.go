@@ -23,6 +23,9 @@ func (r runs) Start(ctx context.Context, ref, sandbox, by string) (*task.Task, e
 		return nil, err
 	}
 	if t == nil {
+		if _, err := r.CheckStart(ctx, ref, sandbox, by); err != nil {
+			return nil, err // before there is a task that nobody would work on
+		}
 		n, err := r.fresh(ctx, ref, sandbox, by)
 		if err != nil {
 			return nil, err
@@ -31,7 +34,7 @@ func (r runs) Start(ctx context.Context, ref, sandbox, by string) (*task.Task, e
 			return nil, err
 		}
 	}
-	if err := startable(t, sandbox); err != nil {
+	if err := startable(t, sandbox, "task "+t.ID); err != nil {
 		return nil, err
 	}
 	if t, err = r.ready(ctx, t, by); err != nil {
@@ -53,7 +56,9 @@ func (r runs) CheckStart(ctx context.Context, ref, sandbox, by string) (*task.Ta
 	if err != nil {
 		return nil, err
 	}
-	if t == nil {
+	if t != nil {
+		ref = "task " + t.ID
+	} else {
 		n, err := r.fresh(ctx, ref, sandbox, by)
 		if err != nil {
 			return nil, err
@@ -61,11 +66,12 @@ func (r runs) CheckStart(ctx context.Context, ref, sandbox, by string) (*task.Ta
 		if t, err = r.host.tasks.CheckCreate(ctx, n); err != nil {
 			return nil, err
 		}
+		ref = "gap " + n.Gaps[0] // the task is not there, and nobody could look at it
 	}
 	if sandbox != "" {
 		t.Sandbox = sandbox
 	}
-	return t, startable(t, sandbox)
+	return t, startable(t, sandbox, ref)
 }
 
 // find returns the task that ref names, or that of the gap that it names; nil:
@@ -100,15 +106,15 @@ func (r runs) fresh(ctx context.Context, ref, sandbox, by string) (task.New, err
 		return task.New{}, err
 	}
 	return task.New{
-		Kind: task.KindGap, Title: g.Message, Workspace: g.Workspace, Gaps: []string{g.ID}, Spec: task.Spec{Sandbox: sandbox},
+		Kind: task.KindGap, Workspace: g.Workspace, Gaps: []string{g.ID}, Spec: task.Spec{Sandbox: sandbox},
 		By: by, Why: "asked for by " + by,
 	}, nil
 }
 
-// startable refuses a task that no plugin would work on.
-func startable(t *task.Task, sandbox string) error {
+// startable refuses a task that no plugin would work on; what names it to people.
+func startable(t *task.Task, sandbox, what string) error {
 	if t.Sandbox == "" && sandbox == "" && t.State != task.StateProposed && t.Patch == "" {
-		return sdk.Errorf(codes.FailedPrecondition, "RUN_NO_SANDBOX", "no rule names a sandbox plugin for task %s", t.ID).
+		return sdk.Errorf(codes.FailedPrecondition, "RUN_NO_SANDBOX", "no rule names a sandbox plugin for %s", what).
 			WithRemedy("name one with --sandbox; `sop plugin list` shows them")
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ import (
 func (h *host) openTasks(ctx context.Context, undo *closers) error {
 	h.tasks = task.NewService(h.store.Tasks(), task.Options{
 		Settings: taskSettings(h.loaded.Load().config), Publisher: h.publisher(), Now: h.tokens.Now, Trees: trees{h}, Proposals: proposals{h},
-		Available: h.upProtocols.has,
+		Protocols: h.protocolNames, Unavailable: h.upProtocols.unavailable, Steps: h.packagedSteps, Scaffolds: h.packagedScaffolds,
 	})
 	n, err := h.tasks.Recover(ctx)
 	if err != nil {
@@ -38,31 +39,71 @@ func (h *host) openTasks(ctx context.Context, undo *closers) error {
 	return nil
 }
 
-// protocolsEvery is how often is looked which protocols can be used.
+// protocolNames are the names of the configured protocols.
+func (h *host) protocolNames() []string {
+	all := h.loaded.Load().config.Protocols
+	names := make([]string, len(all))
+	for i := range all {
+		names[i] = all[i].Name
+	}
+	return names
+}
+
+// protocolsEvery is how often is looked which protocols can be used, beside when
+// one stands differently: that its plugin is gone is no change of an idle one.
 const protocolsEvery = 15 * time.Second
 
-// upProtocols are the protocols that can be used, as they were a moment ago: tasks
-// are asked about within transactions, which wait for no plugin.
+// upProtocols are why protocols cannot be used, as things were a moment ago: tasks
+// are asked about within transactions, which wait for nobody.
 type upProtocols struct {
-	names atomic.Pointer[map[string]bool]
+	why atomic.Pointer[map[string]string] // by name; empty: it can be used
 }
 
-func (u *upProtocols) has(name string) bool {
-	names := u.names.Load()
-	return names != nil && (*names)[name]
+// unavailable says why a protocol cannot be used; empty: it can.
+func (u *upProtocols) unavailable(name string) string {
+	all := u.why.Load()
+	if all == nil {
+		return "the host is starting"
+	}
+	why, known := (*all)[name]
+	if !known {
+		return "it is not configured any more: take it out of the rule, or cancel the task"
+	}
+	return why
 }
 
-// watchProtocols keeps upProtocols up to date until ctx is done.
+// set takes over how the protocols stand, and says whether that is another way.
+func (u *upProtocols) set(all []*protocol.Status) (changed bool) {
+	now := make(map[string]string, len(all))
+	for _, p := range all {
+		now[p.Name] = p.Unusable()
+	}
+	before := u.why.Swap(&now)
+	return before == nil || !maps.Equal(*before, now)
+}
+
+// protocolBuffer is how many changes of protocols may wait to be looked at.
+const protocolBuffer = 64
+
+// watchProtocols keeps upProtocols up to date until ctx is done, and has what waits
+// for protocols looked at.
 func (h *host) watchProtocols(ctx context.Context) {
+	changes := event.Subscribe[protocol.Changed](&h.bus, protocolBuffer)
+	defer func() { changes.Close() }()
 	tick := time.NewTicker(protocolsEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		names := make(map[string]bool)
-		for _, p := range h.protocols.List(ctx) {
-			names[p.Name] = p.State == protocol.StateActive
+		if h.upProtocols.set(h.protocols.Standings()) {
+			h.tasks.LookAgain()
 		}
-		h.upProtocols.names.Store(&names)
 		select {
+		case _, ok := <-changes.C():
+			if !ok && errors.Is(changes.Err(), event.ErrClosed) {
+				return
+			}
+			if !ok {
+				changes = event.Subscribe[protocol.Changed](&h.bus, protocolBuffer)
+			}
 		case <-tick.C:
 		case <-ctx.Done():
 		}
@@ -103,7 +144,7 @@ func taskSettings(cfg *config.Config) task.Settings {
 				Workspaces: r.Match.Workspaces, Severity: r.Match.Severity,
 			},
 			Route: task.Route{
-				Sandbox: r.Sandbox, Scaffold: r.Scaffold, Parameters: r.Parameters,
+				Sandbox: r.Sandbox, Scaffold: r.Scaffold, Parameters: r.Parameters, Needs: r.Needs,
 				Verify: r.Verify, PostCheck: r.PostCheck, Approval: task.Approval(r.Approval),
 				Budget: task.Budget{Wall: r.Budget.Wall, Money: r.Budget.Money, ModelTokens: int64(r.Budget.ModelTokens), Attempts: r.Budget.Attempts},
 			},
@@ -179,10 +220,11 @@ func (h *host) planTasks(ctx context.Context) {
 var allWorkspaces = []string{""}
 
 // madeRoom returns the workspaces of tasks that ended, so that others can be
-// opened.
+// opened, and of those that somebody has put into the backlog.
 func madeRoom(e task.Changed) (workspaces []string) {
 	for i, c := range e.Changes {
-		if c.From != c.To && c.To.Closed() {
+		asked := c.From == "" && c.To == task.StateBacklog && c.By != task.Planner
+		if c.From != c.To && c.To.Closed() || asked {
 			workspaces = append(workspaces, e.Tasks[i].Workspace)
 		}
 	}

@@ -88,7 +88,7 @@ func verifySteps(cfg *config.Config, w *config.Workspace) ([]verify.Step, error)
 	}
 	var out []verify.Step
 	for _, s := range w.Verify {
-		step := verify.Step{Name: s.Name, Runner: s.Runner, Command: s.Command, Packages: s.Packages, Dir: s.Dir, Timeout: s.Timeout}
+		step := verify.Step{Name: s.Name, Runner: s.Runner, Command: s.Command, Packages: s.Packages, Dir: s.Dir, Timeout: s.Timeout, NoCoverage: s.NoCoverage}
 		for name, value := range s.Env {
 			step.Env = append(step.Env, name+"="+value)
 		}

@@ -59,6 +59,7 @@ type governed struct {
 // run is one scan, which several callers may await.
 type run struct {
 	done   chan struct{}
+	began  time.Time
 	report *apiv1.ScanReport
 	err    error
 }
@@ -176,7 +177,7 @@ func (w *workspaces) schedule(ctx context.Context, g *governed) {
 		case <-g.kick:
 		case <-tick:
 		}
-		r := w.begin(ctx, g)
+		r := w.begin(ctx, g, "")
 		<-r.done
 		if ctx.Err() != nil {
 			return
@@ -211,19 +212,19 @@ func (g *governed) ask() {
 	}
 }
 
-// begin starts a scan, or returns the one under way.
-func (w *workspaces) begin(ctx context.Context, g *governed) *run {
+// begin starts a scan for somebody, or returns the one under way.
+func (w *workspaces) begin(ctx context.Context, g *governed, who string) *run {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if g.run != nil {
 		return g.run
 	}
-	r := &run{done: make(chan struct{})}
+	r := &run{done: make(chan struct{}), began: time.Now()}
 	g.run = r
 	w.wg.Go(func() {
 		defer close(r.done)
 		w.changed()
-		r.report, r.err = w.scan(ctx, g)
+		r.report, r.err = w.scan(ctx, g, who)
 		w.mu.Lock()
 		g.run = nil
 		if r.report != nil {
@@ -235,14 +236,14 @@ func (w *workspaces) begin(ctx context.Context, g *governed) *run {
 	return r
 }
 
-func (w *workspaces) scan(ctx context.Context, g *governed) (*apiv1.ScanReport, error) {
+func (w *workspaces) scan(ctx context.Context, g *governed, who string) (*apiv1.ScanReport, error) {
 	c := g.config.Scan
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	ctx, span := w.traceScan(ctx, g.config.Name)
 	w.logger.Info("scan started", "workspace", g.config.Name)
 	result, err := g.scanner.Scan(ctx, gap.Target{
-		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(), Grant: w.grantScan(g.config.Name, c.Timeout),
+		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(), Grant: w.grantScan(g.config.Name, c.Timeout), For: who,
 	})
 	span.End(err)
 	report := api.ScanReport(result, err)
@@ -261,13 +262,43 @@ func (w *workspaces) Scan(ctx context.Context, name string) (*apiv1.ScanReport, 
 	if err != nil {
 		return nil, err
 	}
-	r := w.begin(trace.Follow(w.ctx, ctx), g)
+	return w.begin(trace.Follow(w.ctx, ctx), g, "").await(ctx)
+}
+
+// await returns what came of a scan. It goes on when ctx is done.
+func (r *run) await(ctx context.Context) (*apiv1.ScanReport, error) {
 	select {
 	case <-r.done:
 		return r.report, r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// scannedSince says whether a scan has ended that began after a time.
+func (w *workspaces) scannedSince(name string, since time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.all[name]
+	return g != nil && g.last != nil && g.last.GetError() == "" && g.last.GetStartedAt().AsTime().After(since)
+}
+
+// ScanSince scans for somebody, or joins a scan that is under way if that began
+// after a time.
+func (w *workspaces) ScanSince(ctx context.Context, name, who string, since time.Time) (*apiv1.ScanReport, error) {
+	g, err := w.named(name)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	under := g.run
+	w.mu.Unlock()
+	if under != nil && !under.began.After(since) { // it may have passed by what has changed
+		if _, err := under.await(ctx); ctx.Err() != nil {
+			return nil, err
+		}
+	}
+	return w.begin(trace.Follow(w.ctx, ctx), g, who).await(ctx)
 }
 
 // named returns the tree of that name.

@@ -176,7 +176,7 @@ func scanEnded(r *gap.ScanResult) event.Record {
 		outcome = audit.Failure
 	}
 	return event.Record{
-		At: r.StartedAt.Add(r.Duration), Kind: "workspace.scan", Subject: "workspace/" + r.Workspace, Actor: "scan " + r.ID, Outcome: string(outcome),
+		At: r.StartedAt.Add(r.Duration), Kind: "workspace.scan", Subject: "workspace/" + r.Workspace, Actor: r.By(), Outcome: string(outcome),
 		Workspace: r.Workspace, Attributes: map[string]string{
 			"opened": fmt.Sprint(r.New), "reopened": fmt.Sprint(r.Reopened), "resolved": fmt.Sprint(r.Resolved), "files": fmt.Sprint(r.Files),
 		},

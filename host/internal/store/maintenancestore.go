@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/sop-host/sop/host/internal/audit"
-	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/maintenance"
 )
 
@@ -108,7 +107,7 @@ func (s *Maintenance) Update(ctx context.Context, fn func(tx maintenance.Tx) err
 }
 
 // Put implements [maintenance.Tx]. It is the one place where requests are
-// written, with their records and events.
+// written, with their records, which are events as well.
 func (t *maintenanceTx) Put(ctx context.Context, r *maintenance.Record, changes ...maintenance.Change) error {
 	if err := insert(ctx, t.db, t.tx, putMaintenance, []*maintenance.Record{r}, maintenanceValues); err != nil {
 		return fmt.Errorf("store maintenance request: %w", err)
@@ -117,21 +116,20 @@ func (t *maintenanceTx) Put(ctx context.Context, r *maintenance.Record, changes 
 		return fmt.Errorf("store change of maintenance request: %w", err)
 	}
 	records := make([]audit.Record, len(changes))
-	events := make([]event.Record, len(changes))
 	for i, c := range changes {
 		attributes := map[string]string{"subsystem": c.Subsystem, "severity": c.Severity.String(), "owner": c.Owner}
+		if r.Workspace != "" {
+			attributes["workspace"] = r.Workspace
+		}
 		records[i] = audit.Record{
 			Time: c.At, Actor: c.By, Action: "maintenance." + string(c.Action), Resource: "maintenance/" + c.ID, Outcome: audit.Success,
 			Reason: c.Why, Attributes: attributes,
 		}
-		events[i] = event.Record{At: c.At, Kind: "maintenance." + string(c.Action), Subject: "maintenance/" + c.ID, Actor: c.By, Reason: c.Why, Attributes: attributes}
 	}
-	if len(records) > 0 {
-		if err := t.db.appendAudit(ctx, t.tx, records...); err != nil {
-			return err
-		}
+	if len(records) == 0 {
+		return nil
 	}
-	return t.db.appendEvents(ctx, t.tx, events...)
+	return t.db.appendAudit(ctx, t.tx, records...) // which tells of them, too
 }
 
 // OpenSubsystems implements [maintenance.Store].

@@ -21,3 +21,23 @@ func TestMaintenanceStore(t *testing.T) {
 		return db.Maintenance()
 	})
 }
+
+// What happens to a request is told once.
+func TestMaintenanceEvents(t *testing.T) {
+	db, err := OpenMemory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close() //nolint:errcheck // in memory
+	r := &maintenance.Record{ID: "a", Subsystem: "disk", State: maintenance.Open}
+	err = db.Maintenance().Update(t.Context(), func(tx maintenance.Tx) error {
+		return tx.Put(t.Context(), r, maintenance.Change{ID: "a", Subsystem: "disk", Action: maintenance.Filed, By: "host", Why: "full"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := db.Events().After(t.Context(), 0, 10)
+	if err != nil || len(events) != 1 || events[0].Kind != "maintenance.filed" || events[0].Subject != "maintenance/a" || events[0].Outcome != "success" {
+		t.Errorf("%+v, %v", events, err)
+	}
+}

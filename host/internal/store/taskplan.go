@@ -51,7 +51,7 @@ func (r taskReader) CountOpen(ctx context.Context, workspace string) (int, error
 
 // Backlog implements [task.Tx].
 func (r taskReader) Backlog(ctx context.Context, workspace string, limit int) ([]*task.Task, error) {
-	return r.tasks(ctx, "workspace = $1 AND state = 'backlog' AND route <> '' ORDER BY pinned DESC, rank DESC, id LIMIT $2", workspace, limit)
+	return r.tasks(ctx, "workspace = $1 AND state = 'backlog' AND (route <> '' OR sandbox <> '') ORDER BY pinned DESC, rank DESC, id LIMIT $2", workspace, limit)
 }
 
 // Waiting implements [task.Tx].

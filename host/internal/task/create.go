@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ import (
 // New says what task is asked for.
 type New struct {
 	Kind      Kind
-	Title     string
+	Title     string // empty, of a task of gaps: what they say
 	Type      string
 	Severity  string
 	Workspace string
@@ -31,7 +30,10 @@ type New struct {
 	Key       string // see [Task.Key]
 	// Attempts is how often it is tried; 0: as configured.
 	Attempts int
-	By, Why  string
+	// Backlog has it wait until there is room in its workspace, as tasks do that are
+	// made by rules.
+	Backlog bool
+	By, Why string
 }
 
 // Bounds on a task.
@@ -60,6 +62,9 @@ func (w *work) create(ctx context.Context, n *New) (*Task, Change, error) {
 	if err := n.check(); err != nil {
 		return nil, Change{}, err
 	}
+	if err := w.service.checkNeeds(n.Needs); err != nil {
+		return nil, Change{}, err
+	}
 	if n.Key != "" {
 		other, err := w.Unclosed(ctx, n.Key)
 		if err != nil {
@@ -80,13 +85,16 @@ func (w *work) create(ctx context.Context, n *New) (*Task, Change, error) {
 	if t.DependsOn, err = w.named(ctx, n.DependsOn); err != nil {
 		return nil, Change{}, err
 	}
+	t.Spec.Needs = n.Needs
 	route := w.service.Route(t)
-	t.Route, t.Sandbox = route.Rule, route.Sandbox
+	t.takeRoute(&route)
 	if n.Attempts == 0 {
 		t.MaxAttempts = w.service.settings.Load().attempts(&route)
 	}
 	to, why := StateReady, n.Why
-	if blocked, err := w.blockedBy(ctx, t); err != nil {
+	if n.Backlog {
+		to = StateBacklog
+	} else if blocked, err := w.blockedBy(ctx, t); err != nil {
 		return nil, Change{}, err
 	} else if blocked != "" {
 		to, why = StateBlocked, blocked
@@ -103,9 +111,21 @@ func (w *work) fresh(n *New) (*Task, error) {
 	}
 	return &Task{
 		ID: id, Kind: n.Kind, Title: n.Title, Type: n.Type, Severity: n.Severity, Workspace: n.Workspace, Target: n.Target,
-		Gaps: slices.Clone(n.Gaps), Key: n.Key, Since: w.now, Pinned: n.Pinned, Needs: n.Needs, MaxAttempts: n.Attempts,
+		Gaps: slices.Clone(n.Gaps), Key: n.Key, Since: w.now, Pinned: n.Pinned, MaxAttempts: n.Attempts,
 		Spec: n.Spec, CreatedBy: n.By, CreatedAt: w.now, DueAt: w.now,
 	}, nil
+}
+
+// takeRoute has a task go by a route.
+func (t *Task) takeRoute(r *Route) {
+	t.Route, t.Sandbox, t.Needs = r.Rule, r.Sandbox, t.needs(r)
+}
+
+// needs are the protocols that a task on a route needs, sorted.
+func (t *Task) needs(r *Route) []string {
+	all := slices.Concat(t.Spec.Needs, r.Needs)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // takeGaps takes from the gaps of a task what was not said.
@@ -124,6 +144,9 @@ func (w *work) takeGaps(ctx context.Context, t *Task, n *New) error {
 		}
 	}
 	t.describe(gaps)
+	if t.Title == "" {
+		t.Title = titleOf(t, gaps)
+	}
 	if t.Target == "" {
 		t.Target = "."
 	}
@@ -149,7 +172,7 @@ func (n *New) check() error {
 	switch {
 	case !slices.Contains(Kinds(), n.Kind):
 		return invalid("kind", "there is no kind of task %q", clip(string(n.Kind), maxRef)).WithRemedy("the kinds are %v", Kinds())
-	case n.Title == "":
+	case n.Title == "" && (n.Kind != KindGap || len(n.Gaps) == 0): // that of its gaps
 		return invalid("title", "a task has a title")
 	case len(n.Title) > maxTitle || !printable(n.Title):
 		return invalid("title", "the title is longer than %d bytes, or not one printable line", maxTitle)
@@ -218,23 +241,6 @@ func checkPath(field, p string) error {
 
 func printable(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
-}
-
-// blockedBy says what keeps a task from being worked on; empty: nothing.
-func (w *work) blockedBy(ctx context.Context, t *Task) (string, error) {
-	undone, err := w.Undone(ctx, t.DependsOn)
-	if err != nil {
-		return "", err
-	}
-	if len(undone) > 0 {
-		return fmt.Sprintf("waits for %s to be done", strings.Join(undone, ", ")), nil
-	}
-	for _, p := range t.Needs {
-		if !w.service.opt.Available(p) {
-			return fmt.Sprintf("waits for the protocol %s", p), nil
-		}
-	}
-	return "", nil
 }
 
 // Weights of the priority: a step of severity is worth a hundred points, and what

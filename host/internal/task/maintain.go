@@ -41,7 +41,7 @@ func (w *work) handOver(ctx context.Context, t *Task, owner, by string) error {
 	}
 	t.Spec.Owner = owner
 	route := w.service.Route(t)
-	t.Route, t.Sandbox = route.Rule, route.Sandbox
+	t.takeRoute(&route)
 	return w.put(ctx, t, t.note(ActionRouted, by, "it is "+owner+"'s to see to", w.now))
 }
 

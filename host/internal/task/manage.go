@@ -82,7 +82,7 @@ func retry(ctx context.Context, ref, by, why string) changing {
 				WithRemedy("a task can be retried that has failed, or was denied, cancelled or rolled back")
 		}
 		t.Attempts, t.Interruptions = 0, 0
-		c, err := t.move(StateReady, ActionRetried, by, clipText(why, maxWhy), w.now)
+		c, err := w.ready(ctx, t, ActionRetried, by, why)
 		return t, c, err
 	}
 }
@@ -111,11 +111,56 @@ func pin(ctx context.Context, ref string, pinned bool, by, why string) changing 
 		}
 		why = clipText(why, maxWhy)
 		if pinned && t.State == StateBacklog {
-			c, err := t.move(StateReady, action, by, why, w.now)
+			c, err := w.ready(ctx, t, action, by, why)
 			return t, c, err
 		}
 		return t, t.note(action, by, why, w.now), nil
 	}
+}
+
+// Give has a sandbox plugin work on a task from now on, in the place of what its rule
+// says: on one that waits when its turn comes, on one that has failed for good, was
+// denied or rolled back, anew. A task that somebody works on, or of which there is a
+// patch under way, stays as it is, and so does one that is done or that somebody has
+// cancelled: then given is false.
+func (s *Service) Give(ctx context.Context, ref, sandbox, by, why string) (given bool, err error) {
+	err = s.update(ctx, func(w *work) error {
+		given = false
+		t, err := w.Get(ctx, ref)
+		if err != nil {
+			return err
+		}
+		var c Change
+		switch t.State {
+		case StateBacklog, StateReady, StateBlocked, StateFailed:
+			t.Spec.Sandbox, t.Sandbox = sandbox, sandbox
+			c = t.note(ActionRouted, by, clipText(why, maxWhy), w.now)
+		case StateDead, StateDenied, StateRolledBack:
+			t.Spec.Sandbox, t.Sandbox = sandbox, sandbox
+			t.Attempts, t.Interruptions = 0, 0
+			if c, err = w.ready(ctx, t, ActionRetried, by, why); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+		given = true
+		return w.put(ctx, t, c)
+	})
+	return given, err
+}
+
+// ready moves a task to where it is worked on, or to where it waits for what it
+// depends on.
+func (w *work) ready(ctx context.Context, t *Task, action Action, by, why string) (Change, error) {
+	blocked, err := w.blockedBy(ctx, t)
+	if err != nil {
+		return Change{}, err
+	}
+	if blocked != "" {
+		return t.move(StateBlocked, action, by, blocked, w.now)
+	}
+	return t.move(StateReady, action, by, clipText(why, maxWhy), w.now)
 }
 
 // Move takes on a task that nobody holds, for whoever has decided about it, and

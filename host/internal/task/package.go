@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,8 @@ import (
 	"os"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/sop-host/sop/sdk/scaffold"
 )
 
 // Contract is the version of the generator contract that packages are of.
@@ -57,9 +60,16 @@ type PackagedGap struct {
 	Properties map[string]string `json:"properties,omitempty"`
 }
 
-// VerifyStep is a verify step.
+// VerifyStep is a step by which a patch for the task will be verified. Without a
+// Runner, no more is known than its name.
 type VerifyStep struct {
 	Name string `json:"name"`
+	// Runner is "command", "go-test", "protected" or "gap".
+	Runner         string   `json:"runner,omitempty"`
+	Command        []string `json:"command,omitempty"`  // of "command"
+	Packages       []string `json:"packages,omitempty"` // of "go-test"
+	Dir            string   `json:"dir,omitempty"`
+	TimeoutSeconds float64  `json:"timeout_seconds,omitempty"`
 }
 
 // PackagedBudget bounds an attempt.
@@ -69,10 +79,21 @@ type PackagedBudget struct {
 	ModelTokens int64   `json:"model_tokens,omitempty"`
 }
 
-// Scaffold says which scaffold is to be applied.
+// Scaffold says which scaffold is to be applied; without a Name, the first of the
+// candidates that does not refuse.
 type Scaffold struct {
-	Name       string         `json:"name"`
+	Name       string         `json:"name,omitempty"`
 	Parameters map[string]any `json:"parameters,omitempty"`
+	// Candidates are the one that is named, or those that apply to the gaps, in the
+	// order in which they are tried.
+	Candidates []ScaffoldVersion `json:"candidates,omitempty"`
+}
+
+// ScaffoldVersion is a scaffold as it is now.
+type ScaffoldVersion struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	SHA256  string `json:"sha256"` // of its whole file
 }
 
 // Dependencies are what had to be there before.
@@ -121,6 +142,10 @@ func (s *Service) Package(ctx context.Context, t *Task) (*Package, error) {
 	}
 	p.describe(t, gaps)
 	p.follow(t, &route)
+	p.scaffold(s.scaffolds(cmp.Or(t.Sandbox, route.Sandbox)), &route)
+	if p.Verify, err = s.steps(t, &route); err != nil {
+		return nil, err
+	}
 	if s.opt.Trees == nil || t.Workspace == "" {
 		return p, nil
 	}
@@ -162,17 +187,69 @@ func gapType(of string) string {
 
 // follow takes over what the rule says.
 func (p *Package) follow(t *Task, route *Route) {
-	for _, name := range route.Verify {
-		p.Verify = append(p.Verify, VerifyStep{Name: name})
-	}
 	if b := route.Budget; b.Wall > 0 || b.Money > 0 || b.ModelTokens > 0 {
 		p.Budget = &PackagedBudget{WallSeconds: b.Wall.Seconds(), Money: b.Money, ModelTokens: b.ModelTokens}
 	}
-	if route.Scaffold != "" {
-		p.Scaffold = &Scaffold{Name: route.Scaffold, Parameters: route.Parameters}
-	}
 	if len(t.DependsOn) > 0 || len(t.Needs) > 0 {
 		p.Dependencies = &Dependencies{Tasks: t.DependsOn, Protocols: t.Needs}
+	}
+}
+
+// steps are those by which a patch will be verified.
+func (s *Service) steps(t *Task, route *Route) ([]VerifyStep, error) {
+	if s.opt.Steps != nil && t.Workspace != "" {
+		steps, err := s.opt.Steps(t.Workspace, route.Verify, len(t.Gaps) > 0)
+		if err != nil {
+			return nil, fmt.Errorf("find the verify steps for task %s: %w", t.ID, err)
+		}
+		return steps, nil
+	}
+	var named []VerifyStep
+	for _, name := range route.Verify {
+		named = append(named, VerifyStep{Name: name})
+	}
+	return named, nil
+}
+
+// scaffolds are those of a sandbox plugin.
+func (s *Service) scaffolds(sandbox string) *scaffold.Set {
+	if s.opt.Scaffolds == nil {
+		return nil
+	}
+	return s.opt.Scaffolds(sandbox)
+}
+
+// scaffold says what applies of a set, which may be nil.
+func (p *Package) scaffold(set *scaffold.Set, route *Route) {
+	var apply []*scaffold.Scaffold
+	switch {
+	case set == nil:
+	case route.Scaffold != "":
+		if one := set.Get(route.Scaffold); one != nil {
+			apply = append(apply, one)
+		}
+	case len(p.Gaps) > 0:
+		for i := range p.Gaps {
+			apply = append(apply, set.For(p.Gaps[i].forScaffolds())...)
+		}
+	default:
+		apply = set.For(p.Gap.forScaffolds())
+	}
+	if route.Scaffold == "" && len(apply) == 0 {
+		return
+	}
+	p.Scaffold = &Scaffold{Name: route.Scaffold, Parameters: route.Parameters}
+	for _, a := range apply {
+		v := ScaffoldVersion{Name: a.Name, Version: a.Version, SHA256: scaffold.Hash(a.Source)}
+		if !slices.Contains(p.Scaffold.Candidates, v) {
+			p.Scaffold.Candidates = append(p.Scaffold.Candidates, v)
+		}
+	}
+}
+
+func (g *PackagedGap) forScaffolds() scaffold.Gap {
+	return scaffold.Gap{
+		ID: g.ID, Rule: g.Rule, Type: g.Type, Path: g.Path, Line: g.Line, Symbol: g.Symbol, Message: g.Message, Properties: g.Properties,
 	}
 }
 

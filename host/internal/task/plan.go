@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 )
 
 // Bounds on a pass of planning.
@@ -15,6 +16,9 @@ const (
 	// tasksAtOnce is how many tasks one transaction makes, closes or opens.
 	tasksAtOnce = 200
 )
+
+// Planner is who plans, in records.
+const Planner = "planner"
 
 // DefaultOpen is how many tasks of a workspace are open at a time, unless that is
 // configured.
@@ -68,7 +72,7 @@ func (s *Service) closeGone(ctx context.Context, workspace string) (total int, e
 			}
 			n = len(gone)
 			for _, t := range gone {
-				c, err := t.move(StateDone, "", "planner", "its gaps are gone", w.now)
+				c, err := t.move(StateDone, "", Planner, "its gaps are gone", w.now)
 				if err != nil {
 					return err
 				}
@@ -160,7 +164,7 @@ func (w *work) makeAll(ctx context.Context, workspace string, groups []*group) e
 	tasks, changes := make([]*Task, len(groups)), make([]Change, len(groups))
 	settings := w.service.settings.Load()
 	for i, g := range groups {
-		t, err := w.fresh(&New{Kind: KindGap, Workspace: workspace, By: "planner", Attempts: settings.attempts(&g.rule.Route)})
+		t, err := w.fresh(&New{Kind: KindGap, Workspace: workspace, By: Planner, Attempts: settings.attempts(&g.rule.Route)})
 		if err != nil {
 			return err
 		}
@@ -169,8 +173,10 @@ func (w *work) makeAll(ctx context.Context, workspace string, groups []*group) e
 		}
 		t.describe(g.gaps)
 		t.Title = titleOf(t, g.gaps)
-		t.Route, t.Sandbox = g.rule.Name, g.rule.Route.Sandbox
-		if changes[i], err = t.move(StateBacklog, ActionCreated, "planner", "for rule "+g.rule.Name, w.now); err != nil {
+		route := g.rule.Route
+		route.Rule = g.rule.Name
+		t.takeRoute(&route)
+		if changes[i], err = t.move(StateBacklog, ActionCreated, Planner, "for rule "+g.rule.Name, w.now); err != nil {
 			return err
 		}
 		tasks[i] = t
@@ -215,7 +221,7 @@ func (s *Service) openSome(ctx context.Context, workspace string) (n int, err er
 			} else if blocked != "" {
 				to, action, why = StateBlocked, "", blocked
 			}
-			c, err := t.move(to, action, "planner", why, w.now)
+			c, err := t.move(to, action, Planner, why, w.now)
 			if err != nil {
 				return err
 			}
@@ -276,15 +282,35 @@ func (w *work) routeAnew(ctx context.Context, t *Task, settings *Settings) (bool
 	if t.Kind == KindGap {
 		attempts = settings.attempts(&route)
 	}
-	if t.Route == route.Rule && t.Sandbox == route.Sandbox && t.MaxAttempts == attempts {
+	if t.Route == route.Rule && t.Sandbox == route.Sandbox && t.MaxAttempts == attempts && slices.Equal(t.Needs, t.needs(&route)) {
 		return false, nil
 	}
-	t.Route, t.Sandbox, t.MaxAttempts = route.Rule, route.Sandbox, attempts
+	t.takeRoute(&route)
+	t.MaxAttempts = attempts
+	c, err := w.routed(ctx, t, &route)
+	if err != nil {
+		return false, err
+	}
+	return true, w.put(ctx, t, c)
+}
+
+// routed is the change of a task that goes another way now, on which it may have to
+// wait.
+func (w *work) routed(ctx context.Context, t *Task, route *Route) (Change, error) {
 	why := "no rule is for it"
 	if route.Rule != "" {
 		why = "for " + route.Rule
 	}
-	return true, w.put(ctx, t, t.note(ActionRouted, "planner", why, w.now))
+	if t.State == StateReady || t.State == StateFailed {
+		blocked, err := w.blockedBy(ctx, t)
+		if err != nil {
+			return Change{}, err
+		}
+		if blocked != "" {
+			return t.move(StateBlocked, ActionRouted, Planner, blocked, w.now)
+		}
+	}
+	return t.note(ActionRouted, Planner, why, w.now), nil
 }
 
 // Close ends the task with the key, as done; nil: there is none. It is for what

@@ -3,6 +3,7 @@ package task_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/task"
+	"github.com/sop-host/sop/sdk/scaffold"
 )
 
 // gaps puts gaps of a rule into the store and returns their ids.
@@ -79,6 +81,59 @@ func (b *bench) list(t testing.TB, states ...task.State) []*task.Task {
 var docs = task.Rule{
 	Name: "docs", Match: task.Match{Types: []string{"documentation_incomplete"}, Languages: []string{"go"}, Paths: []string{"a/**"}, Severity: 2},
 	Route: task.Route{Sandbox: "scaffold", Scaffold: "go-doc", Verify: []string{"build", "gap"}, Approval: task.ApprovalAuto, Budget: task.Budget{Wall: time.Minute, Attempts: 5}},
+}
+
+// Tasks of a rule need what the rule needs, also one that the rule came to need
+// later, and for as long as it does.
+func TestRuleNeedsProtocols(t *testing.T) {
+	needy := docs
+	needy.Route.Needs = []string{"scp"}
+	b := newBench(t, task.Settings{Rules: []task.Rule{needy}})
+	b.gaps(t, "docs.x", "a", gap.SeverityHigh, 1)
+	b.plan(t)
+	blocked := b.list(t, task.StateBlocked)
+	if len(blocked) != 1 || !slices.Equal(blocked[0].Needs, []string{"scp"}) || blocked[0].Reason != "waits for the protocol scp" {
+		t.Fatalf("%+v", blocked)
+	}
+	p, err := b.Package(t.Context(), blocked[0])
+	if err != nil || p.Dependencies == nil || !slices.Equal(p.Dependencies.Protocols, []string{"scp"}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	b.stand("scp", true)
+	if n, err := b.Sweep(t.Context()); n != 1 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	needy.Route.Needs = []string{"arp", "scp"}
+	b.SetSettings(task.Settings{Rules: []task.Rule{needy}})
+	b.plan(t)
+	if blocked := b.list(t, task.StateBlocked); len(blocked) != 1 || blocked[0].Reason != "waits for the protocol arp" {
+		t.Fatalf("%+v", blocked)
+	}
+	b.SetSettings(task.Settings{Rules: []task.Rule{docs}})
+	b.plan(t)
+	if n, err := b.Sweep(t.Context()); n != 1 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	if ready := b.list(t, task.StateReady); len(ready) != 1 || ready[0].Needs != nil {
+		t.Errorf("%+v", ready)
+	}
+}
+
+// A task that was made to need a protocol goes on needing it whatever its rule says.
+func TestOwnNeedsStay(t *testing.T) {
+	needy := docs
+	needy.Route.Needs = []string{"scp"}
+	b := newBench(t, task.Settings{Rules: []task.Rule{needy}})
+	ids := b.gaps(t, "docs.x", "a", gap.SeverityHigh, 1)
+	made := b.make(t, func(n *task.New) { n.Gaps, n.Needs = ids, []string{"arp"} })
+	if !slices.Equal(made.Needs, []string{"arp", "scp"}) {
+		t.Fatalf("%+v", made)
+	}
+	b.SetSettings(task.Settings{Rules: []task.Rule{docs}})
+	b.plan(t)
+	if got, err := b.Get(t.Context(), made.ID); err != nil || !slices.Equal(got.Needs, []string{"arp"}) || got.State != task.StateBlocked {
+		t.Errorf("%+v, %v", got, err)
+	}
 }
 
 func TestPlanMakesFewTasksOfManyGaps(t *testing.T) {
@@ -230,6 +285,41 @@ func conforms(t testing.TB, s *task.Service, k *task.Task) *task.Package {
 	return p
 }
 
+// steps are as a workspace might have them.
+func steps(_ string, names []string, gaps bool) ([]task.VerifyStep, error) {
+	out := []task.VerifyStep{
+		{Name: "protected", Runner: "protected"}, {Name: "build", Runner: "command", Command: []string{"go", "build"}, Dir: "x"},
+		{Name: "test", Runner: "go-test", Packages: []string{"./..."}, TimeoutSeconds: 60},
+	}
+	if gaps {
+		out = append(out, task.VerifyStep{Name: "gap", Runner: "gap"})
+	}
+	if slices.Contains(names, "nowhere") {
+		return nil, errors.New("there is no such step")
+	}
+	return out, nil
+}
+
+// testScaffolds looks at what packages say of scaffolds: the one that is named, those
+// that apply, and none.
+func testScaffolds(t *testing.T, s *task.Service, create func(func(*task.New)) *task.Task) {
+	t.Helper()
+	applies := conforms(t, s, create(func(n *task.New) { n.Type, n.Target, n.Spec.Properties = "test_coverage", "a/f0.go", nil }))
+	if applies.Scaffold == nil || applies.Scaffold.Name != "" || len(applies.Scaffold.Candidates) == 0 {
+		t.Errorf("%+v", applies.Scaffold)
+	}
+	named := conforms(t, s, create(func(n *task.New) { n.Spec.Scaffold = "go-doc" }))
+	if c := named.Scaffold.Candidates; len(c) != 1 || c[0].Name != "go-doc" || c[0].Version == "" || len(c[0].SHA256) != 64 {
+		t.Errorf("%+v", named.Scaffold)
+	}
+	if own := conforms(t, s, create(func(n *task.New) { n.Spec.Scaffold = "ours" })); own.Scaffold.Name != "ours" || own.Scaffold.Candidates != nil {
+		t.Errorf("%+v", own.Scaffold)
+	}
+	if none := conforms(t, s, create(func(n *task.New) { n.Type, n.Spec.Sandbox = "test_coverage", "none" })); none.Scaffold != nil {
+		t.Errorf("%+v", none.Scaffold)
+	}
+}
+
 func TestPackagesConform(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "a"), 0o755); err != nil {
@@ -242,7 +332,19 @@ func TestPackagesConform(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBench(t, task.Settings{})
-	s := task.NewService(b.db.Tasks(), task.Options{Settings: task.Settings{Rules: []task.Rule{docs}}, Trees: tree(dir), Now: b.now})
+	set, err := scaffold.Bundled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := task.NewService(b.db.Tasks(), task.Options{
+		Settings: task.Settings{Rules: []task.Rule{docs}}, Trees: tree(dir), Now: b.now, Steps: steps,
+		Scaffolds: func(sandbox string) *scaffold.Set {
+			if sandbox == "none" {
+				return nil
+			}
+			return set
+		},
+	})
 	ids := b.gaps(t, "docs.x", "a", gap.SeverityHigh, 3)
 	create := func(change func(*task.New)) *task.Task {
 		n := task.New{Kind: task.KindManual, Title: "t", Workspace: "w", By: "me"}
@@ -257,7 +359,7 @@ func TestPackagesConform(t *testing.T) {
 	if one.Target.Content != "package a\n" || one.Target.Kind != "file" || len(one.Target.SHA256) != 64 || one.Gap.Path != "a/f0.go" || one.Gaps != nil {
 		t.Errorf("%+v", one)
 	}
-	if one.Scaffold == nil || one.Scaffold.Name != "go-doc" || len(one.Verify) != 2 || one.Budget.WallSeconds != 60 || one.Approval != task.ApprovalAuto {
+	if one.Scaffold == nil || one.Scaffold.Name != "go-doc" || len(one.Verify) != 4 || one.Verify[2].TimeoutSeconds != 60 || one.Budget.WallSeconds != 60 || one.Approval != task.ApprovalAuto {
 		t.Errorf("%+v", one)
 	}
 	many := conforms(t, s, create(func(n *task.New) { n.Gaps = ids }))
@@ -274,6 +376,7 @@ func TestPackagesConform(t *testing.T) {
 	if hand.Dependencies == nil || hand.Gap.Properties["k"] != "v" || hand.Scaffold.Name != "s" {
 		t.Errorf("%+v", hand)
 	}
+	testScaffolds(t, s, create)
 	if _, err := s.Package(t.Context(), create(func(n *task.New) { n.Target = "out" })); err == nil {
 		t.Error("a link out of the workspace was followed")
 	}

@@ -27,6 +27,7 @@ type Route struct {
 	Sandbox    string // the plugin, such as "scaffold"; empty: agents from outside
 	Scaffold   string // empty: the first that applies
 	Parameters map[string]any
+	Needs      []string // protocols that must be available before
 	Verify     []string // names of steps
 	PostCheck  []string // names of steps, run on what was integrated before it is settled
 	Approval   Approval

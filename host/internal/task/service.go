@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/sop-host/sop/sdk/scaffold"
 )
 
 // HostClaimant is who the host's own workers claim as.
@@ -21,10 +23,19 @@ type Options struct {
 	Now       func() time.Time // nil: time.Now
 	// Trees opens workspaces; nil: packages have no content of files.
 	Trees Trees
+	// Steps returns those by which a patch for a workspace is verified, by their
+	// names, or all; gaps says that it closes some. nil: names are all that is known.
+	Steps func(workspace string, names []string, gaps bool) ([]VerifyStep, error)
+	// Scaffolds returns those of a sandbox plugin, or those that any may read where
+	// the plugin has none of its own. nil: packages name none.
+	Scaffolds func(sandbox string) *scaffold.Set
 	// Proposals keep what agents submit; nil: nothing is taken.
 	Proposals Proposals
-	// Available says whether a protocol that a task needs can be used; nil: none.
-	Available func(protocol string) bool
+	// Protocols returns the names of those that tasks may need; nil: any.
+	Protocols func() []string
+	// Unavailable says why a protocol that a task needs cannot be used; empty: it
+	// can. nil: none can. It must not block.
+	Unavailable func(protocol string) (why string)
 }
 
 // Service is what operators, agents and the host's own loop do with tasks. It
@@ -37,6 +48,7 @@ type Service struct {
 	planning sync.Mutex           // of Plan; it guards routed
 	routed   map[string]*Settings // by workspace: the settings that its tasks follow
 	kick     chan struct{}        // has room for one: the sweeper looks again
+	anew     atomic.Bool          // the sweeper looks at what is blocked, too
 }
 
 // NewService returns a Service. Whoever makes it calls Recover once, before
@@ -45,8 +57,8 @@ func NewService(store Store, opt Options) *Service {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	if opt.Available == nil {
-		opt.Available = func(string) bool { return false }
+	if opt.Unavailable == nil {
+		opt.Unavailable = func(string) string { return "there are no protocols" }
 	}
 	s := &Service{store: store, opt: opt, kick: make(chan struct{}, 1), routed: make(map[string]*Settings)}
 	s.SetSettings(opt.Settings)
@@ -121,6 +133,13 @@ func (s *Service) wake() {
 	case s.kick <- struct{}{}:
 	default:
 	}
+}
+
+// LookAgain has tasks looked at that are blocked: something that some of them may
+// wait for, such as a protocol, stands differently.
+func (s *Service) LookAgain() {
+	s.anew.Store(true)
+	s.wake()
 }
 
 // work is one transaction under way: what it changes, and what follows from it.

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/sdk"
@@ -23,6 +26,9 @@ type bench struct {
 	// told is what was published.
 	told []task.Changed
 	up   map[string]bool // protocols
+	// awaited is the task whose becoming ready is told by ready.
+	awaited string
+	ready   chan struct{}
 }
 
 func (b *bench) now() time.Time {
@@ -41,7 +47,14 @@ func (b *bench) pass(d time.Duration) {
 func (b *bench) Publish(e any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.told = append(b.told, e.(task.Changed))
+	changed := e.(task.Changed)
+	b.told = append(b.told, changed)
+	for _, t := range changed.Tasks {
+		if t.ID == b.awaited && t.State == task.StateReady {
+			close(b.ready)
+			b.awaited = ""
+		}
+	}
 }
 
 func newBench(t testing.TB, settings task.Settings) *bench {
@@ -57,9 +70,33 @@ func newBench(t testing.TB, settings task.Settings) *bench {
 	})
 	b := &bench{db: db, at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), up: make(map[string]bool)}
 	b.Service = task.NewService(db.Tasks(), task.Options{
-		Settings: settings, Publisher: b, Now: b.now, Available: func(p string) bool { return b.up[p] },
+		Settings: settings, Publisher: b, Now: b.now, Unavailable: b.unavailable,
+		Protocols: func() []string { return []string{"arp", "scp"} },
 	})
 	return b
+}
+
+func (b *bench) stand(protocol string, up bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.up[protocol] = up
+}
+
+// opened returns a channel that is closed when a task becomes ready.
+func (b *bench) opened(id string) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.awaited, b.ready = id, make(chan struct{})
+	return b.ready
+}
+
+func (b *bench) unavailable(protocol string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.up[protocol] {
+		return ""
+	}
+	return "it is inactive"
 }
 
 func (b *bench) make(t testing.TB, change func(*task.New)) *task.Task {
@@ -323,6 +360,129 @@ func TestDependencies(t *testing.T) {
 		t.Fatalf("%d, %v", n, err)
 	}
 	if got, err := b.Get(t.Context(), second.ID); err != nil || got.State != task.StateReady {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// What a task waits for is told as it stands, and what changes is seen at once.
+func TestWaitsFor(t *testing.T) {
+	b := newBench(t, task.Settings{})
+	first := b.make(t, nil)
+	waits := b.make(t, func(n *task.New) { n.DependsOn, n.Needs = []string{first.ID}, []string{"scp", "arp"} })
+	want := "waits for " + first.ID + " to be done; waits for the protocol arp; waits for the protocol scp"
+	if waits.State != task.StateBlocked || waits.Reason != want {
+		t.Fatalf("%s: %s", waits.State, waits.Reason)
+	}
+	b.up["arp"] = true
+	told, err := b.WaitsFor(t.Context(), waits)
+	if err != nil || !slices.Equal(told, []string{"task " + first.ID + " to be done, which is ready: do it", "protocol scp: it is inactive"}) {
+		t.Errorf("%q, %v", told, err)
+	}
+	if told, err := b.WaitsFor(t.Context(), first); err != nil || told != nil {
+		t.Errorf("of a ready task: %q, %v", told, err)
+	}
+}
+
+// The sweeper looks at what is blocked when it is told to, and not only now and then.
+func TestLookAgain(t *testing.T) {
+	b := newBench(t, task.Settings{})
+	waits := b.make(t, func(n *task.New) { n.Needs = []string{"scp"} })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		b.Run(ctx, func(err error) { t.Error(err) })
+	}()
+	defer func() { cancel(); <-ended }()
+	opened := b.opened(waits.ID)
+	b.stand("scp", true)
+	b.LookAgain()
+	<-opened
+}
+
+// A plugin is given what waits and what has ended without success, and nothing that
+// somebody is at or has decided against.
+func TestGive(t *testing.T) {
+	b := newBench(t, task.Settings{Attempts: 1})
+	give := func(id string, want bool) *task.Task {
+		t.Helper()
+		given, err := b.Give(t.Context(), id, "agent", "sop:hook.x", "hook x")
+		if err != nil || given != want {
+			t.Fatalf("given %v, %v", given, err)
+		}
+		got, err := b.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want && (got.Sandbox != "agent" || b.Route(got).Sandbox != "agent" || got.History[len(got.History)-1].By != "sop:hook.x") {
+			t.Errorf("%+v", got)
+		}
+		return got
+	}
+	waiting := b.make(t, nil)
+	if got := give(waiting.ID, true); got.State != task.StateReady {
+		t.Errorf("%+v", got)
+	}
+	held := b.claim(t, task.StageGenerate, "host", waiting.ID)
+	if got := give(waiting.ID, false); got.State != task.StateLeased || got.Holder != "host" {
+		t.Errorf("%+v", got)
+	}
+	if _, err := b.Fail(t.Context(), held.Hold(), task.Failure{Why: "no", Final: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := give(waiting.ID, true); got.State != task.StateReady || got.Attempts != 0 {
+		t.Errorf("%+v", got)
+	}
+	backlog := b.make(t, func(n *task.New) { n.Backlog = true })
+	if got := give(backlog.ID, true); got.State != task.StateBacklog {
+		t.Errorf("%+v", got)
+	}
+	cancelled := b.make(t, nil)
+	if _, err := b.Cancel(t.Context(), cancelled.ID, "me", ""); err != nil {
+		t.Fatal(err)
+	}
+	give(cancelled.ID, false)
+}
+
+// What a hook makes of a gap waits for room, and is opened although no rule is for it.
+func TestBacklogOfSomebody(t *testing.T) {
+	b := newBench(t, task.Settings{Open: 1})
+	ids := b.gaps(t, "docs.x", "a", gap.SeverityHigh, 2)
+	for _, id := range ids {
+		made := b.make(t, func(n *task.New) {
+			n.Kind, n.Title, n.Gaps, n.Backlog, n.Spec.Sandbox = task.KindGap, "", []string{id}, true, "agent"
+		})
+		if made.State != task.StateBacklog || !strings.Contains(made.Title, "no comment") {
+			t.Errorf("%+v", made)
+		}
+	}
+	if done := b.plan(t); done.Opened != 1 {
+		t.Errorf("%+v", done)
+	}
+	if ready := b.list(t, task.StateReady); len(ready) != 1 || ready[0].Sandbox != "agent" {
+		t.Errorf("%+v", ready)
+	}
+}
+
+func TestUnknownProtocols(t *testing.T) {
+	b := newBench(t, task.Settings{})
+	_, err := b.Create(t.Context(), task.New{Kind: task.KindManual, Title: "x", Workspace: "w", By: "me", Needs: []string{"scpp"}})
+	if e := sdk.FromError(err); err == nil || e.Code != codes.InvalidArgument || !strings.Contains(e.Remedy, "arp, scp") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Neither retrying nor pinning gets a task past what it needs.
+func TestNoWayAroundWhatIsNeeded(t *testing.T) {
+	b := newBench(t, task.Settings{Attempts: 1})
+	b.up["scp"] = true
+	made := b.make(t, func(n *task.New) { n.Needs = []string{"scp"} })
+	got := b.claim(t, task.StageGenerate, "a", made.ID)
+	if _, err := b.Fail(t.Context(), got.Hold(), task.Failure{Why: "no", Final: true}); err != nil {
+		t.Fatal(err)
+	}
+	b.up["scp"] = false
+	if got, err := b.Retry(t.Context(), made.ID, "me", ""); err != nil || got.State != task.StateBlocked || !strings.Contains(got.Reason, "scp") {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

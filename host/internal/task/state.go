@@ -49,10 +49,10 @@ var transitions = map[State][]State{
 	StateIntegrating: {StateDone, StateRolledBack, StateApproved, StateProposed, StateReady, StateFailed, StateDead},
 	StateDone:        {StateRolledBack},
 	StateFailed:      {StateLeased, StateReady, StateBlocked, StateDead, StateCancelled, StateDone},
-	StateDead:        {StateReady, StateCancelled, StateDone},
-	StateDenied:      {StateReady, StateCancelled, StateDone},
-	StateCancelled:   {StateReady, StateDone},
-	StateRolledBack:  {StateReady, StateFailed, StateDead, StateCancelled, StateDone},
+	StateDead:        {StateReady, StateBlocked, StateCancelled, StateDone},
+	StateDenied:      {StateReady, StateBlocked, StateCancelled, StateDone},
+	StateCancelled:   {StateReady, StateBlocked, StateDone},
+	StateRolledBack:  {StateReady, StateBlocked, StateFailed, StateDead, StateCancelled, StateDone},
 }
 
 // States returns all states, in the order of the way.

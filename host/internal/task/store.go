@@ -71,7 +71,8 @@ type Tx interface {
 	// CountOpen returns how many tasks of a workspace that were made from gaps are
 	// open.
 	CountOpen(ctx context.Context, workspace string) (int, error)
-	// Backlog returns the most urgent tasks of the backlog that a rule is for, at
+	// Backlog returns the most urgent tasks of the backlog that a rule or a sandbox
+	// plugin is for, at
 	// most limit.
 	Backlog(ctx context.Context, workspace string, limit int) ([]*Task, error)
 	// Waiting returns tasks that wait to be generated for, or will, by id after the

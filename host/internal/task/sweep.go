@@ -40,7 +40,7 @@ func (s *Service) sweep(ctx context.Context, looked *time.Time) (time.Duration, 
 	if _, err := s.takeBackAll(ctx); err != nil {
 		return 0, err
 	}
-	if now := s.now(); now.Sub(*looked) >= idle {
+	if now := s.now(); s.anew.Swap(false) || now.Sub(*looked) >= idle {
 		*looked = now
 		if _, err := s.unblockAll(ctx); err != nil {
 			return 0, err

@@ -37,7 +37,7 @@ type Task struct {
 	Pinned bool      // before all that is not
 
 	DependsOn []string // ids of tasks that must be done before
-	Needs     []string // protocols that must be available
+	Needs     []string // protocols that must be available: by its rule, and by [Spec.Needs]
 
 	Attempts    int // claims for generation that were not given back
 	MaxAttempts int
@@ -96,6 +96,8 @@ type Spec struct {
 	Scaffold   string            `json:"scaffold,omitempty"`
 	Parameters map[string]any    `json:"parameters,omitempty"`
 	Properties map[string]string `json:"properties,omitempty"`
+	// Needs are protocols that it was made to need, beside those of its rule.
+	Needs []string `json:"needs,omitempty"`
 	// Owner sees to the task where no rule is for it: "operator/NAME" or
 	// "protocol/NAME"; may be empty.
 	Owner string `json:"owner,omitempty"`

@@ -62,11 +62,12 @@ func (w *work) goTest(ctx context.Context, step *Step) (verdict *StepVerdict, er
 	if err != nil || before == nil {
 		return g.verdict, err
 	}
-	programs, err := g.build(ctx, w.spec.Patch, nil)
-	if err != nil || programs == nil {
+	b := &building{patch: w.spec.Patch}
+	if err := g.build(ctx, b); err != nil || b.failed != "" {
+		g.unbuilt(b)
 		return g.verdict, err
 	}
-	if err := g.compare(ctx, before, programs); err != nil {
+	if err := g.compare(ctx, before, b.programs); err != nil {
 		return nil, err
 	}
 	if len(g.verdict.Tests.Problems) == 0 {
@@ -75,6 +76,11 @@ func (w *work) goTest(ctx context.Context, step *Step) (verdict *StepVerdict, er
 		}
 	}
 	g.conclude()
+	if g.verdict.Passed {
+		if err := g.measureCoverage(ctx, before); err != nil {
+			return nil, err
+		}
+	}
 	return g.verdict, nil
 }
 
@@ -84,6 +90,7 @@ type goTests struct {
 	dir     string // for what goes into sandboxes and comes out of them
 	inputs  int
 	verdict *StepVerdict
+	list    *sandbox.Output // see packages
 }
 
 func (g *goTests) conclude() {
@@ -127,41 +134,63 @@ func (g *goTests) view(patch *sandbox.Patch) sandbox.Spec {
 
 const leastTestOutput = 32 << 20
 
-// build builds all test programs and returns the file of each by the directory
-// of its package; nil when some could not be built, which the verdict then says.
-// overlay replaces files of the workspace.
-func (g *goTests) build(ctx context.Context, patch *sandbox.Patch, overlay map[string][]byte) (programs map[string]string, err error) {
+// building is what test programs are built of, and what comes of it.
+type building struct {
+	patch    *sandbox.Patch    // nil: without it
+	overlay  map[string][]byte // in the place of files of the workspace
+	flags    []string
+	packages []string // patterns; none: those of the step
+
+	programs map[string]string // the file of each, by the directory of its package
+	failed   string            // why some could not be built; empty: all were
+	run      Run               // of what failed
+}
+
+// build builds test programs. An error says that the host could not do its part.
+func (g *goTests) build(ctx context.Context, b *building) (err error) {
 	input, err := g.input()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	keep := sandbox.Input{Name: "keep", Path: input}
 	if err := writeInput(input, "keep.sh", []byte(keepScript)); err != nil {
-		return nil, err
+		return err
 	}
-	spec := g.view(patch)
+	spec := g.view(b.patch)
 	spec.Inputs = append(spec.Inputs, keep)
 	kept := ".sop-tests-" + rand.Text() // a name that nobody could know
 	spec.Env = append(spec.Env, "SOP_KEEP="+kept)
 	spec.Argv = []string{"go", "test", "-exec=/bin/sh " + keep.Dir() + "/keep.sh", "-count=1", "-vet=off"}
-	if overlay != nil {
-		if err := writeOverlay(input, keep.Dir(), overlay); err != nil {
-			return nil, err
+	spec.Argv = append(spec.Argv, b.flags...)
+	if b.overlay != nil {
+		if err := writeOverlay(input, keep.Dir(), b.overlay); err != nil {
+			return err
 		}
 		spec.Argv = append(spec.Argv, "-overlay="+keep.Dir()+"/overlay.json")
 	}
-	spec.Argv = append(spec.Argv, g.step.packages()...)
+	if len(b.packages) == 0 {
+		b.packages = g.step.Tested()
+	}
+	spec.Argv = append(spec.Argv, b.packages...)
 	out, err := g.work.verifier.Sandbox.Run(ctx, spec)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	if passed, why := succeeded(&out.Result); !passed {
-		g.verdict.Runs = append(g.verdict.Runs, evidenceOf(spec.Argv, out))
-		g.verdict.Why = "the tests cannot be built: " + why
-		return nil, nil //nolint:nilnil // the verdict says why
+		b.failed, b.run = why, evidenceOf(spec.Argv, out)
+		return nil
 	}
-	return g.take(out, kept)
+	b.programs, err = g.take(out, kept)
+	return err
+}
+
+// unbuilt has the verdict say why test programs could not be built.
+func (g *goTests) unbuilt(b *building) {
+	if b.failed != "" {
+		g.verdict.Runs = append(g.verdict.Runs, b.run)
+		g.verdict.Why = "the tests cannot be built: " + b.failed
+	}
 }
 
 // take copies what was kept out of the view.
@@ -235,8 +264,8 @@ func writeOverlay(input, shown string, files map[string][]byte) error {
 	return writeInput(input, "overlay.json", data)
 }
 
-// run runs one test program in its package's directory.
-func (g *goTests) run(ctx context.Context, patch *sandbox.Patch, dir, input string) (*report, error) {
+// testSpec is how a test program is run in its package's directory.
+func (g *goTests) testSpec(patch *sandbox.Patch, dir, input string) sandbox.Spec {
 	spec := g.view(patch)
 	program := sandbox.Input{Name: "test", Path: input}
 	spec.Inputs = append(spec.Inputs, program)
@@ -248,6 +277,12 @@ func (g *goTests) run(ctx context.Context, patch *sandbox.Patch, dir, input stri
 		program.Dir() + "/test", "-test.v=test2json", "-test.paniconexit0", "-test.count=1",
 		"-test.timeout=" + (within - within/10).Round(time.Second).String(),
 	}
+	return spec
+}
+
+// run runs one test program.
+func (g *goTests) run(ctx context.Context, patch *sandbox.Patch, dir, input string) (*report, error) {
+	spec := g.testSpec(patch, dir, input)
 	out, err := g.work.verifier.Sandbox.Run(ctx, spec)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"sync"
 )
@@ -14,6 +15,34 @@ import (
 type baseline struct {
 	// packages are, by directory, the tests that pass, with how many beneath each.
 	packages map[string]map[string]pass
+	unbuilt  bool // the tests could not be built: those that are written are expected
+
+	mu       sync.Mutex
+	coverage map[string]Share // by directory, of packages that were measured
+}
+
+// covered is the coverage that is known of packages, and those of which it is not.
+func (b *baseline) covered(packages map[string]string) (known map[string]Share, missing map[string]string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known, missing = make(map[string]Share), make(map[string]string)
+	for dir, name := range packages {
+		if s, found := b.coverage[dir]; found {
+			known[dir] = s
+		} else {
+			missing[dir] = name
+		}
+	}
+	return known, missing
+}
+
+func (b *baseline) remember(found map[string]Share) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.coverage == nil {
+		b.coverage = make(map[string]Share)
+	}
+	maps.Copy(b.coverage, found)
 }
 
 // baselines keeps those of workspaces as they were lately: many patches are
@@ -52,18 +81,19 @@ func (g *goTests) before(ctx context.Context) (*baseline, error) {
 		return known, nil
 	}
 	found := &baseline{packages: make(map[string]map[string]pass)}
-	programs, err := g.build(ctx, nil, nil)
-	if err != nil {
+	b := new(building)
+	if err := g.build(ctx, b); err != nil {
 		return nil, err
 	}
-	if programs == nil {
-		if last := &g.verdict.Runs[len(g.verdict.Runs)-1]; last.Result.Refusal != nil {
+	if b.failed != "" {
+		g.unbuilt(b)
+		if b.run.Result.Refusal != nil {
 			return nil, nil //nolint:nilnil // the verdict says why
 		}
 		g.verdict.Why = ""
 		return g.written()
 	}
-	for dir, program := range programs {
+	for dir, program := range b.programs {
 		r, err := g.run(ctx, nil, dir, program)
 		if err != nil {
 			return nil, err
@@ -92,7 +122,7 @@ func (g *goTests) forgive(b *baseline) {
 // written expects every test that stands in a file which the patch may not
 // change.
 func (g *goTests) written() (*baseline, error) {
-	b := &baseline{packages: make(map[string]map[string]pass)}
+	b := &baseline{packages: make(map[string]map[string]pass), unbuilt: true}
 	for dir := range g.work.testDirs() {
 		for _, f := range g.work.testSources(dir) {
 			for _, test := range f.tests {

@@ -34,16 +34,17 @@ func (g *goTests) challenge(ctx context.Context, before *baseline) error {
 	if len(dares) == 0 {
 		return nil
 	}
-	programs, err := g.build(ctx, g.work.spec.Patch, overlay)
-	if err != nil {
+	b := &building{patch: g.work.spec.Patch, overlay: overlay}
+	if err := g.build(ctx, b); err != nil {
 		return err
 	}
-	if programs == nil {
+	if b.failed != "" {
+		g.verdict.Runs = append(g.verdict.Runs, b.run)
 		g.verdict.Tests.problem("tests that were made to fail cannot be built")
 		return nil
 	}
 	for _, d := range dares {
-		r, err := g.run(ctx, g.work.spec.Patch, d.dir, programs[d.dir])
+		r, err := g.run(ctx, g.work.spec.Patch, d.dir, b.programs[d.dir])
 		if err != nil {
 			return err
 		}
@@ -93,17 +94,54 @@ func (g *goTests) dareIn(dir string, expected map[string]pass, overlay map[strin
 // reached are the directories of those packages whose tests have anything of
 // the patch in them; all of them where that cannot be found out.
 func (g *goTests) reached(ctx context.Context, dirs []string) ([]string, error) {
+	list, err := g.packages(ctx)
+	if err != nil || list == "" {
+		return dirs, err
+	}
+	found := reachedBy(g.work.spec.Patch.Set, list)
+	return slices.DeleteFunc(slices.Clone(dirs), func(dir string) bool { return !found[dir] }), nil
+}
+
+// packages lists the packages with the patch, once: directory, import path, what each
+// depends on, and name. Empty: they cannot be listed.
+func (g *goTests) packages(ctx context.Context) (string, error) {
+	if g.list != nil {
+		return g.list.Text, nil
+	}
 	spec := g.view(g.work.spec.Patch)
-	spec.Argv = append([]string{"go", "list", "-test", "-f", "{{.Dir}}\t{{.ImportPath}}\t{{join .Deps \" \"}}"}, g.step.packages()...)
+	spec.Argv = append([]string{"go", "list", "-test", "-f", "{{.Dir}}\t{{.ImportPath}}\t{{join .Deps \" \"}}\t{{.Name}}"}, g.step.Tested()...)
 	out, err := g.work.verifier.Sandbox.Run(ctx, spec)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if passed, _ := succeeded(&out.Result); !passed || out.Stdout.Truncated {
-		return dirs, out.Close()
+	g.list = new(sandbox.Output)
+	if passed, _ := succeeded(&out.Result); passed && !out.Stdout.Truncated {
+		g.list.Text = out.Stdout.Text
 	}
-	found := reachedBy(g.work.spec.Patch.Set, out.Stdout.Text)
-	return slices.DeleteFunc(slices.Clone(dirs), func(dir string) bool { return !found[dir] }), out.Close()
+	return g.list.Text, out.Close()
+}
+
+// listed are the directories of the packages with the patch, each with the name of
+// its package.
+func (g *goTests) listed(ctx context.Context) (map[string]string, error) {
+	list, err := g.packages(ctx)
+	names := make(map[string]string)
+	for line := range strings.Lines(list) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(fields) == 4 && !strings.HasSuffix(fields[1], ".test") && !strings.Contains(fields[1], " ") {
+			names[listedDir(fields[0])] = fields[3]
+		}
+	}
+	return names, err
+}
+
+// listedDir is a directory as the workspace has it.
+func listedDir(dir string) string {
+	dir = strings.TrimPrefix(strings.TrimPrefix(dir, "/workspace"), "/")
+	if dir == "" {
+		return "."
+	}
+	return dir
 }
 
 // reachedBy reads a list of packages with their directories and all that they
@@ -117,13 +155,10 @@ func reachedBy(set *sandbox.ChangeSet, list string) map[string]bool {
 	changed := make(map[string]bool) // import paths
 	for line := range strings.Lines(list) {
 		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(fields) != 3 {
+		if len(fields) < 3 {
 			continue
 		}
-		dir := strings.TrimPrefix(strings.TrimPrefix(fields[0], "/workspace"), "/")
-		if dir == "" {
-			dir = "."
-		}
+		dir := listedDir(fields[0])
 		name, _, _ := strings.Cut(fields[1], " ")
 		packages = append(packages, listed{dir, append(strings.Fields(fields[2]), name)})
 		for i := range set.Changes {

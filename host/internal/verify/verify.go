@@ -50,11 +50,13 @@ type Step struct {
 	Dir      string   // where it starts, relative to the workspace
 	Env      []string // NAME=value
 	Timeout  time.Duration
-	Profile  *sandbox.Profile // nil is that of the Spec
+	// NoCoverage says that coverage is not to be measured, of RunnerGoTest.
+	NoCoverage bool
+	Profile    *sandbox.Profile // nil is that of the Spec
 }
 
-// packages are those that are tested.
-func (s *Step) packages() []string {
+// Tested are the patterns of the packages that are tested, of RunnerGoTest.
+func (s *Step) Tested() []string {
 	if len(s.Packages) == 0 {
 		return []string{"./..."}
 	}
@@ -66,7 +68,9 @@ type Verdict struct {
 	Passed bool          `json:"passed"`
 	Why    string        `json:"why,omitempty"` // it has not
 	Steps  []StepVerdict `json:"steps"`
-	Took   time.Duration `json:"took_ns"`
+	// Coverage is told for whoever decides; nothing rests on it.
+	Coverage *Coverage     `json:"coverage,omitempty"`
+	Took     time.Duration `json:"took_ns"`
 }
 
 // A StepVerdict is what one step has shown. The zero StepVerdict has not passed.
@@ -81,6 +85,8 @@ type StepVerdict struct {
 	Tests *Tests        `json:"tests,omitempty"` // of RunnerGoTest
 	Gaps  []GapEvidence `json:"gaps,omitempty"`
 	Took  time.Duration `json:"took_ns"`
+
+	coverage *Coverage // of RunnerGoTest; goes into that of the Verdict
 }
 
 // A Run is the evidence of one command.
@@ -159,6 +165,7 @@ func (v *Verifier) Verify(ctx context.Context, spec Spec) (*Verdict, error) {
 		return nil, err
 	}
 	verdict.conclude(len(w.parts()))
+	verdict.Coverage = verdict.coverage()
 	return verdict, nil
 }
 
@@ -197,7 +204,7 @@ func (v *Verifier) Check(ctx context.Context, spec Spec) (*Verdict, error) {
 	spec.Steps = slices.Clone(spec.Steps)
 	for i := range spec.Steps {
 		if s := &spec.Steps[i]; s.Runner == RunnerGoTest {
-			s.Runner, s.Command = RunnerCommand, append([]string{"go", "test"}, s.packages()...)
+			s.Runner, s.Command = RunnerCommand, append([]string{"go", "test"}, s.Tested()...)
 			s.Env = slices.Concat(goSettings, s.Env)
 		}
 	}

@@ -1724,26 +1724,29 @@ type TaskRecord struct {
 	Rule      string   `protobuf:"bytes,8,opt,name=rule,proto3" json:"rule,omitempty"`
 	Gaps      []string `protobuf:"bytes,9,rep,name=gaps,proto3" json:"gaps,omitempty"`
 	// The rule of the configuration that it goes by, and the sandbox plugin.
-	Route         string                 `protobuf:"bytes,10,opt,name=route,proto3" json:"route,omitempty"`
-	Sandbox       string                 `protobuf:"bytes,11,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
-	State         string                 `protobuf:"bytes,12,opt,name=state,proto3" json:"state,omitempty"`
-	Reason        string                 `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`
-	Priority      int64                  `protobuf:"varint,14,opt,name=priority,proto3" json:"priority,omitempty"`
-	Pinned        bool                   `protobuf:"varint,15,opt,name=pinned,proto3" json:"pinned,omitempty"`
-	DependsOn     []string               `protobuf:"bytes,16,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
-	Needs         []string               `protobuf:"bytes,17,rep,name=needs,proto3" json:"needs,omitempty"`
-	Attempts      int32                  `protobuf:"varint,18,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	MaxAttempts   int32                  `protobuf:"varint,19,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	DueAt         *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
-	Holder        string                 `protobuf:"bytes,21,opt,name=holder,proto3" json:"holder,omitempty"`
-	Fence         int64                  `protobuf:"varint,22,opt,name=fence,proto3" json:"fence,omitempty"`
-	LeaseUntil    *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=lease_until,json=leaseUntil,proto3" json:"lease_until,omitempty"`
-	Patch         string                 `protobuf:"bytes,24,opt,name=patch,proto3" json:"patch,omitempty"`
-	Feedback      string                 `protobuf:"bytes,25,opt,name=feedback,proto3" json:"feedback,omitempty"`
-	CreatedBy     string                 `protobuf:"bytes,26,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
-	History       []*TaskTransition      `protobuf:"bytes,29,rep,name=history,proto3" json:"history,omitempty"`
+	Route       string                 `protobuf:"bytes,10,opt,name=route,proto3" json:"route,omitempty"`
+	Sandbox     string                 `protobuf:"bytes,11,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	State       string                 `protobuf:"bytes,12,opt,name=state,proto3" json:"state,omitempty"`
+	Reason      string                 `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`
+	Priority    int64                  `protobuf:"varint,14,opt,name=priority,proto3" json:"priority,omitempty"`
+	Pinned      bool                   `protobuf:"varint,15,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	DependsOn   []string               `protobuf:"bytes,16,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
+	Needs       []string               `protobuf:"bytes,17,rep,name=needs,proto3" json:"needs,omitempty"`
+	Attempts    int32                  `protobuf:"varint,18,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	MaxAttempts int32                  `protobuf:"varint,19,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	DueAt       *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=due_at,json=dueAt,proto3" json:"due_at,omitempty"`
+	Holder      string                 `protobuf:"bytes,21,opt,name=holder,proto3" json:"holder,omitempty"`
+	Fence       int64                  `protobuf:"varint,22,opt,name=fence,proto3" json:"fence,omitempty"`
+	LeaseUntil  *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=lease_until,json=leaseUntil,proto3" json:"lease_until,omitempty"`
+	Patch       string                 `protobuf:"bytes,24,opt,name=patch,proto3" json:"patch,omitempty"`
+	Feedback    string                 `protobuf:"bytes,25,opt,name=feedback,proto3" json:"feedback,omitempty"`
+	CreatedBy   string                 `protobuf:"bytes,26,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	CreatedAt   *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	ChangedAt   *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	History     []*TaskTransition      `protobuf:"bytes,29,rep,name=history,proto3" json:"history,omitempty"`
+	// What a blocked task waits for as things stand now, a sentence for each task and
+	// protocol. Only GetTask fills it.
+	WaitsFor      []string `protobuf:"bytes,30,rep,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1981,6 +1984,13 @@ func (x *TaskRecord) GetHistory() []*TaskTransition {
 	return nil
 }
 
+func (x *TaskRecord) GetWaitsFor() []string {
+	if x != nil {
+		return x.WaitsFor
+	}
+	return nil
+}
+
 // TaskTransition is one thing that happened to a task.
 type TaskTransition struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2206,7 +2216,7 @@ const file_sop_api_v1_task_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12#\n" +
 	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"=\n" +
 	"\x0fPinTaskResponse\x12*\n" +
-	"\x04task\x18\x01 \x01(\v2\x16.sop.api.v1.TaskRecordR\x04task\"\xf5\x06\n" +
+	"\x04task\x18\x01 \x01(\v2\x16.sop.api.v1.TaskRecordR\x04task\"\x92\a\n" +
 	"\n" +
 	"TaskRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2243,7 +2253,8 @@ const file_sop_api_v1_task_proto_rawDesc = "" +
 	"created_at\x18\x1b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"changed_at\x18\x1c \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x124\n" +
-	"\ahistory\x18\x1d \x03(\v2\x1a.sop.api.v1.TaskTransitionR\ahistory\"\xb6\x01\n" +
+	"\ahistory\x18\x1d \x03(\v2\x1a.sop.api.v1.TaskTransitionR\ahistory\x12\x1b\n" +
+	"\twaits_for\x18\x1e \x03(\tR\bwaitsFor\"\xb6\x01\n" +
 	"\x0eTaskTransition\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x12\n" +

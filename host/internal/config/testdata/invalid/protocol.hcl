@@ -64,3 +64,43 @@ hook "loop" {
   call    = "arp"
   timeout = "0s"
 }
+
+hook "kinds" {
+  on  = ["gap.opened", "task.faild", "tsak.failed", "task.failed", "task.", "plugin.snapshot.prune", "plugin.snapshot.", "plugin.crash"]
+  run = "arp.learn"
+}
+
+hook "plugins" {
+  on  = ["plugin.exit", "gap."]
+  run = "detector.dosc"
+}
+
+hook "peer" {
+  on  = ["task.failed"]
+  run = "protocol.arp"
+}
+
+hook "both" {
+  on   = ["task.failed"]
+  run  = "arp.learn"
+  call = "arp.learn"
+}
+
+hook "work" {
+  on  = ["workspace.scan", "patch.denied"]
+  run = "sandbox.off"
+}
+
+hook "neither" {
+  on  = ["task.failed"]
+  run = "improve"
+}
+
+plugin "detector" "docs" {
+  command = "/bin/docs"
+}
+
+plugin "sandbox" "off" {
+  command = "/bin/off"
+  enabled = false
+}

@@ -6,6 +6,15 @@ plugin "sandbox" "scaffold" {
   command = "/bin/scaffold"
 }
 
+plugin "protocol" "scp" {
+  command = "/bin/scp"
+}
+
+plugin "protocol" "uip" {
+  command = "/bin/uip"
+  enabled = false
+}
+
 tasks {
   open        = 0
   lease       = "1ms"
@@ -31,6 +40,7 @@ rule "docs" {
   sandbox  = "scafold"
   approval = "three"
   verify   = ["Build it"]
+  needs    = ["scpp", "uip"]
   group    = "dir"
   budget {
     attempts = 0

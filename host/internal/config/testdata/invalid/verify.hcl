@@ -23,6 +23,7 @@ workspace "main" {
   verify "both" {
     command         = ["true"]
     sandbox_profile = "wek"
+    coverage        = true
   }
   verify {}
 }

@@ -56,3 +56,36 @@ hook "improve" {
   call    = "arp.analyze"
   timeout = "5s"
 }
+
+hook "learn" {
+  on  = ["patch.", "plugin.snapshot.prune"]
+  run = "arp.learn"
+}
+
+hook "look" {
+  on  = ["patch.rolled_back"]
+  run = "detector.docs"
+}
+
+hook "keep" {
+  on      = ["patch.approved"]
+  run     = "backup.files"
+  timeout = "1h"
+}
+
+hook "stronger" {
+  on  = ["task.dead", "gap.open"]
+  run = "sandbox.agent"
+}
+
+plugin "detector" "docs" {
+  command = "/bin/docs"
+}
+
+plugin "backup" "files" {
+  command = "/bin/files"
+}
+
+plugin "sandbox" "agent" {
+  command = "/bin/agent"
+}

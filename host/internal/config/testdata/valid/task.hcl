@@ -6,6 +6,10 @@ plugin "sandbox" "scaffold" {
   command = "/bin/scaffold"
 }
 
+plugin "protocol" "scp" {
+  command = "/bin/scp"
+}
+
 tasks {
   open        = 5
   lease       = "1m"
@@ -30,6 +34,7 @@ rule "docs" {
   sandbox    = "scaffold"
   scaffold   = "go-doc"
   parameters = { width = 80, tone = "dry", brief = true }
+  needs      = ["scp"]
   verify     = ["build", "gap"]
   post_check = ["build"]
   approval   = "auto"

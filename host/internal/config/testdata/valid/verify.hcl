@@ -10,6 +10,7 @@ workspace "main" {
     runner          = "go-test"
     packages        = ["./...", "./deep/..."]
     dir             = "sub"
+    coverage        = false
     sandbox_profile = "go"
   }
 }
