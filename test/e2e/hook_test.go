@@ -191,3 +191,52 @@ hook "improve" {
 	}
 	h.stop()
 }
+
+// A protocol that owns a subsystem is told of the maintenance that it needs, and of
+// no other's.
+func TestMaintenanceIsToldToItsOwner(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.write("README.md", readme)
+	notes, program := filepath.Join(s.dir, "told"), filepath.Join(s.dir, "listener")
+	s.put(program, fmt.Sprintf(listener, notes))
+	if err := os.Chmod(program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.configure(fmt.Sprintf(`
+plugin "protocol" "engine" {
+  command = "${path.plugins}/protocol-exec"
+  config {
+    command = [%q]
+  }
+}
+
+maintenance {
+  owner "component.*" {
+    protocol  = "engine"
+    operation = "maintain"
+  }
+}
+`, program))
+	s.lock()
+	h := s.up()
+	h.awaitProtocols(map[string]string{"engine": "active"})
+	h.must(0, "maintenance", "file", "disk", "it makes noises")
+	h.must(0, "maintenance", "file", "component.web", "it answers with nothing")
+	var told []byte
+	if !eventually(patience, func() bool { told, _ = os.ReadFile(notes); return strings.Contains(string(told), "maintenance.filed") }) {
+		t.Fatalf("the owner was told %q", told)
+	}
+	for _, want := range []string{`"operation":"maintain"`, `"subsystem":"component.web"`, "it answers with nothing"} {
+		if !strings.Contains(string(told), want) {
+			t.Errorf("%s is missing in what the owner was told: %s", want, told)
+		}
+	}
+	if strings.Contains(string(told), "noises") {
+		t.Errorf("the owner was told of what it does not own: %s", told)
+	}
+	if records := h.must(0, "audit", "search", "--actor", "sop:hook.owner.engine", "-o", "json").stdout; !strings.Contains(records, `"protocol.call"`) {
+		t.Errorf("the call is not on record: %s", records)
+	}
+	h.stop()
+}

@@ -141,7 +141,8 @@ func diffHost(old, next *Config) (Change, bool) {
 	why.changed("api limits", old.API.Limits != next.API.Limits)
 	why.tokenLimits(old.Tokens, next.Tokens)
 	why.tasks(old, next)
-	why.changed("maintenance", old.Maintenance.Owner != next.Maintenance.Owner || !slices.Equal(old.Maintenance.Owners, next.Maintenance.Owners))
+	why.changed("maintenance", old.Maintenance.Owner != next.Maintenance.Owner || !slices.Equal(old.Maintenance.Owners, next.Maintenance.Owners) ||
+		!maps.Equal(old.Maintenance.Operations, next.Maintenance.Operations))
 	why.changed("pressure", old.Maintenance.Pressure != next.Maintenance.Pressure)
 	why.changed("hooks", !slices.EqualFunc(old.Hooks, next.Hooks, Hook.same))
 	if len(why) == 0 {

@@ -11,6 +11,9 @@ import (
 // Maintenance says who owns which subsystem.
 type Maintenance struct {
 	Owner  string             // of what no pattern covers: "operator/ops" or "protocol/arp"; empty: operators
+	// Operations are those by which protocols that own subsystems are told of requests
+	// about them, by the protocol's name; those without one are not told.
+	Operations map[string]string
 	Owners []MaintenanceOwner // in no order that matters; the most exact pattern counts
 	// Pressure says when the host asks for maintenance of the machine.
 	Pressure Pressure
@@ -31,7 +34,7 @@ type MaintenanceOwner struct {
 }
 
 var (
-	maintenanceAttributes = []string{"operator", "protocol"}
+	maintenanceAttributes = []string{"operator", "protocol", "operation"}
 	maintenanceBlocks     = []string{"owner", "pressure"}
 	pressureAttributes    = []string{"disk", "memory", "margin", "interval"}
 	pressureBounds        = bounds{low: 100 * time.Millisecond, high: 24 * time.Hour}
@@ -52,8 +55,9 @@ func (l *loader) readMaintenance(blocks []*hclsyntax.Block, protocols []Protocol
 			l.allow(p, pressureAttributes, nil)
 			m.Pressure = readPressure(section{reporter: &l.reporter}.within(p))
 		}
-		m.Owner = l.readOwner(evaluated, protocols)
-		m.Owners = l.readOwners(evaluated, protocols)
+		m.Operations = make(map[string]string)
+		m.Owner = l.readOwner(evaluated, protocols, m.Operations)
+		m.Owners = l.readOwners(evaluated, protocols, m.Operations)
 	}
 	return m
 }
@@ -71,7 +75,7 @@ func readPressure(s section) Pressure {
 	}
 }
 
-func (l *loader) readOwners(b *block, protocols []Protocol) []MaintenanceOwner {
+func (l *loader) readOwners(b *block, protocols []Protocol, operations map[string]string) []MaintenanceOwner {
 	var out []MaintenanceOwner
 	for _, o := range b.body.ofKind("owner") {
 		if !l.wantLabels(o, "pattern") {
@@ -87,7 +91,7 @@ func (l *loader) readOwners(b *block, protocols []Protocol) []MaintenanceOwner {
 			continue
 		}
 		l.allow(o, maintenanceAttributes, nil)
-		owner := l.readOwner(o, protocols)
+		owner := l.readOwner(o, protocols, operations)
 		if owner == "" {
 			l.errorf(o.header, "Missing attribute", "An owner block names an operator or a protocol.")
 			continue
@@ -97,10 +101,20 @@ func (l *loader) readOwners(b *block, protocols []Protocol) []MaintenanceOwner {
 	return out
 }
 
-// readOwner returns the owner that a block names, or nothing.
-func (l *loader) readOwner(b *block, protocols []Protocol) string {
+// readOwner returns the owner that a block names, or nothing, and notes the operation
+// by which a protocol is told.
+func (l *loader) readOwner(b *block, protocols []Protocol, operations map[string]string) string {
 	s := section{reporter: &l.reporter}.within(b)
-	operator, protocol := s.text("operator", "", checkArgument), s.text("protocol", "", checkArgument)
+	operator, protocol, operation := s.text("operator", "", checkArgument), s.text("protocol", "", checkArgument), s.text("operation", "", checkOperation)
+	if known := operations[protocol]; operation != "" && known != "" && known != operation {
+		l.errorf(b.body.attributes["operation"].expr.Range(), "Two operations", "Protocol %q is told of maintenance by its operation %q already: name the same here.", protocol, known)
+	}
+	if operation != "" && protocol != "" {
+		operations[protocol] = operation
+	}
+	if operation != "" && protocol == "" {
+		l.errorf(b.body.attributes["operation"].nameRange, "Unexpected attribute", "An operation is one of a protocol: name the protocol that owns it.")
+	}
 	switch {
 	case operator != "" && protocol != "":
 		l.errorf(b.body.attributes["protocol"].nameRange, "Unexpected attribute", "One owns a subsystem: name an operator or a protocol.")

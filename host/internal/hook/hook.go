@@ -28,16 +28,20 @@ type Hook struct {
 	On                  []string
 	Protocol, Operation string
 	Plugin              string        // id, where a plugin is run and no protocol called
+	Owner               string        // only events whose attribute "owner" is this; empty: all
 	Timeout             time.Duration // of one call
 }
 
-func (h *Hook) wants(kind string) bool {
-	return slices.ContainsFunc(h.On, func(on string) bool { return on == kind || strings.HasSuffix(on, ".") && strings.HasPrefix(kind, on) })
+func (h *Hook) wants(e *event.Record) bool {
+	if h.Owner != "" && e.Attributes["owner"] != h.Owner {
+		return false
+	}
+	return slices.ContainsFunc(h.On, func(on string) bool { return on == e.Kind || strings.HasSuffix(on, ".") && strings.HasPrefix(e.Kind, on) })
 }
 
 func (h *Hook) same(other *Hook) bool {
 	return h.Name == other.Name && slices.Equal(h.On, other.On) && h.Protocol == other.Protocol && h.Operation == other.Operation &&
-		h.Plugin == other.Plugin && h.Timeout == other.Timeout
+		h.Plugin == other.Plugin && h.Owner == other.Owner && h.Timeout == other.Timeout
 }
 
 // Events is the log that hooks follow.
@@ -205,7 +209,7 @@ func (s *Service) keep(ctx context.Context, h *Hook, at int64) {
 func (s *Service) tell(ctx context.Context, h *Hook, at int64, events []*event.Record) int64 {
 	told := at
 	for _, e := range events {
-		if h.wants(e.Kind) {
+		if h.wants(e) {
 			if !s.call(ctx, h, e) {
 				break
 			}

@@ -67,6 +67,9 @@ func (r *hookRunner) run(ctx context.Context, k *hook.Hook, e *event.Record) err
 // same sort, so that no hook, and no two of them, go on without end: plugins are not
 // run for what hooks have done, and protocols not told of what protocols do.
 func ownDoing(k *hook.Hook, e *event.Record) bool {
+	if k.Owner != "" { // requests for maintenance are counted, not repeated: others may ask what a protocol owns
+		return e.Actor == nexus.PluginName(sdkprotocol.Kind.Name+"."+k.Protocol)
+	}
 	if k.Plugin == "" {
 		return strings.HasPrefix(e.Actor, nexus.PluginName(sdkprotocol.Kind.Name+"."))
 	}

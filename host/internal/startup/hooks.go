@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/sop-host/sop/host/internal/config"
@@ -26,6 +27,23 @@ func configuredHooks(cfg *config.Config) []hook.Hook {
 	out := make([]hook.Hook, len(cfg.Hooks))
 	for i, c := range cfg.Hooks {
 		out[i] = hook.Hook{Name: c.Name, On: c.On, Protocol: c.Protocol, Operation: c.Operation, Plugin: c.Plugin, Timeout: c.Timeout}
+	}
+	return append(out, ownersHooks(cfg)...)
+}
+
+// ownerTime is how long a protocol may take that is told of the maintenance of what
+// it owns.
+const ownerTime = 30 * time.Second
+
+// ownersHooks tell protocols of the maintenance of what they own. No configured hook
+// has a dot in its name.
+func ownersHooks(cfg *config.Config) []hook.Hook {
+	var out []hook.Hook
+	for _, protocol := range slices.Sorted(maps.Keys(cfg.Maintenance.Operations)) {
+		out = append(out, hook.Hook{
+			Name: "owner." + protocol, On: []string{"maintenance."}, Owner: "protocol/" + protocol,
+			Protocol: protocol, Operation: cfg.Maintenance.Operations[protocol], Timeout: ownerTime,
+		})
 	}
 	return out
 }

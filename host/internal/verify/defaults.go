@@ -9,7 +9,7 @@ import (
 )
 
 // DefaultSteps are those of a workspace for which none are configured: a Go
-// module is built, tested and vetted; of others nothing is known.
+// module is built, tested, where it has tests, and vetted; of others nothing is known.
 func DefaultSteps(workspace string) ([]Step, error) {
 	_, err := os.Stat(filepath.Join(workspace, "go.mod"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -17,7 +17,7 @@ func DefaultSteps(workspace string) ([]Step, error) {
 	}
 	return []Step{
 		{Name: "build", Command: []string{"go", "build", "./..."}, Env: goSettings, Timeout: defaultTimeout},
-		{Name: "test", Runner: RunnerGoTest, Timeout: defaultTimeout},
+		{Name: "test", Runner: RunnerGoTest, Timeout: defaultTimeout, MayBeEmpty: true},
 		{Name: "lint", Command: []string{"go", "vet", "./..."}, Env: goSettings, Timeout: defaultTimeout},
 	}, err
 }

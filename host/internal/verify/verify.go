@@ -52,6 +52,9 @@ type Step struct {
 	Timeout  time.Duration
 	// NoCoverage says that coverage is not to be measured, of RunnerGoTest.
 	NoCoverage bool
+	// MayBeEmpty says that it is no failure where there is no test to run, neither
+	// without the patch nor with it, of RunnerGoTest.
+	MayBeEmpty bool
 	Profile    *sandbox.Profile // nil is that of the Spec
 }
 

@@ -49,6 +49,18 @@ maintenance {
   owner "disk" {
     protocol = "arpp"
   }
+  owner "memory" {
+    operator  = "x"
+    operation = "maintain"
+  }
+  owner "audit" {
+    protocol  = "arp"
+    operation = "maintain"
+  }
+  owner "backup.*" {
+    protocol  = "arp"
+    operation = "mend"
+  }
 }
 
 hook "nothing" {

@@ -47,7 +47,8 @@ maintenance {
     operator = "stack-team"
   }
   owner "component.scp" {
-    protocol = "arp"
+    protocol  = "arp"
+    operation = "maintain"
   }
 }
 
