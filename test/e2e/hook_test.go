@@ -75,6 +75,7 @@ hook "look" {
 	h := s.up()
 	h.scan()
 	s.write("sum.go", undocumented)
+	s.git("commit", "-qam", "undocumented")
 	h.scan()
 	task := h.awaitTask("done")
 	if now := s.source(); !strings.Contains(now, "// Add ") {

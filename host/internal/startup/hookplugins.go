@@ -65,15 +65,20 @@ func (r *hookRunner) run(ctx context.Context, k *hook.Hook, e *event.Record) err
 
 // ownDoing says that an event was made by what hooks run. It sets off nothing of the
 // same sort, so that no hook, and no two of them, go on without end: plugins are not
-// run for what hooks have done, and protocols not told of what protocols do.
+// run for what hooks have done, nothing is scanned for what a scan for a hook has found
+// (a generator may work on it, on each gap once), and protocols are not told of what
+// protocols do.
 func ownDoing(k *hook.Hook, e *event.Record) bool {
-	if k.Owner != "" { // requests for maintenance are counted, not repeated: others may ask what a protocol owns
+	kind, _, _ := strings.Cut(k.Plugin, ".")
+	switch {
+	case k.Owner != "": // requests for maintenance are counted, not repeated: others may ask what a protocol owns
 		return e.Actor == nexus.PluginName(sdkprotocol.Kind.Name+"."+k.Protocol)
-	}
-	if k.Plugin == "" {
+	case kind == "":
 		return strings.HasPrefix(e.Actor, nexus.PluginName(sdkprotocol.Kind.Name+"."))
+	case kind == detector.Kind.Name && strings.HasPrefix(gap.ScanFor(e.Actor), hookPrefix):
+		return true
 	}
-	return strings.HasPrefix(e.Actor, hookPrefix) || strings.HasPrefix(gap.ScanFor(e.Actor), hookPrefix)
+	return strings.HasPrefix(e.Actor, hookPrefix)
 }
 
 func workspaceResource(name string) policy.Resource {

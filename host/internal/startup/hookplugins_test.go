@@ -9,11 +9,12 @@ import (
 	"github.com/sop-host/sop/host/internal/task"
 )
 
-// What hooks have done sets off no plugin, and what protocols do tells no protocol;
-// all else does, whoever did it.
+// What hooks have done sets off no plugin, what scans for hooks find no scan, and what
+// protocols do tells no protocol; all else does, whoever did it.
 func TestOwnDoing(t *testing.T) {
 	scan := &gap.ScanResult{ID: "1"}
 	forHook := &gap.ScanResult{ID: "2", For: "sop:hook.look"}
+	sandbox := &hook.Hook{Name: "close", Plugin: "sandbox.agent"}
 	plugin, protocol := &hook.Hook{Name: "look", Plugin: "detector.docs"}, &hook.Hook{Name: "tell", Protocol: "arp", Operation: "learn"}
 	for _, test := range []struct {
 		hook  *hook.Hook
@@ -24,6 +25,8 @@ func TestOwnDoing(t *testing.T) {
 		{plugin, "sop:hook.other", true},
 		{plugin, forHook.By(), true},
 		{plugin, scan.By(), false},
+		{sandbox, forHook.By(), false},
+		{sandbox, "sop:hook.look", true},
 		{plugin, "uid:1000", false},
 		{plugin, "host", false},
 		{plugin, "plugin:sandbox.agent", false},

@@ -288,7 +288,8 @@ func conforms(t testing.TB, s *task.Service, k *task.Task) *task.Package {
 // steps are as a workspace might have them.
 func steps(_ string, names []string, gaps bool) ([]task.VerifyStep, error) {
 	out := []task.VerifyStep{
-		{Name: "protected", Runner: "protected"}, {Name: "build", Runner: "command", Command: []string{"go", "build"}, Dir: "x"},
+		{Name: "protected", Runner: "protected"},
+		{Name: "build", Runner: "command", Command: []string{"go", "build"}, Dir: "x"},
 		{Name: "test", Runner: "go-test", Packages: []string{"./..."}, TimeoutSeconds: 60},
 	}
 	if gaps {
