@@ -121,7 +121,7 @@ func TestGapStillThere(t *testing.T) {
 	w.run()
 	dead := w.await(task.StateDead)
 	w.holds(content)
-	if p := w.patch(); p.State != patch.StateRolledBack || !strings.Contains(dead.Feedback, "still there") {
+	if p := w.patch(); p.State != patch.StateRolledBack || p.Token != "rollback accessor" || !strings.Contains(dead.Feedback, "still there") {
 		t.Errorf("%+v\n%+v", p, dead)
 	}
 }

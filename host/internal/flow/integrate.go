@@ -240,7 +240,7 @@ func handedOver(p *patch.Patch) string {
 // undo rolls a patch back that did not do what it was for, and has the task done
 // anew with what is known now.
 func (e *Engine) undo(ctx context.Context, t *task.Task, p *patch.Patch, why string) error {
-	if _, _, err := e.opt.Patches.Rollback(ctx, p.ID, By, why, false); err != nil {
+	if err := e.rollBack(ctx, t, p, why); err != nil {
 		if ctx.Err() != nil || temporary(err) {
 			return err
 		}
@@ -251,6 +251,19 @@ func (e *Engine) undo(ctx context.Context, t *task.Task, p *patch.Patch, why str
 		return err
 	}
 	return e.again(ctx, t, why)
+}
+
+// rollBack takes a patch back under a token of its own.
+func (e *Engine) rollBack(ctx context.Context, t *task.Task, p *patch.Patch, why string) error {
+	accessor, err := e.opt.Tokens.Rollback(ctx, p)
+	if err != nil {
+		return err
+	}
+	_, how, err := e.opt.Patches.Rollback(ctx, p.ID, patch.RollbackRequest{By: By, Why: why, Token: accessor})
+	if err == nil && how.From != "" {
+		e.tell(t, Step{Phase: "rollback", Detail: "what was replaced is back, from the " + how.From})
+	}
+	return err
 }
 
 // again has a task done anew that was rolled back; with its attempts spent it

@@ -46,7 +46,7 @@ type Patches interface {
 	// Request is how a patch is integrated; whoever does adds Before and trailers.
 	Request(p *patch.Patch) (integration.Request, error)
 	// Rollback takes back what was integrated, and says so of the patch.
-	Rollback(ctx context.Context, ref, by, why string, merge bool) (*patch.Patch, []string, error)
+	Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error)
 }
 
 // Integrator changes workspaces; *integration.Integrator is one.
@@ -77,6 +77,8 @@ type Tokens interface {
 	// Integration issues an integration token for a patch, has policy decide
 	// under it, and consumes it. It returns its accessor.
 	Integration(ctx context.Context, p *patch.Patch) (accessor string, err error)
+	// Rollback does so for taking the patch back.
+	Rollback(ctx context.Context, p *patch.Patch) (accessor string, err error)
 }
 
 // An Outcome is how a run ended.

@@ -322,6 +322,10 @@ func (tokens) Run(context.Context, string, *task.Task, time.Duration) (string, f
 
 func (tokens) Integration(context.Context, *patch.Patch) (string, error) { return "accessor", nil }
 
+func (tokens) Rollback(context.Context, *patch.Patch) (string, error) {
+	return "rollback accessor", nil
+}
+
 func contains(all []string, part string) bool {
 	return bytes.Contains([]byte(strings.Join(all, "\n")), []byte(part))
 }
@@ -336,14 +340,17 @@ func (p patches) Request(one *patch.Patch) (integration.Request, error) {
 	return integration.Request{Root: p.world.root, ID: one.ID, Set: one.Set, Content: p.Content(one), Mode: p.world.mode, Branch: "sop/test"}, nil
 }
 
-func (p patches) Rollback(ctx context.Context, ref, by, why string, merge bool) (*patch.Patch, []string, error) {
-	one, err := p.Get(ctx, ref)
+func (p patches) Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error) {
+	how := patch.Reversal{}
+	one, err := p.BeginRollback(ctx, ref, r.By, r.Why, r.Token)
 	if err != nil {
-		return nil, nil, err
+		return nil, how, err
 	}
-	if _, err = p.world.integrator.Rollback(ctx, integration.RollbackRequest{Root: p.world.root, ID: one.ID, Merge: merge}); err != nil {
-		return nil, nil, err
+	result, err := p.world.integrator.Rollback(ctx, integration.RollbackRequest{Root: p.world.root, ID: one.ID, Merge: r.Merge})
+	if err != nil {
+		return nil, how, err
 	}
-	one, err = p.RolledBack(ctx, one.ID, by, why)
-	return one, nil, err
+	how.From = result.From
+	one, err = p.RolledBack(ctx, one.ID, r.By, r.Why, how)
+	return one, how, err
 }

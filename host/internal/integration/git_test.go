@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -257,15 +258,22 @@ func TestRollbackMerges(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(f.root, "f"), []byte("two\n"+lines+"my end\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(f.root, "d/mine"), []byte("mine\n"), 0o644))
 	edited := tableOf(t, f.root)
-	req := RollbackRequest{Root: f.root, ID: "p1", Set: f.set, New: in(f.after), Old: in(old)}
+	req := RollbackRequest{Root: f.root, ID: "p1", Set: f.set, New: in(f.after), Old: []Copy{copyIn("old", old)}}
 	_, err := i.Rollback(t.Context(), req)
 	wantReason(t, err, ReasonFilesChanged)
 	f.want(t, edited, "refused")
-	saved := false
-	req.Merge, req.Before = true, func(context.Context) error { saved = true; return nil }
+	var saved []string
+	req.Merge, req.Before = true, func(_ context.Context, paths []string) error {
+		f.want(t, edited, "when it is saved")
+		saved = paths
+		return nil
+	}
 	result, err := i.Rollback(t.Context(), req)
-	if err != nil || !saved || len(result.Notes) != 2 {
+	if err != nil || len(result.Notes) != 2 || result.From != "old" {
 		t.Fatalf("%+v, %v", result, err)
+	}
+	if want := []string{"d/e", "f", "link", "new"}; !slices.Equal(saved, want) {
+		t.Errorf("saved %q, want %q", saved, want)
 	}
 	for name, want := range (files{"f": "one\n" + lines + "my end\n", "gone": "g\n", "d/mine": "mine\n"}) {
 		if text, err := os.ReadFile(filepath.Join(f.root, name)); err != nil || string(text) != want {

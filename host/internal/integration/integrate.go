@@ -87,6 +87,9 @@ type Result struct {
 	Notes  []string `json:"notes,omitempty"` // for people
 	// Again says that it had been done before, and nothing was done now.
 	Again bool `json:"again,omitempty"`
+	// From is where a rollback had the old content from: FromJournal, or the name of
+	// a Copy. Empty where it needed none.
+	From string `json:"from,omitempty"`
 }
 
 // Integrate makes the changes, all or none. When it returns nil they are durable.

@@ -212,7 +212,7 @@ func TestTheWay(t *testing.T) {
 	if _, err = f.CheckRollback(ctx, p.ID); err != nil {
 		t.Error(err)
 	}
-	if p, err = f.RolledBack(ctx, p.ID, "me", "it was wrong"); err != nil || p.State != patch.StateRolledBack {
+	if p, err = f.RolledBack(ctx, p.ID, "me", "it was wrong", patch.Reversal{}); err != nil || p.State != patch.StateRolledBack {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	var actions []string
@@ -641,7 +641,7 @@ func TestTransitions(t *testing.T) {
 			return err
 		},
 		patch.StateRolledBack: func(ctx context.Context, f *fixture, p *patch.Patch) error {
-			_, err := f.RolledBack(ctx, p.ID, "host", "")
+			_, err := f.RolledBack(ctx, p.ID, "host", "", patch.Reversal{})
 			return err
 		},
 	}

@@ -72,8 +72,9 @@ const (
 	Integrating Action = "integrating"
 	BackedUp    Action = "backed_up" // what it replaces is saved
 	Integrated  Action = "integrated"
-	Undone      Action = "undone" // what was integrated of it was taken back
-	Lost        Action = "lost"   // whoever verified it is gone
+	Undone      Action = "undone"       // what was integrated of it was taken back
+	Lost        Action = "lost"         // whoever verified it is gone
+	RollingBack Action = "rolling_back" // it is about to be taken back
 	RolledBack  Action = "rolled_back"
 	Superseded  Action = "superseded"
 )
@@ -90,6 +91,9 @@ type Change struct {
 	At        time.Time
 	From, To  State
 	By, Why   string
+	// Source is where what was put back came from, and Backup the snapshot of what
+	// that replaced; of RolledBack, in the audit log.
+	Source, Backup string
 }
 
 // move is the one place where a state changes. An illegal transition is an error

@@ -212,6 +212,11 @@ func (f flowTokens) Integration(ctx context.Context, p *patch.Patch) (string, er
 	return f.host.door.PermitIntegration(ctx, p.ID, secret.Reveal())
 }
 
+// Rollback implements [flow.Tokens].
+func (f flowTokens) Rollback(ctx context.Context, p *patch.Patch) (string, error) {
+	return f.host.door.PermitRollback(nexus.WithCaller(ctx, nexus.HostCaller(flow.By)), p.ID)
+}
+
 // generator runs sandbox plugins for the engine.
 type generator struct{ host *host }
 

@@ -2080,7 +2080,7 @@ type BackupRecord struct {
 	// Of what was asked for, at most 1000 paths; empty: everything.
 	Paths      [][]byte `protobuf:"bytes,6,rep,name=paths,proto3" json:"paths,omitempty"`
 	PathsTotal int64    `protobuf:"varint,7,opt,name=paths_total,json=pathsTotal,proto3" json:"paths_total,omitempty"`
-	// "integration", "request", "schedule" or "restore".
+	// "integration", "request", "schedule", "restore" or "rollback".
 	Reason    string                 `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
 	Task      string                 `protobuf:"bytes,9,opt,name=task,proto3" json:"task,omitempty"`
 	Patch     string                 `protobuf:"bytes,10,opt,name=patch,proto3" json:"patch,omitempty"`
