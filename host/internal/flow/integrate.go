@@ -31,6 +31,12 @@ func (e *Engine) integrate(ctx context.Context, t *task.Task) error {
 			return e.integrationFailed(ctx, t, p, root, err)
 		}
 	}
+	if p, err = e.keepUp(ctx, t, p); err != nil {
+		return err
+	}
+	if to := behind(p); to != nil {
+		return e.sendBack(ctx, t, p, to)
+	}
 	if p.State == patch.StateApproved {
 		if p, err = e.putIn(ctx, t, p); err != nil {
 			return e.integrationFailed(ctx, t, p, root, err)
@@ -40,6 +46,17 @@ func (e *Engine) integrate(ctx context.Context, t *task.Task) error {
 		return e.fail(ctx, t, task.Failure{Why: fmt.Sprintf("patch %s is %s and cannot be integrated", p.ID, p.State)})
 	}
 	return e.confirm(ctx, t, p)
+}
+
+// sendBack takes a task back whose patch is not approved any more.
+func (e *Engine) sendBack(ctx context.Context, t *task.Task, p *patch.Patch, to *task.Step) error {
+	if err := e.advance(ctx, t, *to); err != nil {
+		return err
+	}
+	if to.To == task.StateAwaiting {
+		e.tellWaiting(t, p)
+	}
+	return nil
 }
 
 // resume finds out what became of an integration that was cut short. Journals

@@ -39,6 +39,8 @@ type Patches interface {
 	StartVerify(ctx context.Context, id, by string) (*patch.Patch, error)
 	Verified(ctx context.Context, id, hash, by string, v patch.Verdict) (*patch.Patch, error)
 	AutoApprove(ctx context.Context, id, rule string) (*patch.Patch, bool, error)
+	VerifyAgain(ctx context.Context, id, by, why string) (*patch.Patch, error)
+	Tighten(ctx context.Context, id, by string, rule patch.Rule) (*patch.Patch, error)
 	Begin(ctx context.Context, id, hash, by, token string) (*patch.Patch, error)
 	Integrated(ctx context.Context, id, by string, d patch.Done) (*patch.Patch, error)
 	Undone(ctx context.Context, id, by, why string) (*patch.Patch, error)
@@ -133,6 +135,9 @@ type Check struct {
 // that they failed; sandbox.ErrConflict says that the workspace has moved on.
 type Verifier interface {
 	Verify(ctx context.Context, c Check, progress func(phase, message string)) (patch.Verdict, error)
+	// Missing names those of the steps, as Check has them, that are asked for now and
+	// that the verdict of a patch does not have, or not in their present form.
+	Missing(p *patch.Patch, steps []string) ([]string, error)
 	// PostCheck runs steps on a workspace as it is. An error says that they could
 	// not be run.
 	PostCheck(ctx context.Context, workspace string, steps []string) (patch.Verdict, error)

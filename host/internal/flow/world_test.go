@@ -51,6 +51,8 @@ type world struct {
 
 	generate func(ctx context.Context, r flow.RunRequest, now string) (*flow.Run, error)
 	verify   func(ctx context.Context, c flow.Check) (patch.Verdict, error)
+	// missing are the steps that a verdict does not have.
+	missing func(p *patch.Patch) []string
 	// postCheck is called where the rule names steps for it.
 	postCheck func(steps []string) (patch.Verdict, error)
 	save      func(ctx context.Context, r backup.SaveRequest) error
@@ -58,6 +60,7 @@ type world struct {
 	mode      integration.Mode
 
 	mu       sync.Mutex
+	ahead    time.Duration // of the time
 	halted   error
 	steps    []flow.Step
 	feedback []string // of the packages that were generated for
@@ -75,11 +78,7 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 		t.Fatal(err)
 	}
 	w.tasks = task.NewService(w.db.Tasks(), task.Options{
-		Publisher: publisher{w}, Trees: trees{w},
-		Settings: task.Settings{
-			Attempts: 2, Backoff: task.Backoff{First: time.Millisecond, Most: time.Millisecond},
-			Rules: []task.Rule{{Name: "all", Route: task.Route{Sandbox: "fake", Approval: approval, PostCheck: []string{"build"}}}},
-		},
+		Publisher: publisher{w}, Trees: trees{w}, Settings: w.settings(approval), Now: w.now,
 	})
 	if w.patches, err = patch.NewService(w.db.Patches(), patch.Options{Dir: t.TempDir(), Publisher: publisher{w}}); err != nil {
 		t.Fatal(err)
@@ -93,6 +92,7 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 		return w.replaces(now, strings.Replace(now, "GAP", "mended", 1)), nil
 	}
 	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
+	w.missing = func(*patch.Patch) []string { return nil }
 	w.postCheck = func([]string) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
 	w.save = func(context.Context, backup.SaveRequest) error { return nil }
 	w.rescan = w.scan
@@ -108,7 +108,7 @@ func (w *world) newEngine() *flow.Engine {
 	return flow.New(flow.Options{
 		Tasks: w.tasks, Patches: patches{w.patches, w}, Generator: generator{w}, Verifier: verifier{w}, Backups: backups{w},
 		Integrator: w.integrator, Workspaces: workspaces{w}, Tokens: tokens{},
-		Changed: w.changed.Wait, Halted: w.whyHalted, Logger: hclog.NewNullLogger(), OnStep: w.step,
+		Changed: w.changed.Wait, Halted: w.whyHalted, Logger: hclog.NewNullLogger(), OnStep: w.step, Now: w.now,
 	})
 }
 
@@ -145,6 +145,38 @@ func (w *world) only() *task.Task {
 		w.t.Fatalf("%d tasks, %v", len(page.Tasks), err)
 	}
 	return page.Tasks[0]
+}
+
+// rule puts a rule in force with another approval.
+func (w *world) rule(approval task.Approval) {
+	w.tasks.SetSettings(w.settings(approval))
+	w.changed.Tell()
+}
+
+func (w *world) settings(approval task.Approval) task.Settings {
+	return task.Settings{
+		Attempts: 2, Backoff: task.Backoff{First: time.Millisecond, Most: time.Millisecond},
+		Rules: []task.Rule{{Name: "all", Route: task.Route{Sandbox: "fake", Approval: approval, PostCheck: []string{"build"}}}},
+	}
+}
+
+// clock takes the time forward.
+func (w *world) clock(by time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ahead += by
+}
+
+func (w *world) now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Add(w.ahead)
+}
+
+// awaitPatch waits until the patch of the task is as wanted.
+func (w *world) awaitPatch(what string, ok func(*patch.Patch) bool) {
+	w.t.Helper()
+	w.awaitThat("has a patch that "+what, func(*task.Task) bool { return ok(w.patch()) })
 }
 
 // await waits until the task is in the state.
@@ -285,6 +317,8 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, _ func(phase, messag
 	}
 	return v.verify(ctx, c)
 }
+
+func (v verifier) Missing(p *patch.Patch, _ []string) ([]string, error) { return v.missing(p), nil }
 
 func (v verifier) PostCheck(_ context.Context, _ string, steps []string) (patch.Verdict, error) {
 	return v.postCheck(steps)

@@ -28,13 +28,13 @@ const (
 
 // transitions is the whole state machine: from each state, where a patch may go.
 // verifying goes back to proposed, and integrating to approved, when whoever was
-// at it was lost.
+// at it was lost; verified and approved go back when the rules ask for more.
 var transitions = map[State][]State{
 	"":               {StateProposed},
 	StateProposed:    {StateVerifying, StateRejected, StateDenied, StateSuperseded},
 	StateVerifying:   {StateProposed, StateVerified, StateRejected, StateDenied, StateSuperseded},
-	StateVerified:    {StateVerifying, StateApproved, StateRejected, StateDenied, StateSuperseded},
-	StateApproved:    {StateIntegrating, StateRejected, StateDenied, StateSuperseded},
+	StateVerified:    {StateProposed, StateVerifying, StateApproved, StateRejected, StateDenied, StateSuperseded},
+	StateApproved:    {StateProposed, StateVerified, StateIntegrating, StateRejected, StateDenied, StateSuperseded},
 	StateIntegrating: {StateApproved, StateIntegrated, StateRejected, StateRolledBack},
 	StateIntegrated:  {StateRolledBack},
 	StateRejected:    nil,
@@ -77,6 +77,8 @@ const (
 	RollingBack Action = "rolling_back" // it is about to be taken back
 	RolledBack  Action = "rolled_back"
 	Superseded  Action = "superseded"
+	Tightened   Action = "tightened" // more have to approve it than before
+	Reopened    Action = "reopened"  // it has to be verified again
 )
 
 // Change is one thing that happened to a patch. From and To are equal where the

@@ -294,6 +294,22 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, progress func(phase,
 	return flowVerdict(verdict)
 }
 
+// Missing implements [flow.Verifier].
+func (v verifier) Missing(p *patch.Patch, steps []string) ([]string, error) {
+	if len(p.Verdict) == 0 {
+		return nil, nil
+	}
+	spec, err := verifySpec(v.host.loaded.Load().config, p.Workspace, steps)
+	if err != nil {
+		return nil, err
+	}
+	var was verify.Verdict
+	if err := json.Unmarshal(p.Verdict, &was); err != nil {
+		return nil, fmt.Errorf("the verdict of patch %s: %w", p.ID, err)
+	}
+	return was.Missing(spec.Steps), nil
+}
+
 // PostCheck implements [flow.Verifier].
 func (v verifier) PostCheck(ctx context.Context, workspace string, steps []string) (patch.Verdict, error) {
 	h := v.host
