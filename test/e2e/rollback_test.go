@@ -96,7 +96,7 @@ func TestRollbackFromTheBackup(t *testing.T) {
 	// What the rollback replaced is in the snapshot that it names.
 	to := filepath.Join(h.dir, "restored")
 	h.must(0, "backup", "restore", answer.Backup, "--to", to)
-	if saved := h.read(filepath.Join(to, "sum.go")); !strings.Contains(saved, "// Add ") {
+	if saved := h.site.read(filepath.Join(to, "sum.go")); !strings.Contains(saved, "// Add ") {
 		t.Errorf("it saved:\n%s", saved)
 	}
 }
@@ -146,7 +146,7 @@ func TestRollbackMergesAndSaves(t *testing.T) {
 	}
 	to := filepath.Join(h.dir, "restored")
 	h.must(0, "backup", "restore", answer.Backup, "--to", to)
-	if saved := h.read(filepath.Join(to, "sum.go")); saved != edited {
+	if saved := h.site.read(filepath.Join(to, "sum.go")); saved != edited {
 		t.Errorf("it saved:\n%s", saved)
 	}
 }

@@ -3,6 +3,8 @@ package flow_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -273,8 +275,11 @@ func TestPatchIsBehind(t *testing.T) {
 func TestPostCheckFails(t *testing.T) {
 	w := newWorld(t, task.ApprovalAuto)
 	var seen []string
-	w.postCheck = func(steps []string) (patch.Verdict, error) {
-		seen = append(seen, steps[0]+" "+w.read())
+	w.postCheck = func(c flow.Made) (patch.Verdict, error) {
+		if c.Root != w.root || !c.There || c.Confirm {
+			t.Errorf("%+v", c)
+		}
+		seen = append(seen, c.Steps[0]+" "+w.read())
 		return patch.Verdict{Passed: len(seen) > 1, Why: "build: exit code 1"}, nil
 	}
 	w.run()
@@ -287,6 +292,52 @@ func TestPostCheckFails(t *testing.T) {
 	defer w.mu.Unlock()
 	if len(w.feedback) != 2 || !contains(w.feedback[1:], "post-check failed: build: exit code 1") {
 		t.Errorf("the generator was told %v", w.feedback)
+	}
+}
+
+// What goes to a branch or a file is looked at, by the detectors too, before it is
+// there: nothing of what fails is, and the next attempt is told why.
+func TestHandedOverAfterItWasConfirmed(t *testing.T) {
+	for _, mode := range []integration.Mode{integration.Branch, integration.PatchFile} {
+		t.Run(string(mode), func(t *testing.T) {
+			w := newWorld(t, task.ApprovalAuto)
+			w.mode = mode
+			w.commit()
+			handedOver := func() bool {
+				files, err := os.ReadDir(w.dir)
+				return err != nil || len(files) > 0 || w.git("branch", "--list", "sop/test") != ""
+			}
+			tries := 0
+			w.postCheck = func(c flow.Made) (patch.Verdict, error) {
+				tries++
+				if !c.Confirm || c.There != (mode == integration.Branch) || handedOver() {
+					t.Errorf("%+v", c)
+				}
+				if c.There {
+					text, err := os.ReadFile(filepath.Join(c.Root, file))
+					if err != nil || string(text) != mended || c.Root == w.root {
+						t.Errorf("what is looked at holds %q, %v", text, err)
+					}
+				}
+				return patch.Verdict{Passed: tries > 1, Why: "gap: it is still reported"}, nil
+			}
+			w.run()
+			done := w.await(task.StateDone)
+			if !handedOver() || done.Attempts != 2 || !strings.Contains(done.Reason, "confirmed on what was handed over, before that: build") {
+				t.Errorf("%+v", done)
+			}
+			w.holds(content)
+			if mode == integration.Branch {
+				if trailer := w.git("log", "-1", "--format=%(trailers:key=Sop-Audit,valueonly)", "sop/test"); trailer != "7 sha256:"+w.patch().ID {
+					t.Errorf("the commit names the record %q", trailer)
+				}
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if len(w.feedback) != 2 || !contains(w.feedback[1:], "gap: it is still reported") {
+				t.Errorf("the generator was told %v", w.feedback)
+			}
+		})
 	}
 }
 

@@ -95,15 +95,24 @@ func (e *Engine) putIn(ctx context.Context, t *task.Task, p *patch.Patch) (*patc
 	if err != nil {
 		return p, err
 	}
+	if request.Mode != integration.WorkTree { // which bears no trailers
+		record, err := e.opt.Records.Integrating(ctx, p.ID)
+		if err != nil {
+			return p, err
+		}
+		request.Trailers = append(request.Trailers, integration.Trailer{Key: "Sop-Audit", Value: record})
+	}
 	var snapshot *backup.Snapshot
-	request.Trailers = append(request.Trailers, integration.Trailer{Key: "Sop-Audit", Value: accessor})
 	request.Before = func(ctx context.Context) (err error) {
 		if request.Mode == integration.WorkTree { // otherwise it stays as it is
 			snapshot, err = e.save(ctx, t, p)
 		}
 		return err
 	}
-	request.Check = e.postCheck(t)
+	inspection := e.inspect(t, p, &request)
+	if inspection != nil {
+		request.Check = inspection.check
+	}
 	result, err := e.opt.Integrator.Integrate(ctx, request)
 	if err != nil {
 		return p, err
@@ -112,24 +121,63 @@ func (e *Engine) putIn(ctx context.Context, t *task.Task, p *patch.Patch) (*patc
 	if snapshot != nil {
 		done.Backup = snapshot.ID
 	}
+	if note := inspection.note(); note != "" {
+		done.Notes = append(done.Notes, note)
+	}
 	return e.opt.Patches.Integrated(ctx, p.ID, By, done)
 }
 
-// postCheck tries out what was changed, before that is settled; nil where the rule
-// asks for nothing.
-func (e *Engine) postCheck(t *task.Task) func(context.Context) error {
-	steps := e.opt.Tasks.Route(t).PostCheck
-	if len(steps) == 0 {
+// An inspection looks at what was changed before that is settled, and remembers
+// what has confirmed it.
+type inspection struct {
+	engine  *Engine
+	task    *task.Task
+	patch   *patch.Patch
+	request *integration.Request
+	by      []string
+}
+
+// inspect returns what looks at the outcome of a request; nil where nothing is to be
+// looked at now. A scan looks at workspaces; nothing else does at branches and patch
+// files.
+func (e *Engine) inspect(t *task.Task, p *patch.Patch, request *integration.Request) *inspection {
+	if request.Mode == integration.WorkTree && len(e.opt.Tasks.Route(t).PostCheck) == 0 {
 		return nil
 	}
-	return func(ctx context.Context) error {
-		e.tell(t, Step{Phase: "post-check", Detail: strings.Join(steps, ", ")})
-		verdict, err := e.opt.Verifier.PostCheck(ctx, t.Workspace, steps)
-		if err == nil && !verdict.Passed {
-			err = postCheckError{verdict.Why}
-		}
-		return err
+	return &inspection{engine: e, task: t, patch: p, request: request}
+}
+
+// check is for [integration.Request.Check].
+func (i *inspection) check(ctx context.Context, tree string) error {
+	e, steps := i.engine, i.engine.opt.Tasks.Route(i.task).PostCheck
+	made := Made{
+		Check: Check{Task: i.task, Patch: i.patch, Content: i.request.Content, Root: tree, Steps: steps},
+		There: tree != "", Confirm: i.request.Mode != integration.WorkTree,
 	}
+	if tree == "" {
+		made.Root = i.request.Root
+	}
+	what := strings.Join(steps, ", ")
+	if made.Confirm && len(i.task.Gaps) > 0 {
+		what = strings.Join(append([]string{"the detectors"}, steps...), ", ")
+	} else if len(steps) == 0 {
+		return nil // a task of no gap, and a rule that asks for nothing
+	}
+	e.tell(i.task, Step{Phase: "post-check", Detail: what})
+	found, err := e.opt.Verifier.PostCheck(ctx, made)
+	if err == nil && !found.Passed {
+		err = postCheckError{found.Why}
+	}
+	i.by = found.By
+	return err
+}
+
+// note says what has confirmed what is in no workspace; "" where nothing has.
+func (i *inspection) note() string {
+	if i == nil || len(i.by) == 0 || i.request.Mode == integration.WorkTree {
+		return ""
+	}
+	return "confirmed on what was handed over, before that: " + strings.Join(i.by, ", ")
 }
 
 // postCheckError says what a post-check has found.
@@ -245,13 +293,14 @@ func (e *Engine) confirm(ctx context.Context, t *task.Task, p *patch.Patch) erro
 
 // handedOver says where a patch went that did not go into the work tree.
 func handedOver(p *patch.Patch) string {
+	where := p.Done.Mode
 	switch {
 	case p.Done.Commit != "":
-		return fmt.Sprintf("commit %s on branch %s", p.Done.Commit, p.Done.Branch)
+		where = fmt.Sprintf("commit %s on branch %s", p.Done.Commit, p.Done.Branch)
 	case p.Done.File != "":
-		return p.Done.File
+		where = p.Done.File
 	}
-	return p.Done.Mode
+	return strings.Join(append([]string{where}, p.Done.Notes...), "; ")
 }
 
 // undo rolls a patch back that did not do what it was for, and has the task done

@@ -72,6 +72,13 @@ type Workspaces interface {
 	Rescan(ctx context.Context, name string) error
 }
 
+// Records are the audit log, where what the engine does is said.
+type Records interface {
+	// Integrating returns the last record that says that a patch is being integrated,
+	// in the form in which commits name it.
+	Integrating(ctx context.Context, patch string) (string, error)
+}
+
 // Tokens are issued for what the engine lets others do, and end with it.
 type Tokens interface {
 	// Run issues a todo token for one run of a sandbox plugin; end revokes it.
@@ -131,6 +138,19 @@ type Check struct {
 	Steps   []string // names; empty: all that the workspace has
 }
 
+// Made is what a patch has made, before that is settled.
+type Made struct {
+	Check        // Root is where it is; Steps may be none
+	There   bool // the patch is in Root; otherwise it is made in a view of that
+	Confirm bool // no scan will: the detectors are to say that the gaps are gone
+}
+
+// A Confirmation is what was found about an outcome.
+type Confirmation struct {
+	patch.Verdict
+	By []string // the steps that have passed
+}
+
 // Verifier tries patches out. An error says that they could not be tried, not
 // that they failed; sandbox.ErrConflict says that the workspace has moved on.
 type Verifier interface {
@@ -138,7 +158,7 @@ type Verifier interface {
 	// Missing names those of the steps, as Check has them, that are asked for now and
 	// that the verdict of a patch does not have, or not in their present form.
 	Missing(p *patch.Patch, steps []string) ([]string, error)
-	// PostCheck runs steps on a workspace as it is. An error says that they could
-	// not be run.
-	PostCheck(ctx context.Context, workspace string, steps []string) (patch.Verdict, error)
+	// PostCheck looks at what was changed, where it is now. An error says that this
+	// could not be done.
+	PostCheck(ctx context.Context, c Made) (Confirmation, error)
 }

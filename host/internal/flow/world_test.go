@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -54,10 +55,11 @@ type world struct {
 	// missing are the steps that a verdict does not have.
 	missing func(p *patch.Patch) []string
 	// postCheck is called where the rule names steps for it.
-	postCheck func(steps []string) (patch.Verdict, error)
+	postCheck func(c flow.Made) (patch.Verdict, error)
 	save      func(ctx context.Context, r backup.SaveRequest) error
 	rescan    func(ctx context.Context) error
 	mode      integration.Mode
+	dir       string // of patch files
 
 	mu       sync.Mutex
 	ahead    time.Duration // of the time
@@ -71,7 +73,7 @@ type world struct {
 // the rule.
 func newWorld(t *testing.T, approval task.Approval) *world {
 	t.Helper()
-	w := &world{t: t, root: t.TempDir(), integrator: integration.New(integration.Options{}), mode: integration.WorkTree}
+	w := &world{t: t, root: t.TempDir(), integrator: integration.New(integration.Options{}), mode: integration.WorkTree, dir: t.TempDir()}
 	w.write(content)
 	var err error
 	if w.db, err = store.OpenMemory(t.Context()); err != nil {
@@ -93,7 +95,7 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 	}
 	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
 	w.missing = func(*patch.Patch) []string { return nil }
-	w.postCheck = func([]string) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
+	w.postCheck = func(flow.Made) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
 	w.save = func(context.Context, backup.SaveRequest) error { return nil }
 	w.rescan = w.scan
 	w.engine = w.newEngine()
@@ -107,7 +109,7 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 func (w *world) newEngine() *flow.Engine {
 	return flow.New(flow.Options{
 		Tasks: w.tasks, Patches: patches{w.patches, w}, Generator: generator{w}, Verifier: verifier{w}, Backups: backups{w},
-		Integrator: w.integrator, Workspaces: workspaces{w}, Tokens: tokens{},
+		Integrator: w.integrator, Workspaces: workspaces{w}, Tokens: tokens{}, Records: records{},
 		Changed: w.changed.Wait, Halted: w.whyHalted, Logger: hclog.NewNullLogger(), OnStep: w.step, Now: w.now,
 	})
 }
@@ -247,6 +249,25 @@ func (w *world) holds(want string) {
 	}
 }
 
+// git runs git in the workspace.
+func (w *world) git(args ...string) string {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), "git", append([]string{"-C", w.root, "-c", "user.name=me", "-c", "user.email=me@localhost"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// commit makes the workspace a repository with all there is in it.
+func (w *world) commit() {
+	w.t.Helper()
+	w.git("init", "-q")
+	w.git("add", "-A")
+	w.git("commit", "-qm", "as it was")
+}
+
 // found puts the gap into a state.
 func (w *world) found(state gap.State) {
 	w.t.Helper()
@@ -320,8 +341,9 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, _ func(phase, messag
 
 func (v verifier) Missing(p *patch.Patch, _ []string) ([]string, error) { return v.missing(p), nil }
 
-func (v verifier) PostCheck(_ context.Context, _ string, steps []string) (patch.Verdict, error) {
-	return v.postCheck(steps)
+func (v verifier) PostCheck(_ context.Context, c flow.Made) (flow.Confirmation, error) {
+	verdict, err := v.postCheck(c)
+	return flow.Confirmation{Verdict: verdict, By: c.Steps}, err
 }
 
 type backups struct{ *world }
@@ -360,6 +382,12 @@ func (tokens) Rollback(context.Context, *patch.Patch) (string, error) {
 	return "rollback accessor", nil
 }
 
+type records struct{}
+
+func (records) Integrating(_ context.Context, patch string) (string, error) {
+	return "7 sha256:" + patch, nil
+}
+
 func contains(all []string, part string) bool {
 	return bytes.Contains([]byte(strings.Join(all, "\n")), []byte(part))
 }
@@ -371,7 +399,7 @@ type patches struct {
 }
 
 func (p patches) Request(one *patch.Patch) (integration.Request, error) {
-	return integration.Request{Root: p.world.root, ID: one.ID, Set: one.Set, Content: p.Content(one), Mode: p.world.mode, Branch: "sop/test"}, nil
+	return integration.Request{Root: p.world.root, ID: one.ID, Set: one.Set, Content: p.Content(one), Mode: p.world.mode, Branch: "sop/test", Dir: p.world.dir}, nil
 }
 
 func (p patches) Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error) {

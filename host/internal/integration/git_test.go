@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,6 +154,20 @@ func TestBranch(t *testing.T) {
 			req := f.request()
 			req.Mode, req.Branch, req.Message, req.Author = Branch, "sop/t1", "Fix it\n\nAt length.", "Fixer <fixer@x>"
 			req.Trailers = []Trailer{{"Sop-Task", "t1"}, {"Sop-Patch", "p1"}, {"Sop-Audit", "42"}}
+			wrong := errors.New("the tests fail")
+			req.Check = func(_ context.Context, tree string) error {
+				if d := difference(f.new, tableOf(t, tree)); d != "" {
+					t.Errorf("what is looked at differs:\n%s", d)
+				}
+				return wrong
+			}
+			if _, err := i.Integrate(t.Context(), req); !errors.Is(err, wrong) {
+				t.Errorf("%v", err)
+			}
+			if got := git(t, top, "branch", "--list", "sop/*"); got != "" {
+				t.Errorf("the check has failed, and there is the branch %q", got)
+			}
+			wrong = nil
 			result, err := i.Integrate(t.Context(), req)
 			if err != nil {
 				t.Fatal(err)
@@ -225,9 +240,20 @@ func TestPatchFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	req := f.request()
 	req.Mode, req.Dir, req.Message = PatchFile, dir, "Fix it\n\nAt length."
+	wrong := errors.New("the tests fail")
+	req.Check = func(_ context.Context, tree string) error {
+		if left, err := os.ReadDir(dir); tree != "" || len(left) > 0 {
+			t.Errorf("the check has %q; there is %v already, %v", tree, left, err)
+		}
+		return wrong
+	}
+	if _, err := New(Options{}).Integrate(t.Context(), req); !errors.Is(err, wrong) {
+		t.Errorf("%v", err)
+	}
+	wrong = nil
 	result, err := New(Options{}).Integrate(t.Context(), req)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(result.Notes) > 0 {
+		t.Fatalf("%+v, %v", result, err)
 	}
 	f.want(t, f.old, "the work tree is not touched")
 	git(t, f.root, "am", "-q", result.File)

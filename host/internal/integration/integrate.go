@@ -72,8 +72,11 @@ type Request struct {
 	// changed: to save what will be replaced. nil is fine.
 	Before func(ctx context.Context) error
 	// Check is called when everything is changed and nothing is settled: an error
-	// takes it all back. nil is fine.
-	Check func(ctx context.Context) error
+	// takes it all back. tree is where the outcome can be looked at: the workspace, or
+	// a copy of what the commit has of it, before the branch has the commit. It is
+	// empty for mode PatchFile: the outcome is the workspace with Set made, and the
+	// file is not there yet. nil is fine.
+	Check func(ctx context.Context, tree string) error
 }
 
 // Result is what was integrated or taken back.
@@ -341,7 +344,7 @@ func (w *work) perform(ctx context.Context, req *Request, p *plan) error {
 		return err
 	}
 	if req.Check != nil {
-		if err := req.Check(ctx); err != nil {
+		if err := req.Check(ctx, req.Root); err != nil {
 			return err
 		}
 	}
