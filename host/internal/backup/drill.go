@@ -36,7 +36,7 @@ func (s *Service) compareDrill(ctx context.Context, snap *Snapshot, dir string) 
 		return err
 	}
 	c := &Comparison{Snapshot: snap, Target: dir}
-	if err := c.withTree(ctx, before, CompareRequest{}); err != nil {
+	if err := c.withTree(ctx, before, CompareRequest{}, nil); err != nil {
 		return err
 	}
 	for _, d := range c.Differences {

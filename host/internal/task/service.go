@@ -23,6 +23,10 @@ type Options struct {
 	Trees Trees
 	// Proposals keep what agents submit; nil: nothing is taken.
 	Proposals Proposals
+	// Importers counts, for the directories of the Go packages of a workspace, the
+	// packages that import them; nil: nobody knows. It is asked when tasks are made of
+	// gaps in Go files.
+	Importers func(ctx context.Context, workspace string) (map[string]int, error)
 	// Available says whether a protocol that a task needs can be used; nil: none.
 	Available func(protocol string) bool
 }
