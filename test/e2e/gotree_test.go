@@ -172,7 +172,7 @@ func (g *goTree) choose(least int) (all []chosen) {
 
 // mostInFile is how many gaps a chosen file has at most: each that is closed has the
 // others merged and verified anew.
-const mostInFile = 2
+const mostInFile = 5
 
 // standsAlone says whether the declaration in a line is no part of a block, and has
 // blank lines, or a body of several, between it and others.
