@@ -13,10 +13,10 @@ import (
 	"github.com/sop-host/sop/host/internal/sandbox"
 )
 
-// slots are the files of a record that hold what was replaced.
-func slots(t *testing.T, root, id string) []string {
+// slots are the files of the record that hold what was replaced.
+func slots(t *testing.T, root string) []string {
 	t.Helper()
-	all, err := filepath.Glob(filepath.Join(root, PrivateDir, id, "[0-9]*"))
+	all, err := filepath.Glob(filepath.Join(root, PrivateDir, "p1", "[0-9]*"))
 	must(t, err)
 	return slices.DeleteFunc(all, func(name string) bool {
 		info, err := os.Lstat(name)
@@ -27,14 +27,14 @@ func slots(t *testing.T, root, id string) []string {
 // What becomes of the journal's copies: each must lead to the same old tree, from a
 // copy elsewhere.
 var losses = map[string]func(t *testing.T, root string){
-	"a copy is gone": func(t *testing.T, root string) { must(t, os.Remove(slots(t, root, "p1")[0])) },
+	"a copy is gone": func(t *testing.T, root string) { must(t, os.Remove(slots(t, root)[0])) },
 	"all copies are gone": func(t *testing.T, root string) {
-		for _, name := range slots(t, root, "p1") {
+		for _, name := range slots(t, root) {
 			must(t, os.Remove(name))
 		}
 	},
 	"a copy is another": func(t *testing.T, root string) {
-		must(t, os.WriteFile(slots(t, root, "p1")[0], []byte("another\n"), 0o600))
+		must(t, os.WriteFile(slots(t, root)[0], []byte("another\n"), 0o600))
 	},
 	"the plan cannot be read": func(t *testing.T, root string) {
 		must(t, os.WriteFile(filepath.Join(root, PrivateDir, "p1", string(done)), []byte("{"), 0o600))
@@ -99,7 +99,7 @@ func TestRollbackWithEveryCopyDamaged(t *testing.T) {
 	if _, err := i.Integrate(t.Context(), f.request()); err != nil {
 		t.Fatal(err)
 	}
-	must(t, os.Remove(slots(t, f.root, "p1")[0]))
+	must(t, os.Remove(slots(t, f.root)[0]))
 	lost := Copy{Name: "backup 2", Open: func(context.Context) (sandbox.Content, func() error, error) {
 		return nil, nil, errors.New("it was deleted")
 	}}
