@@ -77,6 +77,7 @@ func (s *backupService) ReadBackupContents(ctx context.Context, req *connect.Req
 func (s *backupService) DiffBackup(ctx context.Context, req *connect.Request[apiv1.DiffBackupRequest]) (*connect.Response[apiv1.DiffBackupResponse], error) {
 	c, err := s.Backups.Compare(ctx, backup.CompareRequest{
 		Snapshot: req.Msg.GetId(), Against: req.Msg.GetAgainst(), Target: req.Msg.GetTarget(), Paths: textPaths(req.Msg.GetPaths()), Thorough: req.Msg.GetThorough(),
+		Key: watchKey(ctx, req.Msg.GetProgressKey()),
 	})
 	if err != nil {
 		return nil, err

@@ -131,11 +131,11 @@ func (s *patchService) RollbackPatch(ctx context.Context, req *connect.Request[a
 		}
 		return connect.NewResponse(&apiv1.RollbackPatchResponse{Patch: PatchRecord(p)}), nil
 	}
-	p, notes, err := s.Patches.Rollback(ctx, req.Msg.GetId(), by(ctx), req.Msg.GetReason(), req.Msg.GetMerge())
+	p, how, err := s.RollBack(ctx, req.Msg.GetId(), req.Msg.GetReason(), req.Msg.GetMerge())
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&apiv1.RollbackPatchResponse{Patch: PatchRecord(p), Notes: notes}), nil
+	return connect.NewResponse(&apiv1.RollbackPatchResponse{Patch: PatchRecord(p), Notes: how.Notes, Source: how.From, Backup: how.Backup}), nil
 }
 
 // PatchRecord converts a patch.

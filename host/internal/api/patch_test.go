@@ -24,11 +24,16 @@ type integratingDoor struct {
 	tokens  *token.Service
 }
 
-// onlyPatches is what the door asks of patches.
+// onlyPatches is what the door asks of patches; nothing is in a workspace.
 type onlyPatches struct{ *patch.Service }
 
-func (onlyPatches) Rollback(context.Context, string, string, string, bool) (*patch.Patch, []string, error) {
-	return nil, nil, errors.New("not here")
+func (p onlyPatches) Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error) {
+	how := patch.Reversal{From: "journal"}
+	one, err := p.BeginRollback(ctx, ref, r.By, r.Why, r.Token)
+	if err == nil {
+		one, err = p.RolledBack(ctx, one.ID, r.By, r.Why, how)
+	}
+	return one, how, err
 }
 
 func newIntegrating(t *testing.T) *integratingDoor {
@@ -124,6 +129,51 @@ func TestPermitIntegration(t *testing.T) {
 	}
 	if used, err := n.tokens.Get(ctx, accessor); err != nil || used.State != token.StateCompleted {
 		t.Errorf("%+v, %v", used, err)
+	}
+}
+
+// What is taken back takes the consent of policy and a token of its own, which is
+// used once and stands in the records.
+func TestRollBack(t *testing.T) {
+	n := newIntegrating(t)
+	p := n.propose(t, "a", "agent")
+	n.approved(t, p)
+	me := nexus.Caller{Name: "uid:1000", Trust: nexus.System, Method: nexus.MethodPeer}
+	ctx := nexus.WithCaller(t.Context(), me)
+	_, _, err := n.RollBack(ctx, p.ID, "wrong", false)
+	if err == nil || sdk.FromError(err).Reason != patch.ReasonTransition {
+		t.Errorf("not integrated: %v", err)
+	}
+	if _, err := n.patches.Begin(t.Context(), p.ID, p.Hash, "host", "a token"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.patches.Integrated(t.Context(), p.ID, "host", patch.Done{}); err != nil {
+		t.Fatal(err)
+	}
+	me.Trust = nexus.Exterior
+	_, _, err = n.RollBack(nexus.WithCaller(t.Context(), me), p.ID, "wrong", false)
+	if err == nil || sdk.FromError(err).Reason != nexus.ReasonNotPermitted {
+		t.Errorf("an exterior agent: %v", err)
+	}
+	back, how, err := n.RollBack(ctx, p.ID, "wrong", false)
+	if err != nil || back.State != patch.StateRolledBack || how.From != "journal" {
+		t.Fatalf("%+v, %+v, %v", back, how, err)
+	}
+	used, err := n.tokens.Get(ctx, back.Token)
+	if err != nil || used.Type != token.Integration || used.State != token.StateCompleted || used.Requester != "uid:1000" {
+		t.Errorf("%+v, %v", used, err)
+	}
+	page, err := n.Audit.List(t.Context(), audit.Filter{Resource: "patch/" + p.ID, Action: "patch.roll"})
+	if err != nil || len(page.Records) != 2 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	for _, r := range page.Records {
+		if r.Token != back.Token || r.Actor != "uid:1000" || r.Reason != "wrong" {
+			t.Errorf("%+v", r)
+		}
+	}
+	if r := page.Records[0]; r.Action != "patch.rolled_back" || r.Attributes["source"] != "journal" {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -35,6 +35,7 @@ var table = []rule{
 	}, "commands speak to the daemon by its API; startup is for serving and for scans without a daemon, config for validate and fmt, doctor for its report, socket for where a host listens"},
 	{"host/internal/startup", []string{
 		"host/internal/doctor",
+		"host/internal/importers",
 		"host/internal/machine",
 		"host/internal/timeline",
 		"host/internal/component",
@@ -252,6 +253,7 @@ var table = []rule{
 	{"host/internal/socket", nil, "a leaf: where a host listens"},
 	{"host/internal/filter", nil, "a leaf: the language in which lists are narrowed"},
 	{"host/internal/workspace", nil, "a leaf"},
+	{"host/internal/importers", []string{"host/internal/workspace"}, "it counts in a tree that was walked, and knows nothing of what for"},
 	{"host/internal/archtest", nil, "imported by nobody, imports nothing"},
 	{"plugins/internal/limits", []string{"sdk"}, "what backup plugins share of their settings: it says what is wrong with them in the words of the sdk"},
 	{"plugins/internal/tree", []string{"proto/sop/plugin", "sdk"}, "what backup plugins do on the disk: they answer with it"},

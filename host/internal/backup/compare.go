@@ -31,7 +31,9 @@ type CompareRequest struct {
 	// Thorough reads the content of snapshots whose hashes were not kept. Without
 	// it, a file of theirs with the same size and time is taken for the same.
 	Thorough bool
-	By       string // for the token
+	By       string         // for the token
+	Progress func(Progress) // of a comparison with a directory; nil is fine
+	Key      string         // by which [Service.Watch] finds it; empty: not at all
 }
 
 // Comparison is what differs.
@@ -93,6 +95,12 @@ func (s *Service) Compare(ctx context.Context, r CompareRequest) (*Comparison, e
 		return nil, err
 	}
 	out := &Comparison{Snapshot: snap}
+	expected := Progress{}
+	if len(r.Paths) == 0 {
+		expected = Progress{Files: snap.Files, Bytes: snap.Bytes}
+	}
+	tell, end := s.under.begin(r.Key, expected, r.Progress)
+	defer end()
 	before, err := s.contents(ctx, snap, r)
 	if err != nil {
 		return nil, err
@@ -111,7 +119,7 @@ func (s *Service) Compare(ctx context.Context, r CompareRequest) (*Comparison, e
 	if out.Target, err = s.target(snap, r.Target); err != nil {
 		return nil, err
 	}
-	return out, out.withTree(ctx, before, r)
+	return out, out.withTree(ctx, before, r, tell)
 }
 
 // contents are the entries of a snapshot that is the one that was saved.
@@ -246,7 +254,7 @@ func kindName(kind string) string {
 
 // withTree compares with what there is beneath the target. A target that does
 // not exist is empty.
-func (c *Comparison) withTree(ctx context.Context, before map[string]node, r CompareRequest) error {
+func (c *Comparison) withTree(ctx context.Context, before map[string]node, r CompareRequest, tell func(Progress)) error {
 	defer c.finish()
 	root, err := os.OpenRoot(c.Target)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -257,11 +265,16 @@ func (c *Comparison) withTree(ctx context.Context, before map[string]node, r Com
 		return sdk.Errorf(codes.FailedPrecondition, "BACKUP_TARGET", "open the directory to compare with: %w", err).WithField("target", "")
 	}
 	defer root.Close() //nolint:errcheck // it was read only
+	var done Progress
 	for p, old := range before {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		c.Compared++
+		if old.kind == kindFile && tell != nil {
+			done.Files, done.Bytes = done.Files+1, done.Bytes+old.size
+			tell(done)
+		}
 		now, err := look(root, p, len(old.sum) > 0)
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):

@@ -18,25 +18,12 @@ func (s *Service) Drill(ctx context.Context, schedule, by string) (snap *Snapsho
 	if snap, err = s.latestWhole(ctx, schedule); err != nil {
 		return nil, err
 	}
-	id, err := newID()
+	o, err := s.unpack(ctx, snap, "drill", by)
 	if err != nil {
 		return snap, err
 	}
-	dir := filepath.Join(s.Scratch, "drill-"+id)
-	if err := os.MkdirAll(s.Scratch, 0o700); err != nil {
-		return snap, err
-	}
-	defer func() { err = errors.Join(err, removeTree(dir)) }()
-	out, err := s.restore(ctx, RestoreRequest{Snapshot: snap.ID, By: by}, snap, dir)
-	if err != nil {
-		return snap, err
-	}
-	if out.Failed > 0 {
-		f := out.Failures[0]
-		return snap, sdk.Errorf(codes.DataLoss, "BACKUP_DRILL", "%d paths of snapshot %s could not be restored, among them %q: %s", out.Failed, snap.ID, clip(f.Path), f.Message).
-			WithRemedy("run `sop backup verify --data --plugin %s`", snap.Plugin)
-	}
-	return snap, s.compareDrill(ctx, snap, dir)
+	defer func() { err = errors.Join(err, o.Close()) }()
+	return snap, s.compareDrill(ctx, snap, o.Path)
 }
 
 // compareDrill compares what was restored with what the snapshot says.
@@ -49,7 +36,7 @@ func (s *Service) compareDrill(ctx context.Context, snap *Snapshot, dir string) 
 		return err
 	}
 	c := &Comparison{Snapshot: snap, Target: dir}
-	if err := c.withTree(ctx, before, CompareRequest{}); err != nil {
+	if err := c.withTree(ctx, before, CompareRequest{}, nil); err != nil {
 		return err
 	}
 	for _, d := range c.Differences {

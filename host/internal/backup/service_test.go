@@ -221,7 +221,11 @@ func TestCompare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := s.Compare(t.Context(), backup.CompareRequest{Snapshot: snap.ID})
+	var told []backup.Progress
+	c, err := s.Compare(t.Context(), backup.CompareRequest{Snapshot: snap.ID, Progress: func(p backup.Progress) { told = append(told, p) }})
+	if n := len(told); n == 0 || told[n-1] != (backup.Progress{Files: snap.Files, Bytes: snap.Bytes}) {
+		t.Errorf("told %+v of %+v", told, snap)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

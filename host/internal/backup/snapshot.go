@@ -53,11 +53,14 @@ const (
 	ForIntegration Reason = "integration" // before a patch replaces something
 	ForRequest     Reason = "request"     // somebody asked for it
 	ForSchedule    Reason = "schedule"
-	ForRestore     Reason = "restore" // before a restore replaces something
+	ForRestore     Reason = "restore"  // before a restore replaces something
+	ForRollback    Reason = "rollback" // before a rollback replaces something
 )
 
 // Reasons returns all reasons.
-func Reasons() []Reason { return []Reason{ForIntegration, ForRequest, ForSchedule, ForRestore} }
+func Reasons() []Reason {
+	return []Reason{ForIntegration, ForRequest, ForSchedule, ForRestore, ForRollback}
+}
 
 // State is what has become of a snapshot.
 type State string

@@ -49,7 +49,10 @@ func (o *backupDiffOptions) run(ctx context.Context) error {
 	if o.dir != "" {
 		o.req.Target = absolute(o.dir)
 	}
+	o.req.ProgressKey = o.watchable("")
+	stop := o.showProgress(ctx, c, "comparing", o.req.GetProgressKey(), false)
 	answer, err := c.backup().DiffBackup(ctx, connect.NewRequest(&o.req))
+	stop()
 	if err != nil {
 		return err
 	}

@@ -87,8 +87,9 @@ func (h fakePatch) DenyPatch(_ context.Context, r *connect.Request[apiv1.DenyPat
 func (h fakePatch) RollbackPatch(_ context.Context, r *connect.Request[apiv1.RollbackPatchRequest]) (*connect.Response[apiv1.RollbackPatchResponse], error) {
 	p := testPatch()
 	p.State = "rolled_back"
-	resp := &apiv1.RollbackPatchResponse{Patch: p}
+	resp := &apiv1.RollbackPatchResponse{Patch: p, Source: "journal"}
 	if r.Msg.GetMerge() {
+		resp.Source, resp.Backup = "backup 019cb002", "019cb003"
 		resp.Notes = []string{"a keeps what was edited since"}
 	}
 	return answer(h.fakeHost, resp)

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 
 	"github.com/sop-host/sop/host/internal/patch"
 	"github.com/sop-host/sop/host/internal/task"
@@ -22,18 +23,17 @@ func (e *Engine) followDecisions(ctx context.Context) {
 // reconcile looks at every task that waits for a decision.
 func (e *Engine) reconcile(ctx context.Context) error {
 	filter := task.Filter{States: []task.State{task.StateAwaiting}}
+	var failed []error
 	for {
 		page, err := e.opt.Tasks.List(ctx, filter)
 		if err != nil {
 			return err
 		}
 		for _, t := range page.Tasks {
-			if err := e.decided(ctx, t); err != nil {
-				return err
-			}
+			failed = append(failed, e.decided(ctx, t)) // one that cannot be helped holds up no other
 		}
 		if page.Next == "" {
-			return nil
+			return errors.Join(failed...)
 		}
 		filter.Token = page.Next
 	}
@@ -42,11 +42,16 @@ func (e *Engine) reconcile(ctx context.Context) error {
 // decided moves a waiting task to where its patch is.
 func (e *Engine) decided(ctx context.Context, t *task.Task) error {
 	p, err := e.opt.Patches.Get(ctx, t.Patch)
+	if err == nil {
+		p, err = e.keepUp(ctx, t, p)
+	}
 	if err != nil {
 		return err
 	}
 	var to task.Step
 	switch p.State {
+	case patch.StateProposed:
+		to = *behind(p)
 	case patch.StateApproved:
 		to = task.Step{To: task.StateApproved, Why: "approved"}
 	case patch.StateDenied:

@@ -22,6 +22,7 @@ type Options struct {
 	Integrator Integrator
 	Workspaces Workspaces
 	Tokens     Tokens
+	Records    Records
 	// Changed returns a channel that is closed when a task or a patch has changed.
 	Changed func() <-chan struct{}
 	// Halted says why nothing may be begun; nil while all is well.

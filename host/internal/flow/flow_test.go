@@ -3,15 +3,20 @@ package flow_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/backup"
 	"github.com/sop-host/sop/host/internal/flow"
 	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/integration"
 	"github.com/sop-host/sop/host/internal/patch"
 	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/sdk"
@@ -121,7 +126,7 @@ func TestGapStillThere(t *testing.T) {
 	w.run()
 	dead := w.await(task.StateDead)
 	w.holds(content)
-	if p := w.patch(); p.State != patch.StateRolledBack || !strings.Contains(dead.Feedback, "still there") {
+	if p := w.patch(); p.State != patch.StateRolledBack || p.Token != "rollback accessor" || !strings.Contains(dead.Feedback, "still there") {
 		t.Errorf("%+v\n%+v", p, dead)
 	}
 }
@@ -155,13 +160,140 @@ func TestRuleBecomesStricter(t *testing.T) {
 	}
 }
 
+// A rule that becomes stricter holds for a patch that waits for approval: for the
+// approvals that it takes, and for new verify steps, with which it is verified
+// again, and approved again.
+func TestRuleBecomesStricterWhileItWaits(t *testing.T) {
+	w := newWorld(t, task.ApprovalOne)
+	var verified atomic.Int32
+	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+		verified.Add(1)
+		return patch.Verdict{Passed: true}, nil
+	}
+	var stepCame atomic.Bool
+	w.missing = func(*patch.Patch) []string {
+		if stepCame.Load() && verified.Load() == 1 {
+			return []string{"lint"}
+		}
+		return nil
+	}
+	w.run()
+	w.await(task.StateAwaiting)
+	w.rule(task.ApprovalTwo)
+	p := w.patch()
+	if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "somebody", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitPatch("waits for a second approval", func(p *patch.Patch) bool {
+		return p.State == patch.StateVerified && p.Needed() == 2 && len(p.Approvals) == 1
+	})
+	w.await(task.StateAwaiting)
+	w.holds(content)
+
+	stepCame.Store(true)
+	w.changed.Tell()
+	w.awaitPatch("was verified again", func(p *patch.Patch) bool {
+		return p.State == patch.StateVerified && len(p.Approvals) == 0 && verified.Load() == 2
+	})
+	w.await(task.StateAwaiting)
+	w.holds(content)
+	for _, by := range []string{"somebody", "somebody else"} {
+		if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, by, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.await(task.StateDone)
+	w.holds(mended)
+	history := w.patch().History
+	if !slices.ContainsFunc(history, func(c patch.Change) bool { return c.Action == patch.Reopened && strings.Contains(c.Why, "lint") }) {
+		t.Errorf("it does not say why it was verified again: %+v", history)
+	}
+}
+
+// It holds for a patch that is approved and not yet integrated, too.
+func TestRuleBecomesStricterAfterApproval(t *testing.T) {
+	for name, c := range map[string]struct {
+		rule    task.Approval
+		missing bool
+		state   patch.State
+		at      task.State
+	}{
+		"an approval more":  {task.ApprovalOne, false, patch.StateVerified, task.StateAwaiting},
+		"a verify step":     {task.ApprovalAuto, true, patch.StateApproved, task.StateDone},
+		"nothing of either": {task.ApprovalAuto, false, patch.StateApproved, task.StateDone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, task.ApprovalAuto)
+			dirty := true
+			asked := make(chan struct{}, 1)
+			w.save = func(context.Context, backup.SaveRequest) error {
+				if dirty { // somebody has edits that are not committed
+					dirty = false
+					asked <- struct{}{}
+					return sdk.Errorf(codes.FailedPrecondition, integration.ReasonDirty, "edits")
+				}
+				return nil
+			}
+			var verified atomic.Int32
+			w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+				verified.Add(1)
+				return patch.Verdict{Passed: true}, nil
+			}
+			stop := w.run()
+			<-asked
+			w.awaitThat("waits for clean files", func(now *task.Task) bool { return now.State == task.StateApproved && now.DueAt.After(time.Now()) })
+			stop()
+			w.rule(c.rule)
+			w.missing = func(*patch.Patch) []string {
+				if c.missing && verified.Load() == 1 {
+					return []string{"lint"}
+				}
+				return nil
+			}
+			w.clock(6 * time.Minute)
+			w.engine = w.newEngine()
+			w.run()
+			w.await(c.at)
+			want := int32(1)
+			if c.missing {
+				want = 2
+			}
+			if p := w.patch(); verified.Load() != want || c.at == task.StateAwaiting && p.State != c.state {
+				t.Errorf("verified %d times, %+v", verified.Load(), p)
+			}
+			if c.at == task.StateAwaiting {
+				w.holds(content)
+			}
+		})
+	}
+}
+
+// A host that was killed between the step of a patch and that of its task goes on
+// with the patch.
+func TestPatchIsBehind(t *testing.T) {
+	w := newWorld(t, task.ApprovalOne)
+	stop := w.run()
+	w.await(task.StateAwaiting)
+	stop()
+	if _, err := w.patches.VerifyAgain(t.Context(), w.patch().ID, "flow", "a step has come"); err != nil {
+		t.Fatal(err)
+	}
+	w.engine = w.newEngine()
+	w.run()
+	w.awaitPatch("was verified again", func(p *patch.Patch) bool { return p.State == patch.StateVerified })
+	w.await(task.StateAwaiting)
+}
+
 // A post-check sees what was integrated; what fails it is taken back, and the next
 // attempt is told why.
 func TestPostCheckFails(t *testing.T) {
 	w := newWorld(t, task.ApprovalAuto)
 	var seen []string
-	w.postCheck = func(steps []string) (patch.Verdict, error) {
-		seen = append(seen, steps[0]+" "+w.read())
+	w.postCheck = func(c flow.Made) (patch.Verdict, error) {
+		if c.Root != w.root || !c.There || c.Confirm {
+			t.Errorf("%+v", c)
+		}
+		seen = append(seen, c.Steps[0]+" "+w.read())
 		return patch.Verdict{Passed: len(seen) > 1, Why: "build: exit code 1"}, nil
 	}
 	w.run()
@@ -174,6 +306,52 @@ func TestPostCheckFails(t *testing.T) {
 	defer w.mu.Unlock()
 	if len(w.feedback) != 2 || !contains(w.feedback[1:], "post-check failed: build: exit code 1") {
 		t.Errorf("the generator was told %v", w.feedback)
+	}
+}
+
+// What goes to a branch or a file is looked at, by the detectors too, before it is
+// there: nothing of what fails is, and the next attempt is told why.
+func TestHandedOverAfterItWasConfirmed(t *testing.T) {
+	for _, mode := range []integration.Mode{integration.Branch, integration.PatchFile} {
+		t.Run(string(mode), func(t *testing.T) {
+			w := newWorld(t, task.ApprovalAuto)
+			w.mode = mode
+			w.commit()
+			handedOver := func() bool {
+				files, err := os.ReadDir(w.dir)
+				return err != nil || len(files) > 0 || w.git("branch", "--list", "sop/test") != ""
+			}
+			tries := 0
+			w.postCheck = func(c flow.Made) (patch.Verdict, error) {
+				tries++
+				if !c.Confirm || c.There != (mode == integration.Branch) || handedOver() {
+					t.Errorf("%+v", c)
+				}
+				if c.There {
+					text, err := os.ReadFile(filepath.Join(c.Root, file))
+					if err != nil || string(text) != mended || c.Root == w.root {
+						t.Errorf("what is looked at holds %q, %v", text, err)
+					}
+				}
+				return patch.Verdict{Passed: tries > 1, Why: "gap: it is still reported"}, nil
+			}
+			w.run()
+			done := w.await(task.StateDone)
+			if !handedOver() || done.Attempts != 2 || !strings.Contains(done.Reason, "confirmed on what was handed over, before that: build") {
+				t.Errorf("%+v", done)
+			}
+			w.holds(content)
+			if mode == integration.Branch {
+				if trailer := w.git("log", "-1", "--format=%(trailers:key=Sop-Audit,valueonly)", "sop/test"); trailer != "7 sha256:"+w.patch().ID {
+					t.Errorf("the commit names the record %q", trailer)
+				}
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if len(w.feedback) != 2 || !contains(w.feedback[1:], "gap: it is still reported") {
+				t.Errorf("the generator was told %v", w.feedback)
+			}
+		})
 	}
 }
 

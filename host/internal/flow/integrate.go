@@ -31,6 +31,12 @@ func (e *Engine) integrate(ctx context.Context, t *task.Task) error {
 			return e.integrationFailed(ctx, t, p, root, err)
 		}
 	}
+	if p, err = e.keepUp(ctx, t, p); err != nil {
+		return err
+	}
+	if to := behind(p); to != nil {
+		return e.sendBack(ctx, t, p, to)
+	}
 	if p.State == patch.StateApproved {
 		if p, err = e.putIn(ctx, t, p); err != nil {
 			return e.integrationFailed(ctx, t, p, root, err)
@@ -40,6 +46,17 @@ func (e *Engine) integrate(ctx context.Context, t *task.Task) error {
 		return e.fail(ctx, t, task.Failure{Why: fmt.Sprintf("patch %s is %s and cannot be integrated", p.ID, p.State)})
 	}
 	return e.confirm(ctx, t, p)
+}
+
+// sendBack takes a task back whose patch is not approved any more.
+func (e *Engine) sendBack(ctx context.Context, t *task.Task, p *patch.Patch, to *task.Step) error {
+	if err := e.advance(ctx, t, *to); err != nil {
+		return err
+	}
+	if to.To == task.StateAwaiting {
+		e.tellWaiting(t, p)
+	}
+	return nil
 }
 
 // resume finds out what became of an integration that was cut short. Journals
@@ -78,15 +95,24 @@ func (e *Engine) putIn(ctx context.Context, t *task.Task, p *patch.Patch) (*patc
 	if err != nil {
 		return p, err
 	}
+	if request.Mode != integration.WorkTree { // which bears no trailers
+		record, err := e.opt.Records.Integrating(ctx, p.ID)
+		if err != nil {
+			return p, err
+		}
+		request.Trailers = append(request.Trailers, integration.Trailer{Key: "Sop-Audit", Value: record})
+	}
 	var snapshot *backup.Snapshot
-	request.Trailers = append(request.Trailers, integration.Trailer{Key: "Sop-Audit", Value: accessor})
 	request.Before = func(ctx context.Context) (err error) {
 		if request.Mode == integration.WorkTree { // otherwise it stays as it is
 			snapshot, err = e.save(ctx, t, p)
 		}
 		return err
 	}
-	request.Check = e.postCheck(t)
+	inspection := e.inspect(t, p, &request)
+	if inspection != nil {
+		request.Check = inspection.check
+	}
 	result, err := e.opt.Integrator.Integrate(ctx, request)
 	if err != nil {
 		return p, err
@@ -95,24 +121,63 @@ func (e *Engine) putIn(ctx context.Context, t *task.Task, p *patch.Patch) (*patc
 	if snapshot != nil {
 		done.Backup = snapshot.ID
 	}
+	if note := inspection.note(); note != "" {
+		done.Notes = append(done.Notes, note)
+	}
 	return e.opt.Patches.Integrated(ctx, p.ID, By, done)
 }
 
-// postCheck tries out what was changed, before that is settled; nil where the rule
-// asks for nothing.
-func (e *Engine) postCheck(t *task.Task) func(context.Context) error {
-	steps := e.opt.Tasks.Route(t).PostCheck
-	if len(steps) == 0 {
+// An inspection looks at what was changed before that is settled, and remembers
+// what has confirmed it.
+type inspection struct {
+	engine  *Engine
+	task    *task.Task
+	patch   *patch.Patch
+	request *integration.Request
+	by      []string
+}
+
+// inspect returns what looks at the outcome of a request; nil where nothing is to be
+// looked at now. A scan looks at workspaces; nothing else does at branches and patch
+// files.
+func (e *Engine) inspect(t *task.Task, p *patch.Patch, request *integration.Request) *inspection {
+	if request.Mode == integration.WorkTree && len(e.opt.Tasks.Route(t).PostCheck) == 0 {
 		return nil
 	}
-	return func(ctx context.Context) error {
-		e.tell(t, Step{Phase: "post-check", Detail: strings.Join(steps, ", ")})
-		verdict, err := e.opt.Verifier.PostCheck(ctx, t.Workspace, steps)
-		if err == nil && !verdict.Passed {
-			err = postCheckError{verdict.Why}
-		}
-		return err
+	return &inspection{engine: e, task: t, patch: p, request: request}
+}
+
+// check is for [integration.Request.Check].
+func (i *inspection) check(ctx context.Context, tree string) error {
+	e, steps := i.engine, i.engine.opt.Tasks.Route(i.task).PostCheck
+	made := Made{
+		Check: Check{Task: i.task, Patch: i.patch, Content: i.request.Content, Root: tree, Steps: steps},
+		There: tree != "", Confirm: i.request.Mode != integration.WorkTree,
 	}
+	if tree == "" {
+		made.Root = i.request.Root
+	}
+	what := strings.Join(steps, ", ")
+	if made.Confirm && len(i.task.Gaps) > 0 {
+		what = strings.Join(append([]string{"the detectors"}, steps...), ", ")
+	} else if len(steps) == 0 {
+		return nil // a task of no gap, and a rule that asks for nothing
+	}
+	e.tell(i.task, Step{Phase: "post-check", Detail: what})
+	found, err := e.opt.Verifier.PostCheck(ctx, made)
+	if err == nil && !found.Passed {
+		err = postCheckError{found.Why}
+	}
+	i.by = found.By
+	return err
+}
+
+// note says what has confirmed what is in no workspace; "" where nothing has.
+func (i *inspection) note() string {
+	if i == nil || len(i.by) == 0 || i.request.Mode == integration.WorkTree {
+		return ""
+	}
+	return "confirmed on what was handed over, before that: " + strings.Join(i.by, ", ")
 }
 
 // postCheckError says what a post-check has found.
@@ -228,19 +293,20 @@ func (e *Engine) confirm(ctx context.Context, t *task.Task, p *patch.Patch) erro
 
 // handedOver says where a patch went that did not go into the work tree.
 func handedOver(p *patch.Patch) string {
+	where := p.Done.Mode
 	switch {
 	case p.Done.Commit != "":
-		return fmt.Sprintf("commit %s on branch %s", p.Done.Commit, p.Done.Branch)
+		where = fmt.Sprintf("commit %s on branch %s", p.Done.Commit, p.Done.Branch)
 	case p.Done.File != "":
-		return p.Done.File
+		where = p.Done.File
 	}
-	return p.Done.Mode
+	return strings.Join(append([]string{where}, p.Done.Notes...), "; ")
 }
 
 // undo rolls a patch back that did not do what it was for, and has the task done
 // anew with what is known now.
 func (e *Engine) undo(ctx context.Context, t *task.Task, p *patch.Patch, why string) error {
-	if _, _, err := e.opt.Patches.Rollback(ctx, p.ID, By, why, false); err != nil {
+	if err := e.rollBack(ctx, t, p, why); err != nil {
 		if ctx.Err() != nil || temporary(err) {
 			return err
 		}
@@ -251,6 +317,19 @@ func (e *Engine) undo(ctx context.Context, t *task.Task, p *patch.Patch, why str
 		return err
 	}
 	return e.again(ctx, t, why)
+}
+
+// rollBack takes a patch back under a token of its own.
+func (e *Engine) rollBack(ctx context.Context, t *task.Task, p *patch.Patch, why string) error {
+	accessor, err := e.opt.Tokens.Rollback(ctx, p)
+	if err != nil {
+		return err
+	}
+	_, how, err := e.opt.Patches.Rollback(ctx, p.ID, patch.RollbackRequest{By: By, Why: why, Token: accessor})
+	if err == nil && how.From != "" {
+		e.tell(t, Step{Phase: "rollback", Detail: "what was replaced is back, from the " + how.From})
+	}
+	return err
 }
 
 // again has a task done anew that was rolled back; with its attempts spent it

@@ -39,6 +39,8 @@ type Patches interface {
 	StartVerify(ctx context.Context, id, by string) (*patch.Patch, error)
 	Verified(ctx context.Context, id, hash, by string, v patch.Verdict) (*patch.Patch, error)
 	AutoApprove(ctx context.Context, id, rule string) (*patch.Patch, bool, error)
+	VerifyAgain(ctx context.Context, id, by, why string) (*patch.Patch, error)
+	Tighten(ctx context.Context, id, by string, rule patch.Rule) (*patch.Patch, error)
 	Begin(ctx context.Context, id, hash, by, token string) (*patch.Patch, error)
 	Integrated(ctx context.Context, id, by string, d patch.Done) (*patch.Patch, error)
 	Undone(ctx context.Context, id, by, why string) (*patch.Patch, error)
@@ -46,7 +48,7 @@ type Patches interface {
 	// Request is how a patch is integrated; whoever does adds Before and trailers.
 	Request(p *patch.Patch) (integration.Request, error)
 	// Rollback takes back what was integrated, and says so of the patch.
-	Rollback(ctx context.Context, ref, by, why string, merge bool) (*patch.Patch, []string, error)
+	Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error)
 }
 
 // Integrator changes workspaces; *integration.Integrator is one.
@@ -70,6 +72,13 @@ type Workspaces interface {
 	Rescan(ctx context.Context, name string) error
 }
 
+// Records are the audit log, where what the engine does is said.
+type Records interface {
+	// Integrating returns the last record that says that a patch is being integrated,
+	// in the form in which commits name it.
+	Integrating(ctx context.Context, patch string) (string, error)
+}
+
 // Tokens are issued for what the engine lets others do, and end with it.
 type Tokens interface {
 	// Run issues a todo token for one run of a sandbox plugin; end revokes it.
@@ -77,6 +86,8 @@ type Tokens interface {
 	// Integration issues an integration token for a patch, has policy decide
 	// under it, and consumes it. It returns its accessor.
 	Integration(ctx context.Context, p *patch.Patch) (accessor string, err error)
+	// Rollback does so for taking the patch back.
+	Rollback(ctx context.Context, p *patch.Patch) (accessor string, err error)
 }
 
 // An Outcome is how a run ended.
@@ -127,11 +138,27 @@ type Check struct {
 	Steps   []string // names; empty: all that the workspace has
 }
 
+// Made is what a patch has made, before that is settled.
+type Made struct {
+	Check        // Root is where it is; Steps may be none
+	There   bool // the patch is in Root; otherwise it is made in a view of that
+	Confirm bool // no scan will: the detectors are to say that the gaps are gone
+}
+
+// A Confirmation is what was found about an outcome.
+type Confirmation struct {
+	patch.Verdict
+	By []string // the steps that have passed
+}
+
 // Verifier tries patches out. An error says that they could not be tried, not
 // that they failed; sandbox.ErrConflict says that the workspace has moved on.
 type Verifier interface {
 	Verify(ctx context.Context, c Check, progress func(phase, message string)) (patch.Verdict, error)
-	// PostCheck runs steps on a workspace as it is. An error says that they could
-	// not be run.
-	PostCheck(ctx context.Context, workspace string, steps []string) (patch.Verdict, error)
+	// Missing names those of the steps, as Check has them, that are asked for now and
+	// that the verdict of a patch does not have, or not in their present form.
+	Missing(p *patch.Patch, steps []string) ([]string, error)
+	// PostCheck looks at what was changed, where it is now. An error says that this
+	// could not be done.
+	PostCheck(ctx context.Context, c Made) (Confirmation, error)
 }

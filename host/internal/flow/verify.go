@@ -67,8 +67,13 @@ func (e *Engine) askApproval(ctx context.Context, t *task.Task, p *patch.Patch) 
 	if err := e.advance(ctx, t, task.Step{To: task.StateAwaiting, Why: "verified"}); err != nil {
 		return err
 	}
-	e.tell(t, Step{Phase: "approval", Detail: "waits for approval", Remedy: fmt.Sprintf("sop patch show %s, then sop patch approve %s", p.ID, p.ID)})
+	e.tellWaiting(t, p)
 	return nil
+}
+
+// tellWaiting says how a patch that waits is approved.
+func (e *Engine) tellWaiting(t *task.Task, p *patch.Patch) {
+	e.tell(t, Step{Phase: "approval", Detail: "waits for approval", Remedy: fmt.Sprintf("sop patch show %s, then sop patch approve %s", p.ID, p.ID)})
 }
 
 // rebase makes a patch fit a workspace that has moved on, or has the task done

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -51,13 +52,17 @@ type world struct {
 
 	generate func(ctx context.Context, r flow.RunRequest, now string) (*flow.Run, error)
 	verify   func(ctx context.Context, c flow.Check) (patch.Verdict, error)
+	// missing are the steps that a verdict does not have.
+	missing func(p *patch.Patch) []string
 	// postCheck is called where the rule names steps for it.
-	postCheck func(steps []string) (patch.Verdict, error)
+	postCheck func(c flow.Made) (patch.Verdict, error)
 	save      func(ctx context.Context, r backup.SaveRequest) error
 	rescan    func(ctx context.Context) error
 	mode      integration.Mode
+	dir       string // of patch files
 
 	mu       sync.Mutex
+	ahead    time.Duration // of the time
 	halted   error
 	steps    []flow.Step
 	feedback []string // of the packages that were generated for
@@ -68,18 +73,14 @@ type world struct {
 // the rule.
 func newWorld(t *testing.T, approval task.Approval) *world {
 	t.Helper()
-	w := &world{t: t, root: t.TempDir(), integrator: integration.New(integration.Options{}), mode: integration.WorkTree}
+	w := &world{t: t, root: t.TempDir(), integrator: integration.New(integration.Options{}), mode: integration.WorkTree, dir: t.TempDir()}
 	w.write(content)
 	var err error
 	if w.db, err = store.OpenMemory(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.tasks = task.NewService(w.db.Tasks(), task.Options{
-		Publisher: publisher{w}, Trees: trees{w},
-		Settings: task.Settings{
-			Attempts: 2, Backoff: task.Backoff{First: time.Millisecond, Most: time.Millisecond},
-			Rules: []task.Rule{{Name: "all", Route: task.Route{Sandbox: "fake", Approval: approval, PostCheck: []string{"build"}}}},
-		},
+		Publisher: publisher{w}, Trees: trees{w}, Settings: w.settings(approval), Now: w.now,
 	})
 	if w.patches, err = patch.NewService(w.db.Patches(), patch.Options{Dir: t.TempDir(), Publisher: publisher{w}}); err != nil {
 		t.Fatal(err)
@@ -93,7 +94,8 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 		return w.replaces(now, strings.Replace(now, "GAP", "mended", 1)), nil
 	}
 	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
-	w.postCheck = func([]string) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
+	w.missing = func(*patch.Patch) []string { return nil }
+	w.postCheck = func(flow.Made) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
 	w.save = func(context.Context, backup.SaveRequest) error { return nil }
 	w.rescan = w.scan
 	w.engine = w.newEngine()
@@ -107,8 +109,8 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 func (w *world) newEngine() *flow.Engine {
 	return flow.New(flow.Options{
 		Tasks: w.tasks, Patches: patches{w.patches, w}, Generator: generator{w}, Verifier: verifier{w}, Backups: backups{w},
-		Integrator: w.integrator, Workspaces: workspaces{w}, Tokens: tokens{},
-		Changed: w.changed.Wait, Halted: w.whyHalted, Logger: hclog.NewNullLogger(), OnStep: w.step,
+		Integrator: w.integrator, Workspaces: workspaces{w}, Tokens: tokens{}, Records: records{},
+		Changed: w.changed.Wait, Halted: w.whyHalted, Logger: hclog.NewNullLogger(), OnStep: w.step, Now: w.now,
 	})
 }
 
@@ -145,6 +147,38 @@ func (w *world) only() *task.Task {
 		w.t.Fatalf("%d tasks, %v", len(page.Tasks), err)
 	}
 	return page.Tasks[0]
+}
+
+// rule puts a rule in force with another approval.
+func (w *world) rule(approval task.Approval) {
+	w.tasks.SetSettings(w.settings(approval))
+	w.changed.Tell()
+}
+
+func (w *world) settings(approval task.Approval) task.Settings {
+	return task.Settings{
+		Attempts: 2, Backoff: task.Backoff{First: time.Millisecond, Most: time.Millisecond},
+		Rules: []task.Rule{{Name: "all", Route: task.Route{Sandbox: "fake", Approval: approval, PostCheck: []string{"build"}}}},
+	}
+}
+
+// clock takes the time forward.
+func (w *world) clock(by time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ahead += by
+}
+
+func (w *world) now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Add(w.ahead)
+}
+
+// awaitPatch waits until the patch of the task is as wanted.
+func (w *world) awaitPatch(what string, ok func(*patch.Patch) bool) {
+	w.t.Helper()
+	w.awaitThat("has a patch that "+what, func(*task.Task) bool { return ok(w.patch()) })
 }
 
 // await waits until the task is in the state.
@@ -213,6 +247,25 @@ func (w *world) holds(want string) {
 	if now := w.read(); now != want {
 		w.t.Errorf("the file holds %q, want %q", now, want)
 	}
+}
+
+// git runs git in the workspace.
+func (w *world) git(args ...string) string {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), "git", append([]string{"-C", w.root, "-c", "user.name=me", "-c", "user.email=me@localhost"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// commit makes the workspace a repository with all there is in it.
+func (w *world) commit() {
+	w.t.Helper()
+	w.git("init", "-q")
+	w.git("add", "-A")
+	w.git("commit", "-qm", "as it was")
 }
 
 // found puts the gap into a state.
@@ -286,8 +339,11 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, _ func(phase, messag
 	return v.verify(ctx, c)
 }
 
-func (v verifier) PostCheck(_ context.Context, _ string, steps []string) (patch.Verdict, error) {
-	return v.postCheck(steps)
+func (v verifier) Missing(p *patch.Patch, _ []string) ([]string, error) { return v.missing(p), nil }
+
+func (v verifier) PostCheck(_ context.Context, c flow.Made) (flow.Confirmation, error) {
+	verdict, err := v.postCheck(c)
+	return flow.Confirmation{Verdict: verdict, By: c.Steps}, err
 }
 
 type backups struct{ *world }
@@ -322,6 +378,16 @@ func (tokens) Run(context.Context, string, *task.Task, time.Duration) (string, f
 
 func (tokens) Integration(context.Context, *patch.Patch) (string, error) { return "accessor", nil }
 
+func (tokens) Rollback(context.Context, *patch.Patch) (string, error) {
+	return "rollback accessor", nil
+}
+
+type records struct{}
+
+func (records) Integrating(_ context.Context, patch string) (string, error) {
+	return "7 sha256:" + patch, nil
+}
+
 func contains(all []string, part string) bool {
 	return bytes.Contains([]byte(strings.Join(all, "\n")), []byte(part))
 }
@@ -333,17 +399,20 @@ type patches struct {
 }
 
 func (p patches) Request(one *patch.Patch) (integration.Request, error) {
-	return integration.Request{Root: p.world.root, ID: one.ID, Set: one.Set, Content: p.Content(one), Mode: p.world.mode, Branch: "sop/test"}, nil
+	return integration.Request{Root: p.world.root, ID: one.ID, Set: one.Set, Content: p.Content(one), Mode: p.world.mode, Branch: "sop/test", Dir: p.world.dir}, nil
 }
 
-func (p patches) Rollback(ctx context.Context, ref, by, why string, merge bool) (*patch.Patch, []string, error) {
-	one, err := p.Get(ctx, ref)
+func (p patches) Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error) {
+	how := patch.Reversal{}
+	one, err := p.BeginRollback(ctx, ref, r.By, r.Why, r.Token)
 	if err != nil {
-		return nil, nil, err
+		return nil, how, err
 	}
-	if _, err = p.world.integrator.Rollback(ctx, integration.RollbackRequest{Root: p.world.root, ID: one.ID, Merge: merge}); err != nil {
-		return nil, nil, err
+	result, err := p.world.integrator.Rollback(ctx, integration.RollbackRequest{Root: p.world.root, ID: one.ID, Merge: r.Merge})
+	if err != nil {
+		return nil, how, err
 	}
-	one, err = p.RolledBack(ctx, one.ID, by, why)
-	return one, nil, err
+	how.From = result.From
+	one, err = p.RolledBack(ctx, one.ID, r.By, r.Why, how)
+	return one, how, err
 }

@@ -25,8 +25,9 @@ const DefaultAuthor = "SOP <sop@localhost>"
 const trailerPatch = "Sop-Patch"
 
 // toBranch makes a commit on a branch. Neither work tree nor index is looked at
-// or touched: what counts is what the commit before it holds. The branch moves at
-// once and last, so that a crash leaves nothing but objects that nobody refers to.
+// or touched: what counts is what the commit before it holds. The commit is looked
+// at before the branch has it; the branch moves at once and last, so that a crash,
+// and a check that fails, leave nothing but objects that nobody refers to.
 func (i *Integrator) toBranch(ctx context.Context, req *Request, p *plan) (*Result, error) {
 	release, err := i.turn(ctx, req.Root)
 	if err != nil {
@@ -60,6 +61,11 @@ func (i *Integrator) toBranch(ctx context.Context, req *Request, p *plan) (*Resu
 	}
 	if result.Commit, err = repo.build(ctx, req, p, parent); err != nil {
 		return nil, err
+	}
+	if req.Check != nil {
+		if err := repo.unpacked(ctx, result.Commit, func(tree string) error { return req.Check(ctx, tree) }); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := repo.line(ctx, "update-ref", "-m", "sop: patch "+req.ID, ref, result.Commit, orNone(tip)); err != nil {
 		return nil, gitFailed(err)

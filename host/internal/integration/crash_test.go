@@ -291,7 +291,7 @@ func TestRandomTrees(t *testing.T) {
 		if r.IntN(2) == 0 { // by the change set in place of the old copies
 			must(t, i.Forget(t.Context(), f.root, "p1"))
 			old := before.write(t, t.TempDir())
-			req := RollbackRequest{Root: f.root, ID: "p1", Set: f.set, New: in(f.after), Old: in(old)}
+			req := RollbackRequest{Root: f.root, ID: "p1", Set: f.set, New: in(f.after), Old: []Copy{copyIn("old", old)}}
 			if _, err := i.Rollback(t.Context(), req); err != nil {
 				t.Fatalf("%s, back by the change set: %v", when, err)
 			}

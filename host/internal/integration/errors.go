@@ -30,6 +30,9 @@ const (
 	ReasonFilesChanged = "PATCH_FILES_CHANGED"
 	// ReasonNoRecord: there is nothing on disk to take back with.
 	ReasonNoRecord = "INTEGRATION_NO_RECORD"
+	// ReasonCopies: no copy of what was replaced is what was replaced. Nothing was
+	// changed.
+	ReasonCopies = "INTEGRATION_COPIES_DAMAGED"
 	// ReasonGit: git is not there, or has failed.
 	ReasonGit = "INTEGRATION_GIT"
 )

@@ -37,6 +37,15 @@ func (i *Integrator) toFile(ctx context.Context, req *Request, p *plan) (*Result
 	if err != nil {
 		return nil, err
 	}
+	note, err := i.applies(ctx, root, p, text)
+	if err != nil {
+		return nil, err
+	}
+	if req.Check != nil {
+		if err := req.Check(ctx, ""); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.MkdirAll(req.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -45,6 +54,9 @@ func (i *Integrator) toFile(ctx context.Context, req *Request, p *plan) (*Result
 		return nil, err
 	}
 	result := &Result{ID: req.ID, Mode: PatchFile, Paths: p.paths(), File: filepath.Join(req.Dir, req.ID+".patch")}
+	if note != "" {
+		result.Notes = append(result.Notes, note)
+	}
 	return result, errors.Join(writeDurably(req.Dir, req.ID+".patch", text), dir.sync(), dir.close())
 }
 

@@ -77,7 +77,12 @@ var hardened = []string{
 
 // run calls git as the owner of the repository, whose configuration it reads.
 func (r *repository) run(ctx context.Context, stdin io.Reader, env []string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
+	return r.runFor(ctx, gitTimeout, stdin, env, args...)
+}
+
+// runFor is run within another time.
+func (r *repository) runFor(ctx context.Context, limit time.Duration, stdin io.Reader, env []string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, r.program, append(append([]string{}, hardened...), args...)...)
 	cmd.Dir, cmd.Stdin = r.top, stdin

@@ -2,9 +2,11 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -152,6 +154,20 @@ func TestBranch(t *testing.T) {
 			req := f.request()
 			req.Mode, req.Branch, req.Message, req.Author = Branch, "sop/t1", "Fix it\n\nAt length.", "Fixer <fixer@x>"
 			req.Trailers = []Trailer{{"Sop-Task", "t1"}, {"Sop-Patch", "p1"}, {"Sop-Audit", "42"}}
+			wrong := errors.New("the tests fail")
+			req.Check = func(_ context.Context, tree string) error {
+				if d := difference(f.new, tableOf(t, tree)); d != "" {
+					t.Errorf("what is looked at differs:\n%s", d)
+				}
+				return wrong
+			}
+			if _, err := i.Integrate(t.Context(), req); !errors.Is(err, wrong) {
+				t.Errorf("%v", err)
+			}
+			if got := git(t, top, "branch", "--list", "sop/*"); got != "" {
+				t.Errorf("the check has failed, and there is the branch %q", got)
+			}
+			wrong = nil
 			result, err := i.Integrate(t.Context(), req)
 			if err != nil {
 				t.Fatal(err)
@@ -224,9 +240,20 @@ func TestPatchFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	req := f.request()
 	req.Mode, req.Dir, req.Message = PatchFile, dir, "Fix it\n\nAt length."
+	wrong := errors.New("the tests fail")
+	req.Check = func(_ context.Context, tree string) error {
+		if left, err := os.ReadDir(dir); tree != "" || len(left) > 0 {
+			t.Errorf("the check has %q; there is %v already, %v", tree, left, err)
+		}
+		return wrong
+	}
+	if _, err := New(Options{}).Integrate(t.Context(), req); !errors.Is(err, wrong) {
+		t.Errorf("%v", err)
+	}
+	wrong = nil
 	result, err := New(Options{}).Integrate(t.Context(), req)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(result.Notes) > 0 {
+		t.Fatalf("%+v, %v", result, err)
 	}
 	f.want(t, f.old, "the work tree is not touched")
 	git(t, f.root, "am", "-q", result.File)
@@ -257,15 +284,22 @@ func TestRollbackMerges(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(f.root, "f"), []byte("two\n"+lines+"my end\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(f.root, "d/mine"), []byte("mine\n"), 0o644))
 	edited := tableOf(t, f.root)
-	req := RollbackRequest{Root: f.root, ID: "p1", Set: f.set, New: in(f.after), Old: in(old)}
+	req := RollbackRequest{Root: f.root, ID: "p1", Set: f.set, New: in(f.after), Old: []Copy{copyIn("old", old)}}
 	_, err := i.Rollback(t.Context(), req)
 	wantReason(t, err, ReasonFilesChanged)
 	f.want(t, edited, "refused")
-	saved := false
-	req.Merge, req.Before = true, func(context.Context) error { saved = true; return nil }
+	var saved []string
+	req.Merge, req.Before = true, func(_ context.Context, paths []string) error {
+		f.want(t, edited, "when it is saved")
+		saved = paths
+		return nil
+	}
 	result, err := i.Rollback(t.Context(), req)
-	if err != nil || !saved || len(result.Notes) != 2 {
+	if err != nil || len(result.Notes) != 2 || result.From != "old" {
 		t.Fatalf("%+v, %v", result, err)
+	}
+	if want := []string{"d/e", "f", "link", "new"}; !slices.Equal(saved, want) {
+		t.Errorf("saved %q, want %q", saved, want)
 	}
 	for name, want := range (files{"f": "one\n" + lines + "my end\n", "gone": "g\n", "d/mine": "mine\n"}) {
 		if text, err := os.ReadFile(filepath.Join(f.root, name)); err != nil || string(text) != want {

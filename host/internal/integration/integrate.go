@@ -72,8 +72,11 @@ type Request struct {
 	// changed: to save what will be replaced. nil is fine.
 	Before func(ctx context.Context) error
 	// Check is called when everything is changed and nothing is settled: an error
-	// takes it all back. nil is fine.
-	Check func(ctx context.Context) error
+	// takes it all back. tree is where the outcome can be looked at: the workspace, or
+	// a copy of what the commit has of it, before the branch has the commit. It is
+	// empty for mode PatchFile: the outcome is the workspace with Set made, and the
+	// file is not there yet. nil is fine.
+	Check func(ctx context.Context, tree string) error
 }
 
 // Result is what was integrated or taken back.
@@ -87,6 +90,9 @@ type Result struct {
 	Notes  []string `json:"notes,omitempty"` // for people
 	// Again says that it had been done before, and nothing was done now.
 	Again bool `json:"again,omitempty"`
+	// From is where a rollback had the old content from: FromJournal, or the name of
+	// a Copy. Empty where it needed none.
+	From string `json:"from,omitempty"`
 }
 
 // Integrate makes the changes, all or none. When it returns nil they are durable.
@@ -338,7 +344,7 @@ func (w *work) perform(ctx context.Context, req *Request, p *plan) error {
 		return err
 	}
 	if req.Check != nil {
-		if err := req.Check(ctx); err != nil {
+		if err := req.Check(ctx, req.Root); err != nil {
 			return err
 		}
 	}

@@ -87,7 +87,7 @@ func TestIntegrateAndRollBack(t *testing.T) {
 		order = append(order, "before")
 		return nil
 	}
-	req.Check = func(context.Context) error {
+	req.Check = func(context.Context, string) error {
 		f.want(t, f.new, "at the check")
 		order = append(order, "check")
 		return nil
@@ -182,7 +182,7 @@ func TestFailedCheckTakesItBack(t *testing.T) {
 	wrong := errors.New("the tests fail")
 	for name, req := range map[string]func(*Request){
 		"before": func(r *Request) { r.Before = func(context.Context) error { return wrong } },
-		"check":  func(r *Request) { r.Check = func(context.Context) error { return wrong } },
+		"check":  func(r *Request) { r.Check = func(context.Context, string) error { return wrong } },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := f.request()
@@ -255,7 +255,7 @@ func TestWrittenWhileItIsExchanged(t *testing.T) {
 	must(t, err)
 	defer file.Close()
 	req := f.request()
-	req.Check = func(context.Context) error {
+	req.Check = func(context.Context, string) error {
 		_, err := file.WriteString("mine\n")
 		return err
 	}
@@ -339,7 +339,7 @@ func TestPlantedHome(t *testing.T) {
 func TestTwoHosts(t *testing.T) {
 	f := newFixture(t, files{"f": "one\n"}, files{"f": "two\n"})
 	req := f.request()
-	req.Check = func(ctx context.Context) error {
+	req.Check = func(ctx context.Context, _ string) error {
 		other := f.request()
 		other.ID = "p2"
 		_, err := New(Options{}).Integrate(ctx, other)

@@ -44,6 +44,7 @@ type job struct {
 	ID    string
 	Set   *sandbox.ChangeSet
 	After string // holds the new content
+	Old   string // holds the old content, for a rollback; "": the journal alone does
 	Kill  int    // the step at which it is killed; 0: never
 }
 
@@ -67,7 +68,11 @@ func runJob(text string) error {
 	case "integrate":
 		_, err = i.Integrate(ctx, Request{Root: j.Root, ID: j.ID, Set: j.Set, Content: in(j.After)})
 	case "rollback":
-		_, err = i.Rollback(ctx, RollbackRequest{Root: j.Root, ID: j.ID})
+		req := RollbackRequest{Root: j.Root, ID: j.ID}
+		if j.Old != "" {
+			req.Set, req.Old = j.Set, []Copy{copyIn("old", j.Old)}
+		}
+		_, err = i.Rollback(ctx, req)
 	case "recover":
 		_, err = i.Recover(ctx, j.Root)
 	}
@@ -107,6 +112,13 @@ func in(dir string) sandbox.Content {
 		}
 		return os.Open(name)
 	}
+}
+
+// copyIn is a copy of what was replaced beneath a directory.
+func copyIn(name, dir string) Copy {
+	return Copy{Name: name, Open: func(context.Context) (sandbox.Content, func() error, error) {
+		return in(dir), func() error { return nil }, nil
+	}}
 }
 
 // memory is a directory on a file system where syncs cost nothing: a process

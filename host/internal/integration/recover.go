@@ -131,8 +131,20 @@ func (r record) keepOnly(ph phase) error {
 	return nil
 }
 
-// State says what the journal knows of an integration, after Recover.
-func (i *Integrator) State(ctx context.Context, root, id string) (state RecordState, err error) {
+// State says what the journal knows of an integration, after Recover. One that was
+// taken back by another, which is all in the tree, is rolled back.
+func (i *Integrator) State(ctx context.Context, root, id string) (RecordState, error) {
+	back, err := i.stateOf(ctx, root, rollbackID(id))
+	if err == nil && back == StateIntegrated {
+		return StateRolledBack, nil
+	}
+	if err != nil {
+		return StateNone, err
+	}
+	return i.stateOf(ctx, root, id)
+}
+
+func (i *Integrator) stateOf(ctx context.Context, root, id string) (state RecordState, err error) {
 	err = i.with(ctx, root, id, func(_ *home, r record) error {
 		_, ph, err := r.read()
 		switch ph {

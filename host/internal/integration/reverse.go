@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -26,16 +25,18 @@ type RollbackRequest struct {
 	Branch   string // of mode Branch
 	File     string // of mode PatchFile
 
-	// Set is what was integrated, New its content, and Old what it replaced: for
-	// when the journal's own copies are gone, or edits are merged. nil: neither can
-	// be done.
-	Set      *sandbox.ChangeSet
-	New, Old sandbox.Content
+	// Set is what was integrated, New its content, and Old where what it replaced is
+	// kept, best first: for when the journal's own copies are gone or damaged, or
+	// edits are merged. Without Set neither can be done, without New no merge.
+	Set *sandbox.ChangeSet
+	New sandbox.Content
+	Old []Copy
 	// Merge keeps edits that were made since, where they do not touch the same
 	// lines. Without it, a file that has changed since is an error.
 	Merge bool
-	// Before is as in Request; it is called where files with edits are replaced.
-	Before func(ctx context.Context) error
+	// Before is called before anything is replaced that the journal does not keep
+	// itself, with the paths of that: to save it. nil is fine.
+	Before func(ctx context.Context, paths []string) error
 }
 
 // Rollback takes back what was integrated: all of it, or nothing.
@@ -69,36 +70,77 @@ func offFile(req *RollbackRequest) (*Result, error) {
 	return &Result{ID: req.ID, Mode: PatchFile, File: req.File}, nil
 }
 
-// offTree takes it back by the journal's own copies, if nothing has changed since;
-// otherwise by a change set that is integrated like any other.
+// offTree takes it back by the journal's own copies, if they are what was replaced
+// and nothing has changed since; otherwise by a change set that is integrated like
+// any other, from a copy elsewhere.
 func (i *Integrator) offTree(ctx context.Context, h *home, req *RollbackRequest) (*Result, error) {
-	result, changed, err := rollback(h, req.ID)
+	if again, err := reversed(h, req.ID); again || err != nil {
+		return &Result{ID: req.ID, Mode: WorkTree, Again: true}, err
+	}
+	result, found, err := rollback(h, req.ID)
 	if err != nil || result != nil {
 		return result, err
 	}
-	if len(changed) > 0 && !req.Merge {
-		return nil, sdk.Errorf(codes.FailedPrecondition, ReasonFilesChanged, "files have changed since they were integrated: %s", list(changed)).
-			WithRemedy("nothing was changed; take it back with what was edited since kept: sop patch rollback %s --merge", req.ID)
+	if len(found.changed) > 0 && !req.Merge {
+		return nil, filesChanged(req.ID, found.changed)
 	}
-	if req.Set == nil || req.New == nil || req.Old == nil {
-		return nil, errNoRecord
+	if req.Set == nil {
+		return nil, found.without(req.ID)
 	}
-	return i.reverse(ctx, h, req)
+	return i.reverse(ctx, h, req, found.damaged)
 }
 
-// rollback undoes a record. The result is nil where there is none, or where some
-// of the files have changed.
-func rollback(h *home, id string) (result *Result, changed []Conflict, err error) {
+// reversed says whether the changes that take an integration back are all in the
+// tree, and the host was ended before it could forget the two records; then it
+// forgets them.
+func reversed(h *home, id string) (bool, error) {
+	r, ok, err := h.record(rollbackID(id))
+	if err != nil || !ok {
+		return false, err
+	}
+	is := r.is(done)
+	if err := r.close(); err != nil || !is {
+		return false, err
+	}
+	return true, errors.Join(forget(h, id), forget(h, rollbackID(id)))
+}
+
+func filesChanged(id string, changed []Conflict) error {
+	return sdk.Errorf(codes.FailedPrecondition, ReasonFilesChanged, "files have changed since they were integrated: %s", list(changed)).
+		WithRemedy("nothing was changed; take it back with what was edited since kept: sop patch rollback %s --merge", id)
+}
+
+// A hindrance is why the journal alone cannot take an integration back.
+type hindrance struct {
+	changed []Conflict // files, since
+	damaged string     // what is wrong with the journal's copies
+}
+
+// without says why nothing can be done without the change set.
+func (f *hindrance) without(id string) error {
+	if f.damaged != noRecord {
+		return copiesLost(id, []string{FromJournal + ": " + f.damaged})
+	}
+	return errNoRecord
+}
+
+const noRecord = "it has no record of it any more"
+
+// rollback undoes a record. Without a result nothing was done, for what hinders.
+func rollback(h *home, id string) (*Result, *hindrance, error) {
 	r, ok, err := h.record(id)
 	if err != nil || !ok {
-		return nil, nil, err
+		return nil, &hindrance{damaged: noRecord}, err
 	}
 	defer r.close() //nolint:errcheck // its directory; what is in it is synced
 	p, ph, err := r.read()
-	if err != nil || p == nil {
-		return nil, nil, err
+	if isConflict(err) && r.is(done) {
+		return nil, &hindrance{damaged: "its plan cannot be read"}, nil
 	}
-	result = &Result{ID: id, Mode: WorkTree, Paths: p.paths()}
+	if err != nil || p == nil {
+		return nil, &hindrance{damaged: noRecord}, err
+	}
+	result := &Result{ID: id, Mode: WorkTree, Paths: p.paths(), From: FromJournal}
 	w := &work{root: h.root, record: r}
 	switch ph {
 	case rolledBack:
@@ -107,12 +149,8 @@ func rollback(h *home, id string) (result *Result, changed []Conflict, err error
 	case prepared:
 		return nil, nil, conflictf(id, nil, "it is half done")
 	case done:
-		j, all, err := w.judge(p)
-		if err != nil {
-			return nil, nil, err
-		}
-		if changed := slices.Concat(j.conflicts, j.edited, untouched(p, all)); len(changed) > 0 {
-			return nil, changed, nil
+		if found, err := w.hinders(p); found != nil || err != nil {
+			return nil, found, err
 		}
 		if err := r.turn(done, undoing); err != nil {
 			return nil, nil, err
@@ -120,6 +158,26 @@ func rollback(h *home, id string) (result *Result, changed []Conflict, err error
 	}
 	result.Notes, err = w.finishRollback(p)
 	return result, nil, err
+}
+
+// hinders says why an integration that is done cannot be undone by its record; nil:
+// it can.
+func (w *work) hinders(p *plan) (*hindrance, error) {
+	damaged, err := w.damaged(p)
+	if err != nil {
+		return nil, err
+	}
+	if damaged != "" {
+		return &hindrance{damaged: damaged}, nil
+	}
+	j, all, err := w.judge(p)
+	if err != nil {
+		return nil, err
+	}
+	if changed := slices.Concat(j.conflicts, j.edited, untouched(p, all)); len(changed) > 0 {
+		return &hindrance{changed: changed, damaged: "files have changed since"}, nil
+	}
+	return nil, nil
 }
 
 // untouched are files that are not as they were left, although that is no
@@ -133,27 +191,41 @@ func untouched(p *plan, all []status) (out []Conflict) {
 	return out
 }
 
-// reverse integrates the changes that take others back.
-func (i *Integrator) reverse(ctx context.Context, h *home, req *RollbackRequest) (*Result, error) {
-	b := &backward{ctx: ctx, root: h.root, req: req, text: make(map[string][]byte)}
-	for n := range req.Set.Changes {
-		c := &req.Set.Changes[n]
-		if err := b.change(c); err != nil {
-			return nil, named(c.Path, err)
+// reverse integrates the changes that take others back, with the first copy that
+// has all that they need. damaged is why that is not the journal.
+func (i *Integrator) reverse(ctx context.Context, h *home, req *RollbackRequest, damaged string) (*Result, error) {
+	why := []string{FromJournal + ": " + damaged}
+	for n := range len(req.Old) + 1 {
+		from := &opened{ctx: ctx}
+		if n < len(req.Old) {
+			from.copy = &req.Old[n]
+		}
+		result, err := i.reverseFrom(ctx, h, req, from)
+		bad := damagedError{}
+		if !errors.As(err, &bad) {
+			return result, err
+		}
+		if from.copy != nil {
+			why = append(why, from.copy.Name+": "+bad.why)
 		}
 	}
-	if len(b.conflicts) > 0 {
-		return nil, sdk.Errorf(codes.FailedPrecondition, ReasonFilesChanged, "edits made since cannot be merged: %s", list(b.conflicts)).
-			WithRemedy("nothing was changed; take it back by hand: `sop patch show %s` has the changes", req.ID)
+	return nil, copiesLost(req.ID, why)
+}
+
+func (i *Integrator) reverseFrom(ctx context.Context, h *home, req *RollbackRequest, from *opened) (*Result, error) {
+	b := &backward{ctx: ctx, root: h.root, req: req, from: from, text: make(map[string][]byte)}
+	if err := errors.Join(b.changes(), from.close()); err != nil {
+		return nil, err
 	}
 	result := &Result{ID: req.ID, Mode: WorkTree, Notes: b.notes}
 	if len(b.set.Changes) == 0 {
 		result.Again = true
 		return result, forget(h, req.ID)
 	}
-	again := Request{
-		Root: req.Root, ID: rollbackID(req.ID), Set: &b.set, Content: b.content, AllowDirty: true, Before: req.Before,
+	if from.used {
+		result.From = from.copy.Name
 	}
+	again := Request{Root: req.Root, ID: rollbackID(req.ID), Set: &b.set, Content: b.content, AllowDirty: true, Before: b.before()}
 	p, err := newPlan(again.ID, again.Set, i.opt.Now())
 	if err != nil {
 		return nil, err
@@ -163,7 +235,11 @@ func (i *Integrator) reverse(ctx context.Context, h *home, req *RollbackRequest)
 		return nil, err
 	}
 	result.Paths, result.Notes = made.Paths, append(result.Notes, made.Notes...)
-	return result, errors.Join(forget(h, req.ID), forget(h, again.ID))
+	crash("reversed")
+	if err := forget(h, req.ID); err != nil {
+		return nil, err
+	}
+	return result, forget(h, again.ID)
 }
 
 // rollbackID names the record under which another is taken back.
@@ -178,9 +254,12 @@ type backward struct {
 	ctx       context.Context //nolint:containedctx // of one call
 	root      tree
 	req       *RollbackRequest
+	from      *opened
 	set       sandbox.ChangeSet
 	text      map[string][]byte // new content, by path
-	conflicts []Conflict
+	changed   []Conflict        // files that are neither old nor new
+	back      []Conflict        // files that somebody has put back
+	conflicts []Conflict        // edits that cannot be merged
 	notes     []string
 }
 
@@ -188,25 +267,89 @@ func (b *backward) content(c sandbox.Change) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(b.text[c.Path])), nil
 }
 
+// before saves what the changes replace; nil where they replace nothing, or nobody
+// wants to.
+func (b *backward) before() func(context.Context) error {
+	var paths []string
+	for i := range b.set.Changes {
+		if c := &b.set.Changes[i]; c.OldSHA256 != "" {
+			paths = append(paths, c.Path)
+		}
+	}
+	if b.req.Before == nil || len(paths) == 0 {
+		return nil
+	}
+	slices.Sort(paths)
+	return func(ctx context.Context) error { return b.req.Before(ctx, slices.Compact(paths)) }
+}
+
+// changes takes all changes back, or says why that cannot be done.
+func (b *backward) changes() error {
+	for n := range b.req.Set.Changes {
+		c := &b.req.Set.Changes[n]
+		if err := b.change(c); err != nil {
+			return named(c.Path, err)
+		}
+	}
+	if !b.req.Merge {
+		if len(b.set.Changes) > 0 { // otherwise all of it is back
+			b.changed = append(b.changed, b.back...)
+		}
+		if len(b.changed) > 0 {
+			return filesChanged(b.req.ID, b.changed)
+		}
+	}
+	if len(b.conflicts) > 0 {
+		return sdk.Errorf(codes.FailedPrecondition, ReasonFilesChanged, "edits made since cannot be merged: %s", list(b.conflicts)).
+			WithRemedy("nothing was changed; take it back by hand: `sop patch show %s` has the changes", b.req.ID)
+	}
+	return nil
+}
+
 func (b *backward) change(c *sandbox.Change) error {
 	now, err := b.root.lookPast(c.Path)
 	if err != nil {
 		return err
 	}
-	if c.Op == sandbox.OpDelete && b.comes(c.Path) {
+	gone := b.goes(c.Path)
+	if gone != nil && now.isBefore(gone) {
+		b.putBackAlready(c)
+		return nil
+	}
+	if c == gone && b.comes(c.Path) {
 		now = entry{} // what has come in its place is taken back by itself
 	}
 	switch {
-	case now.isBefore(c) && before(c).kind != missing, now.kind == missing && before(c).kind == missing:
-		return nil // somebody has put it back, or deleted it
+	case now.kind == missing && before(c).kind == missing:
+		return nil // somebody has deleted it
+	case now.isBefore(c) && before(c).kind != missing:
+		b.putBackAlready(c)
+		return nil
 	case now.isAfter(c):
 		return b.plain(c, now)
-	case now.kind == regular && c.Op == sandbox.OpModify:
-		return b.merged(c, now)
 	case c.Op == sandbox.OpMkdir && now.kind == directory:
 		return b.plain(c, now)
+	case !b.req.Merge:
+		b.changed = append(b.changed, Conflict{c.Path, fmt.Sprintf("it is %s", now)})
+		return nil
+	case now.kind == regular && c.Op == sandbox.OpModify:
+		return b.merged(c, now)
 	}
 	b.conflicts = append(b.conflicts, Conflict{c.Path, fmt.Sprintf("it is %s", now)})
+	return nil
+}
+
+func (b *backward) putBackAlready(c *sandbox.Change) {
+	b.back = append(b.back, Conflict{c.Path, "it is not as it was left"})
+}
+
+// goes returns the change that takes away what was at a path, or nil.
+func (b *backward) goes(name string) *sandbox.Change {
+	for i := range b.req.Set.Changes {
+		if c := &b.req.Set.Changes[i]; c.Path == name && c.Op == sandbox.OpDelete {
+			return c
+		}
+	}
 	return nil
 }
 
@@ -249,7 +392,7 @@ func (b *backward) putBack(c *sandbox.Change, back sandbox.Change) error {
 		b.set.Changes = append(b.set.Changes, back)
 		return nil
 	}
-	old, err := b.read(b.req.Old, c, c.OldSHA256)
+	old, err := b.from.read(c)
 	if err != nil {
 		return err
 	}
@@ -281,17 +424,21 @@ func (b *backward) write(back sandbox.Change, content []byte) {
 
 // merged keeps what was edited since.
 func (b *backward) merged(c *sandbox.Change, now entry) error {
-	was, err := b.read(b.req.New, c, c.SHA256)
+	if b.req.New == nil {
+		b.conflicts = append(b.conflicts, Conflict{c.Path, "what was put there is not kept any more, and edits cannot be told from it"})
+		return nil
+	}
+	was, err := readAll(b.req.New, c, c.SHA256)
+	if err != nil {
+		return fmt.Errorf("what was put there: %w", err)
+	}
+	old, err := b.from.read(c)
 	if err != nil {
 		return err
 	}
-	old, err := b.read(b.req.Old, c, c.OldSHA256)
+	current, err := readAll(b.root.old, c, now.hash)
 	if err != nil {
-		return err
-	}
-	current, err := b.read(b.root.old, c, now.hash)
-	if err != nil {
-		return err
+		return fmt.Errorf("what is there now: %w", err)
 	}
 	text, err := merge.Three(b.ctx, was, current, old)
 	if errors.Is(err, merge.ErrConflict) {
@@ -310,21 +457,6 @@ func (b *backward) merged(c *sandbox.Change, now entry) error {
 		b.notes = append(b.notes, c.Path+" keeps what was edited since")
 	}
 	return nil
-}
-
-func (b *backward) read(from sandbox.Content, c *sandbox.Change, hash string) ([]byte, error) {
-	r, err := from(*c)
-	if err != nil {
-		return nil, err
-	}
-	text, err := io.ReadAll(r)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return nil, err
-	}
-	if hashOf(string(text)) != hash {
-		return nil, fmt.Errorf("the copy of %s is damaged: %w", filepath.Base(c.Path), errNoRecord)
-	}
-	return text, nil
 }
 
 // others names something in a directory that the changes did not make.

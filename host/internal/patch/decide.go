@@ -51,6 +51,10 @@ func (s *Service) Verified(ctx context.Context, ref, hash, by string, v Verdict)
 		if err := p.is(hash); err != nil {
 			return nil, err
 		}
+		if p.State != StateVerifying {
+			return nil, sdk.Errorf(codes.FailedPrecondition, ReasonTransition, "patch %s is %s and is not being verified", p.ID, p.State).
+				WithRemedy("%s", p.State.remedy())
+		}
 		p.Verdict, p.Passed = v.Detail, v.Passed
 		p.Rule = stricter(p.Rule, v.Rule)
 		if v.CoverageLowered {
@@ -84,6 +88,38 @@ func (p *Patch) is(hash string) error {
 	}
 	return sdk.Errorf(codes.Aborted, ReasonChanged, "patch %s has the hash %.12s, and not %.12s", p.ID, p.Hash, hash).
 		WithRemedy("look at it again: sop patch show %s", p.ID)
+}
+
+// VerifyAgain says that what was verified does not do any more, for a reason: it
+// has to be verified once more, and approved then.
+func (s *Service) VerifyAgain(ctx context.Context, ref, by, why string) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		if p.State == StateProposed {
+			return nil, nil
+		}
+		p.Passed, p.Approvals = false, nil
+		return one(p.move(StateProposed, Reopened, by, why, now))
+	})
+}
+
+// Tighten makes a rule that has become stricter hold for a patch that was verified
+// under another. One that was approved, and by fewer than the rule asks for, waits
+// for the others; the approvals that it has count. It changes nothing where the
+// rule is none that asks for more, and where the patch is being integrated.
+func (s *Service) Tighten(ctx context.Context, ref, by string, rule Rule) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		was := p.Rule
+		if rule = stricter(was, rule); rule == was || p.State != StateVerified && p.State != StateApproved {
+			return nil, nil
+		}
+		p.Rule = rule
+		why := fmt.Sprintf("the rule asks for %q now, and asked for %q", rule, was)
+		if n, needed := len(p.Approvals), p.Needed(); p.State == StateApproved && n < needed {
+			return one(p.move(StateVerified, Tightened, by, fmt.Sprintf("%s: %d of %d have approved it", why, n, needed), now))
+		}
+		c := p.note(Tightened, by, why, now)
+		return &c, nil
+	})
 }
 
 // AutoApprove approves a patch whose rule says so, that has passed verification

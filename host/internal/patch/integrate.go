@@ -63,21 +63,60 @@ func (s *Service) Undone(ctx context.Context, ref, by, why string) (*Patch, erro
 	})
 }
 
-// RolledBack says that what was integrated was taken back.
-func (s *Service) RolledBack(ctx context.Context, ref, by, why string) (*Patch, error) {
+// RollbackRequest says who takes a patch back, and how.
+type RollbackRequest struct {
+	By, Why string
+	Token   string // accessor of the token that it is done under
+	Merge   bool   // keep what was edited since
+}
+
+// Reversal says how a patch was taken back.
+type Reversal struct {
+	// From is where the old content came from, such as "journal" or "backup <id>";
+	// empty: none was needed, or it is not known any more.
+	From string
+	// Backup is the snapshot of what was replaced in turn; empty: nothing was that is
+	// not kept anyway.
+	Backup string
+	Notes  []string // for people
+}
+
+// BeginRollback says that a patch is being taken back, under a token, which its
+// accessor names. It must be said before anything is changed.
+func (s *Service) BeginRollback(ctx context.Context, ref, by, why, token string) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		if err := p.canRollBack(now); err != nil {
+			return nil, err
+		}
+		p.Token = token
+		c := p.note(RollingBack, by, why, now)
+		c.Token = token
+		return &c, nil
+	})
+}
+
+// RolledBack says that what was integrated was taken back, and how.
+func (s *Service) RolledBack(ctx context.Context, ref, by, why string, how Reversal) (*Patch, error) {
 	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
 		if p.State == StateRolledBack {
 			return nil, nil
 		}
-		return one(p.move(StateRolledBack, RolledBack, by, why, now))
+		c, err := p.move(StateRolledBack, RolledBack, by, why, now)
+		c.Token, c.Source, c.Backup = p.Token, how.From, how.Backup
+		return one(c, err)
 	})
+}
+
+// canRollBack says whether the patch is one that can be taken back.
+func (p *Patch) canRollBack(now time.Time) error {
+	_, err := p.clone().move(StateRolledBack, RolledBack, "", "", now)
+	return err
 }
 
 // CheckRollback says whether a patch is one that can be taken back.
 func (s *Service) CheckRollback(ctx context.Context, ref string) (*Patch, error) {
 	return s.check(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
-		_, err := p.clone().move(StateRolledBack, RolledBack, "", "", now)
-		return nil, err
+		return nil, p.canRollBack(now)
 	})
 }
 

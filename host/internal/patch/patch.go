@@ -34,7 +34,7 @@ type Patch struct {
 	Supersedes   string // ID of the patch that it takes the place of
 	SupersededBy string
 
-	Token  string // accessor of the integration token
+	Token  string // accessor of the token that it was last integrated or taken back under
 	Backup string // of what was replaced; as the backup names it
 	Done   Done
 

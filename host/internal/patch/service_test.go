@@ -3,6 +3,7 @@ package patch_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -212,7 +213,7 @@ func TestTheWay(t *testing.T) {
 	if _, err = f.CheckRollback(ctx, p.ID); err != nil {
 		t.Error(err)
 	}
-	if p, err = f.RolledBack(ctx, p.ID, "me", "it was wrong"); err != nil || p.State != patch.StateRolledBack {
+	if p, err = f.RolledBack(ctx, p.ID, "me", "it was wrong", patch.Reversal{}); err != nil || p.State != patch.StateRolledBack {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	var actions []string
@@ -310,6 +311,62 @@ func TestVerifiedAnew(t *testing.T) {
 	}
 	_, err = f.Approve(t.Context(), p.ID, p.Hash, "me", "")
 	wantReason(t, err, patch.ReasonTransition)
+}
+
+// A rule that asks for more holds for what was verified and approved under another:
+// approvals count, and are asked for until there are enough.
+func TestTighten(t *testing.T) {
+	for name, c := range map[string]struct {
+		was, now patch.Rule
+		by       []string // who has approved it
+		state    patch.State
+		needed   int
+	}{
+		"auto to one":             {patch.Auto, patch.One, nil, patch.StateVerified, 1},
+		"auto to two":             {patch.Auto, patch.Two, nil, patch.StateVerified, 2},
+		"one to two":              {patch.One, patch.Two, []string{"me"}, patch.StateVerified, 2},
+		"one to two, and waiting": {patch.One, patch.Two, nil, patch.StateVerified, 2},
+		"two to one":              {patch.Two, patch.One, []string{"me", "you"}, patch.StateApproved, 2},
+		"two to two":              {patch.Two, patch.Two, []string{"me"}, patch.StateVerified, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, patch.Options{})
+			r := f.proposal(edit{"a", "1\n", "2\n"})
+			r.Rule = c.was
+			p, err := f.Propose(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p = f.verified(p)
+			if _, _, err = f.AutoApprove(t.Context(), p.ID, "docs"); err != nil {
+				t.Fatal(err)
+			}
+			for _, by := range c.by {
+				if _, err = f.Approve(t.Context(), p.ID, p.Hash, by, ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // it can be said again
+				if p, err = f.Tighten(t.Context(), p.ID, "host", c.now); err != nil || p.State != c.state || p.Needed() != c.needed || len(p.Approvals) != len(c.by) {
+					t.Fatalf("%+v, %v", p, err)
+				}
+			}
+			for i := len(c.by); i < c.needed; i++ {
+				if p, err = f.Approve(t.Context(), p.ID, p.Hash, fmt.Sprintf("another %d", i), ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if p.State != patch.StateApproved {
+				t.Errorf("with %d approvals it is %s", len(p.Approvals), p.State)
+			}
+			if _, err = f.Begin(t.Context(), p.ID, p.Hash, "host", ""); err != nil {
+				t.Fatal(err)
+			}
+			if p, err = f.Tighten(t.Context(), p.ID, "host", patch.Two); err != nil || p.State != patch.StateIntegrating {
+				t.Errorf("while it is integrated: %+v, %v", p, err)
+			}
+		})
+	}
 }
 
 func TestAutoApproval(t *testing.T) {
@@ -613,7 +670,15 @@ func TestTransitions(t *testing.T) {
 			_, err := f.StartVerify(ctx, p.ID, "host")
 			return err
 		},
+		patch.StateProposed: func(ctx context.Context, f *fixture, p *patch.Patch) error {
+			_, err := f.VerifyAgain(ctx, p.ID, "host", "a step has come")
+			return err
+		},
 		patch.StateVerified: func(ctx context.Context, f *fixture, p *patch.Patch) error {
+			if p.State == patch.StateApproved {
+				_, err := f.Tighten(ctx, p.ID, "host", patch.Two)
+				return err
+			}
 			_, err := f.Verified(ctx, p.ID, p.Hash, "host", patch.Verdict{Passed: true})
 			return err
 		},
@@ -641,7 +706,7 @@ func TestTransitions(t *testing.T) {
 			return err
 		},
 		patch.StateRolledBack: func(ctx context.Context, f *fixture, p *patch.Patch) error {
-			_, err := f.RolledBack(ctx, p.ID, "host", "")
+			_, err := f.RolledBack(ctx, p.ID, "host", "", patch.Reversal{})
 			return err
 		},
 	}

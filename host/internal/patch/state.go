@@ -28,13 +28,13 @@ const (
 
 // transitions is the whole state machine: from each state, where a patch may go.
 // verifying goes back to proposed, and integrating to approved, when whoever was
-// at it was lost.
+// at it was lost; verified and approved go back when the rules ask for more.
 var transitions = map[State][]State{
 	"":               {StateProposed},
 	StateProposed:    {StateVerifying, StateRejected, StateDenied, StateSuperseded},
 	StateVerifying:   {StateProposed, StateVerified, StateRejected, StateDenied, StateSuperseded},
-	StateVerified:    {StateVerifying, StateApproved, StateRejected, StateDenied, StateSuperseded},
-	StateApproved:    {StateIntegrating, StateRejected, StateDenied, StateSuperseded},
+	StateVerified:    {StateProposed, StateVerifying, StateApproved, StateRejected, StateDenied, StateSuperseded},
+	StateApproved:    {StateProposed, StateVerified, StateIntegrating, StateRejected, StateDenied, StateSuperseded},
 	StateIntegrating: {StateApproved, StateIntegrated, StateRejected, StateRolledBack},
 	StateIntegrated:  {StateRolledBack},
 	StateRejected:    nil,
@@ -72,10 +72,13 @@ const (
 	Integrating Action = "integrating"
 	BackedUp    Action = "backed_up" // what it replaces is saved
 	Integrated  Action = "integrated"
-	Undone      Action = "undone" // what was integrated of it was taken back
-	Lost        Action = "lost"   // whoever verified it is gone
+	Undone      Action = "undone"       // what was integrated of it was taken back
+	Lost        Action = "lost"         // whoever verified it is gone
+	RollingBack Action = "rolling_back" // it is about to be taken back
 	RolledBack  Action = "rolled_back"
 	Superseded  Action = "superseded"
+	Tightened   Action = "tightened" // more have to approve it than before
+	Reopened    Action = "reopened"  // it has to be verified again
 )
 
 // Change is one thing that happened to a patch. From and To are equal where the
@@ -90,6 +93,9 @@ type Change struct {
 	At        time.Time
 	From, To  State
 	By, Why   string
+	// Source is where what was put back came from, and Backup the snapshot of what
+	// that replaced; of RolledBack, in the audit log.
+	Source, Backup string
 }
 
 // move is the one place where a state changes. An illegal transition is an error

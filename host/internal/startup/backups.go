@@ -28,6 +28,9 @@ func (h *host) openBackups() {
 			return g.config.Path, nil
 		},
 	})
+	if err := h.backups.Clean(); err != nil {
+		h.logger.Warn("remove what was restored to be looked at; it takes room and does no harm", "dir", h.dir.scratch(), "error", err)
+	}
 }
 
 // pooledBackups are the backup plugins of the pool.

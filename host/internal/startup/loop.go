@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/flow"
 	"github.com/sop-host/sop/host/internal/generate"
@@ -31,7 +33,7 @@ func (h *host) openFlow(undo *closers) {
 	h.verifier = newVerifier(h.pool, h.runner)
 	h.flow = flow.New(flow.Options{
 		Tasks: h.tasks, Patches: h.patches, Backups: h.backups, Integrator: h.patches.integrator,
-		Generators: generators, Generator: generator{h}, Verifier: verifier{h}, Workspaces: flowWorkspaces{h}, Tokens: flowTokens{h},
+		Generators: generators, Generator: generator{h}, Verifier: verifier{h}, Workspaces: flowWorkspaces{h}, Tokens: flowTokens{h}, Records: flowRecords{h},
 		Changed: h.work.Wait, Halted: h.halted, Logger: h.logger.Named("flow"), OnStep: h.onFlowStep, Now: h.tokens.Now,
 	})
 	h.onHalt(h.flow.Halt)
@@ -174,6 +176,24 @@ func (w *workspaces) rescanned(ctx context.Context, name string) error {
 	return nil
 }
 
+// flowRecords are the audit log as the engine sees it.
+type flowRecords struct{ host *host }
+
+// Integrating implements [flow.Records]: the sequence number of the record, by
+// which it is found, and its hash, by which it is known to be that one.
+func (f flowRecords) Integrating(ctx context.Context, id string) (string, error) {
+	page, err := f.host.audit.List(ctx, audit.Filter{Resource: "patch/" + id, Action: "patch." + string(patch.Integrating), Limit: 1})
+	if err != nil {
+		return "", fmt.Errorf("look up the record of the integration: %w", err)
+	}
+	if len(page.Records) == 0 {
+		return "", sdk.Errorf(codes.Internal, "AUDIT_UNAVAILABLE", "the log has no record that patch %s is being integrated", id).
+			WithRemedy("see whether the log is whole: sop audit verify")
+	}
+	r := page.Records[0]
+	return fmt.Sprintf("%d sha256:%s", r.Seq, r.Hash), nil
+}
+
 // flowTokens are issued for what the engine lets others do.
 type flowTokens struct{ host *host }
 
@@ -210,6 +230,11 @@ func (f flowTokens) Integration(ctx context.Context, p *patch.Patch) (string, er
 		return "", err
 	}
 	return f.host.door.PermitIntegration(ctx, p.ID, secret.Reveal())
+}
+
+// Rollback implements [flow.Tokens].
+func (f flowTokens) Rollback(ctx context.Context, p *patch.Patch) (string, error) {
+	return f.host.door.PermitRollback(nexus.WithCaller(ctx, nexus.HostCaller(flow.By)), p.ID)
 }
 
 // generator runs sandbox plugins for the engine.
@@ -270,16 +295,8 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, progress func(phase,
 		return patch.Verdict{}, err
 	}
 	spec.Patch = &sandbox.Patch{Set: c.Patch.Set, Content: c.Content}
-	for _, id := range c.Task.Gaps {
-		g, err := h.gaps.Get(ctx, id)
-		if err != nil {
-			return patch.Verdict{}, err
-		}
-		wanted, err := gapToVerify(cfg, string(h.dir), g)
-		if err != nil {
-			return patch.Verdict{}, err
-		}
-		spec.Gaps = append(spec.Gaps, wanted)
+	if spec.Gaps, err = h.gapsToVerify(ctx, cfg, c.Task); err != nil {
+		return patch.Verdict{}, err
 	}
 	progress("verifying", "by "+strings.Join(stepNames(&spec), ", "))
 	verdict, err := h.verifier.Verify(ctx, spec)
@@ -289,21 +306,73 @@ func (v verifier) Verify(ctx context.Context, c flow.Check, progress func(phase,
 	return flowVerdict(verdict)
 }
 
+// Missing implements [flow.Verifier].
+func (v verifier) Missing(p *patch.Patch, steps []string) ([]string, error) {
+	if len(p.Verdict) == 0 {
+		return nil, nil
+	}
+	spec, err := verifySpec(v.host.loaded.Load().config, p.Workspace, steps)
+	if err != nil {
+		return nil, err
+	}
+	var was verify.Verdict
+	if err := json.Unmarshal(p.Verdict, &was); err != nil {
+		return nil, fmt.Errorf("the verdict of patch %s: %w", p.ID, err)
+	}
+	return was.Missing(spec.Steps), nil
+}
+
+// gapsToVerify are what a patch for a task has to close.
+func (h *host) gapsToVerify(ctx context.Context, cfg *config.Config, t *task.Task) (all []verify.Gap, err error) {
+	for _, id := range t.Gaps {
+		g, err := h.gaps.Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		wanted, err := gapToVerify(cfg, string(h.dir), g)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, wanted)
+	}
+	return all, nil
+}
+
 // PostCheck implements [flow.Verifier].
-func (v verifier) PostCheck(ctx context.Context, workspace string, steps []string) (patch.Verdict, error) {
+func (v verifier) PostCheck(ctx context.Context, c flow.Made) (flow.Confirmation, error) {
 	h := v.host
 	if h.runnerErr != nil {
-		return patch.Verdict{}, h.runnerErr
+		return flow.Confirmation{}, h.runnerErr
 	}
-	spec, err := verifySpec(h.loaded.Load().config, workspace, steps)
+	cfg := h.loaded.Load().config
+	spec, err := verifySpec(cfg, c.Patch.Workspace, c.Steps)
 	if err != nil {
-		return patch.Verdict{}, err
+		return flow.Confirmation{}, err
+	}
+	if len(c.Steps) == 0 { // which is all of them, to verifySpec
+		spec.Steps = nil
+	}
+	spec.Workspace = c.Root
+	if !c.There {
+		spec.Patch = &sandbox.Patch{Set: c.Patch.Set, Content: c.Content}
+	}
+	if c.Confirm {
+		if spec.Gaps, err = h.gapsToVerify(ctx, cfg, c.Task); err != nil {
+			return flow.Confirmation{}, err
+		}
 	}
 	verdict, err := h.verifier.Check(ctx, spec)
 	if err != nil {
-		return patch.Verdict{}, err
+		return flow.Confirmation{}, err
 	}
-	return flowVerdict(verdict)
+	out := flow.Confirmation{}
+	for i := range verdict.Steps {
+		if s := &verdict.Steps[i]; s.Passed {
+			out.By = append(out.By, s.Name)
+		}
+	}
+	out.Verdict, err = flowVerdict(verdict)
+	return out, err
 }
 
 func flowVerdict(v *verify.Verdict) (patch.Verdict, error) {

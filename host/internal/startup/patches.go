@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/sop-host/sop/host/internal/backup"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/integration"
 	"github.com/sop-host/sop/host/internal/patch"
@@ -23,6 +24,7 @@ type patches struct {
 	*patch.Service
 	integrator *integration.Integrator
 	workspace  func(name string) (config.Workspace, error)
+	backups    func() *backup.Service // not before it is there
 	dir        dataDir
 	logger     hclog.Logger
 	changed    func() // the status has
@@ -44,7 +46,8 @@ func (h *host) openPatches(ctx context.Context, undo *closers, first *loaded) er
 	undo.add(service.Close)
 	h.patches = &patches{
 		Service: service, integrator: integration.New(integration.Options{Now: h.tokens.Now}), workspace: h.configured, dir: h.dir,
-		logger: h.logger.Named("patch"), changed: h.changed.Tell, problems: make(map[string]string),
+		backups: func() *backup.Service { return h.backups },
+		logger:  h.logger.Named("patch"), changed: h.changed.Tell, problems: make(map[string]string),
 	}
 	for _, w := range first.config.Workspaces {
 		if err := h.patches.recover(ctx, w); err != nil {
@@ -153,7 +156,7 @@ func (p *patches) agreeOn(ctx context.Context, one *patch.Patch) error {
 	case state == integration.StateConflict:
 		return nil // it stands in the status, and nothing is said until somebody has looked
 	case one.State == patch.StateIntegrated && state == integration.StateRolledBack:
-		_, err = p.RolledBack(ctx, one.ID, actorHost, "it was being rolled back when the host ended")
+		_, err = p.RolledBack(ctx, one.ID, actorHost, "it was being rolled back when the host ended", patch.Reversal{})
 	case one.State != patch.StateIntegrating:
 	case state == integration.StateIntegrated:
 		_, err = p.Integrated(ctx, one.ID, actorHost, patch.Done{Backup: one.Backup, Mode: string(integration.WorkTree)})
@@ -161,33 +164,6 @@ func (p *patches) agreeOn(ctx context.Context, one *patch.Patch) error {
 		_, err = p.Undone(ctx, one.ID, actorHost, "it was not finished when the host ended")
 	}
 	return err
-}
-
-// Rollback implements nexus.Patches.
-func (p *patches) Rollback(ctx context.Context, ref, by, why string, merge bool) (*patch.Patch, []string, error) {
-	one, err := p.CheckRollback(ctx, ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	w, err := p.workspace(one.Workspace)
-	if err != nil {
-		return nil, nil, err
-	}
-	req := integration.RollbackRequest{
-		Root: w.Path, ID: one.ID, Mode: integration.Mode(one.Done.Mode), Branch: one.Done.Branch, File: one.Done.File, Merge: merge,
-	}
-	if !one.Dropped {
-		req.Set, req.New, req.Old = one.Set, p.Content(one), p.OldContent(one)
-	}
-	result, err := p.integrator.Rollback(ctx, req)
-	if err != nil {
-		return nil, nil, err
-	}
-	if why == "" {
-		why = "rolled back"
-	}
-	one, err = p.RolledBack(context.WithoutCancel(ctx), one.ID, by, why) // it is done
-	return one, result.Notes, err
 }
 
 // Request is how a patch is integrated, as the configuration of its workspace says.

@@ -98,6 +98,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	h.tasks.SetSettings(taskSettings(next.config))
 	h.ship.Apply(shipSpecs(&next.config.Audit))
 	h.reloaded.Tell()
+	h.work.Tell() // what waits for approval may wait for more now
 	setLevel(h.logger, next.config.Host.LogLevel)
 	h.takeTraces(ctx, old.config, next.config)
 	if detectorsChanged(prepared) {

@@ -22,6 +22,9 @@ func (h *host) openTasks(ctx context.Context, undo *closers) error {
 	h.tasks = task.NewService(h.store.Tasks(), task.Options{
 		Settings: taskSettings(h.loaded.Load().config), Publisher: h.publisher(), Now: h.tokens.Now, Trees: trees{h}, Proposals: proposals{h},
 		Protocols: h.protocolNames, Unavailable: h.upProtocols.unavailable, Steps: h.packagedSteps, Scaffolds: h.packagedScaffolds,
+		Importers: func(ctx context.Context, workspace string) (map[string]int, error) {
+			return h.workspaces.importers(ctx, workspace)
+		},
 	})
 	n, err := h.tasks.Recover(ctx)
 	if err != nil {

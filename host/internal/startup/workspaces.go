@@ -18,6 +18,7 @@ import (
 	"github.com/sop-host/sop/host/internal/api"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/importers"
 	"github.com/sop-host/sop/host/internal/trace"
 	"github.com/sop-host/sop/host/internal/workspace"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
@@ -49,6 +50,7 @@ type workspaces struct {
 type governed struct {
 	config  config.Workspace
 	walker  *workspace.Walker
+	counter importers.Counter
 	scanner *gap.Scanner
 	stop    context.CancelFunc // ends its schedule and its scan
 	kick    chan struct{}      // asks the schedule for a scan
@@ -299,6 +301,19 @@ func (w *workspaces) ScanSince(ctx context.Context, name, who string, since time
 		}
 	}
 	return w.begin(trace.Follow(w.ctx, ctx), g, who).await(ctx)
+}
+
+// importers implements [task.Options.Importers].
+func (w *workspaces) importers(ctx context.Context, name string) (map[string]int, error) {
+	g, err := w.named(name)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := g.walker.Walk(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list workspace %s: %w", name, err)
+	}
+	return g.counter.Count(ctx, manifest.Root, manifest.Files)
 }
 
 // named returns the tree of that name.

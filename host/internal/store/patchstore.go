@@ -170,6 +170,11 @@ func patchRecord(c patch.Change) audit.Record {
 	if c.From != c.To {
 		attributes["from"], attributes["to"] = string(c.From), string(c.To)
 	}
+	for name, value := range map[string]string{"source": c.Source, "backup": c.Backup} {
+		if value != "" {
+			attributes[name] = value
+		}
+	}
 	return audit.Record{
 		Actor: c.By, Action: "patch." + string(c.Action), Resource: "patch/" + c.PatchID, Outcome: audit.Success, Reason: c.Why, Token: c.Token, Attributes: attributes,
 	}

@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"math/bits"
 	"path"
 	"slices"
 	"strings"
@@ -143,7 +144,7 @@ func (w *work) takeGaps(ctx context.Context, t *Task, n *New) error {
 			return invalid("gaps", "gap %s is of the workspace %s", gaps[i].ID, gaps[i].Workspace)
 		}
 	}
-	t.describe(gaps)
+	t.describe(gaps, nil)
 	if t.Title == "" {
 		t.Title = titleOf(t, gaps)
 	}
@@ -251,8 +252,9 @@ const (
 	mostReach      = 5
 )
 
-// describe takes over what gaps say of their task, unless it was said.
-func (t *Task) describe(gaps []Gap) {
+// describe takes over what gaps say of their task, unless it was said. importers
+// are those of Go packages by their directories; nil: they are not known.
+func (t *Task) describe(gaps []Gap, importers map[string]int) {
 	if len(gaps) == 0 {
 		t.Base = t.basePriority()
 		return
@@ -289,7 +291,8 @@ func (t *Task) describe(gaps []Gap) {
 			t.Target = dir
 		}
 	}
-	t.Base = worst.Rank*severityPoints + reach(len(gaps), t.Target)*reachPoints
+	by, known := importers[path.Dir(first.Path)]
+	t.Base = worst.Rank*severityPoints + reach(len(gaps), t.Target, by, known && Language(first.Path) == "go")*reachPoints
 }
 
 // compareGaps orders gaps as a reader meets them.
@@ -304,12 +307,16 @@ func compareGaps(a, b Gap) int {
 }
 
 // reach estimates how much a change touches, from 0 to 5: the more gaps, and the
-// nearer to the root of the workspace, where what the rest builds on tends to
-// be, the further.
-func reach(gaps int, target string) int {
+// more packages import what it changes, the further. Where importers are not known
+// it is what lies nearer to the root of the workspace, where what the rest builds
+// on tends to be.
+func reach(gaps int, target string, importers int, known bool) int {
 	n := 0
 	for rest := gaps; rest > 1 && n < mostReach-1; rest /= 2 {
 		n++
+	}
+	if known {
+		return min(n+bits.Len(uint(max(importers, 0))), mostReach)
 	}
 	const shallow = 2 // directories
 	if strings.Count(target, "/") < shallow {

@@ -120,14 +120,27 @@ func (s *Service) makeTasks(ctx context.Context, workspace string) (made int, mo
 	if err != nil && !more {
 		return 0, false, err
 	}
+	importers, err := s.importers(ctx, workspace, groups)
+	if err != nil {
+		return 0, false, err
+	}
 	for len(groups) > 0 {
 		n := min(len(groups), tasksAtOnce)
-		if err := s.update(ctx, func(w *work) error { return w.makeAll(ctx, workspace, groups[:n]) }); err != nil {
+		if err := s.update(ctx, func(w *work) error { return w.makeAll(ctx, workspace, groups[:n], importers) }); err != nil {
 			return made, false, err
 		}
 		made, groups = made+n, groups[n:]
 	}
 	return made, more, nil
+}
+
+// importers counts who imports what, if one of the groups is about Go.
+func (s *Service) importers(ctx context.Context, workspace string, groups []*group) (map[string]int, error) {
+	isGo := func(g Gap) bool { return Language(g.Path) == "go" }
+	if s.opt.Importers == nil || !slices.ContainsFunc(groups, func(g *group) bool { return slices.ContainsFunc(g.gaps, isGo) }) {
+		return nil, nil
+	}
+	return s.opt.Importers(ctx, workspace)
 }
 
 // group is the gaps of a task to be.
@@ -160,7 +173,7 @@ func (r *Rule) most() int {
 }
 
 // makeAll puts a task for each group into the backlog.
-func (w *work) makeAll(ctx context.Context, workspace string, groups []*group) error {
+func (w *work) makeAll(ctx context.Context, workspace string, groups []*group, importers map[string]int) error {
 	tasks, changes := make([]*Task, len(groups)), make([]Change, len(groups))
 	settings := w.service.settings.Load()
 	for i, g := range groups {
@@ -171,7 +184,7 @@ func (w *work) makeAll(ctx context.Context, workspace string, groups []*group) e
 		for _, gap := range g.gaps {
 			t.Gaps = append(t.Gaps, gap.ID)
 		}
-		t.describe(g.gaps)
+		t.describe(g.gaps, importers)
 		t.Title = titleOf(t, g.gaps)
 		route := g.rule.Route
 		route.Rule = g.rule.Name

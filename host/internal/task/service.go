@@ -36,6 +36,10 @@ type Options struct {
 	// Unavailable says why a protocol that a task needs cannot be used; empty: it
 	// can. nil: none can. It must not block.
 	Unavailable func(protocol string) (why string)
+	// Importers counts, for the directories of the Go packages of a workspace, the
+	// packages that import them; nil: nobody knows. It is asked when tasks are made of
+	// gaps in Go files.
+	Importers func(ctx context.Context, workspace string) (map[string]int, error)
 }
 
 // Service is what operators, agents and the host's own loop do with tasks. It

@@ -46,7 +46,7 @@ var transitions = map[State][]State{
 	StateVerifying:   {StateAwaiting, StateApproved, StateProposed, StateReady, StateFailed, StateDead, StateCancelled, StateDone},
 	StateAwaiting:    {StateApproved, StateDenied, StateProposed, StateReady, StateFailed, StateDead, StateCancelled, StateDone},
 	StateApproved:    {StateIntegrating, StateAwaiting, StateProposed, StateReady, StateDenied, StateFailed, StateDead, StateCancelled, StateDone},
-	StateIntegrating: {StateDone, StateRolledBack, StateApproved, StateProposed, StateReady, StateFailed, StateDead},
+	StateIntegrating: {StateDone, StateRolledBack, StateApproved, StateAwaiting, StateProposed, StateReady, StateFailed, StateDead},
 	StateDone:        {StateRolledBack},
 	StateFailed:      {StateLeased, StateReady, StateBlocked, StateDead, StateCancelled, StateDone},
 	StateDead:        {StateReady, StateBlocked, StateCancelled, StateDone},

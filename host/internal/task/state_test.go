@@ -114,3 +114,36 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 }
+
+// What more packages import reaches further; of what nobody knows it, the place
+// counts.
+func TestReach(t *testing.T) {
+	for name, c := range map[string]struct {
+		gaps, importers int
+		known           bool
+		target          string
+		want            int
+	}{
+		"one gap, nobody imports it":   {1, 0, true, "a/b.go", 0},
+		"one importer":                 {1, 1, true, "a/b.go", 1},
+		"eight importers":              {1, 8, true, "deep/er/still/b.go", 4},
+		"very many":                    {1, 1000, true, "a/b.go", mostReach},
+		"many gaps":                    {16, 0, true, "a/b.go", 4},
+		"both":                         {4, 2, true, "a/b.go", 4},
+		"not Go, near to the root":     {1, 0, false, "docs/a.md", 1},
+		"not Go, far from the root":    {1, 0, false, "docs/a/b.md", 0},
+		"importers of what is not Go":  {1, 8, false, "docs/a/b.md", 0},
+		"as many gaps as a task takes": {20, 1000, true, "a/b.go", mostReach},
+	} {
+		if got := reach(c.gaps, c.target, c.importers, c.known); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+	gaps := []Gap{{ID: "1", Path: "a/b.go", Rank: 2}}
+	often, never := new(Task), new(Task)
+	often.describe(gaps, map[string]int{"a": 8})
+	never.describe(gaps, map[string]int{"a": 0})
+	if often.Base-never.Base != 4*reachPoints {
+		t.Errorf("what eight import has priority %d, what nobody does %d", often.Base, never.Base)
+	}
+}

@@ -73,7 +73,11 @@ const (
 // gap runs each detector that found gaps without the patch and with it. What it
 // found must be there before and not after, and nothing as bad may have come in
 // the files that the patch touches.
-func (w *work) gap(ctx context.Context) (*StepVerdict, error) {
+func (w *work) gap(ctx context.Context) (*StepVerdict, error) { return w.ask(ctx, w.closes) }
+
+// ask asks each detector about the gaps that it found, until one has something
+// against the patch.
+func (w *work) ask(ctx context.Context, about func(ctx context.Context, gaps []Gap, verdict *StepVerdict) error) (*StepVerdict, error) {
 	verdict := &StepVerdict{}
 	if w.verifier.Detectors == nil {
 		verdict.Why = "there are no detectors to ask"
@@ -82,7 +86,7 @@ func (w *work) gap(ctx context.Context) (*StepVerdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, gapTimeout)
 	defer cancel()
 	for _, gaps := range byDetector(w.spec.Gaps) {
-		if err := w.closes(ctx, gaps, verdict); err != nil {
+		if err := about(ctx, gaps, verdict); err != nil {
 			return w.unanswered(ctx, verdict, err)
 		}
 		if verdict.Why != "" {
@@ -108,13 +112,9 @@ func byDetector(gaps []Gap) [][]Gap {
 
 // closes adds to a verdict whether the patch closes gaps of one detector.
 func (w *work) closes(ctx context.Context, gaps []Gap, verdict *StepVerdict) error {
-	manifest, err := workspace.Walk(ctx, w.spec.Workspace, gaps[0].Walk)
+	files, err := w.files(ctx, &gaps[0])
 	if err != nil {
 		return err
-	}
-	files := make([]*pluginv1.ScanFile, len(manifest.Files))
-	for i, f := range manifest.Files {
-		files[i] = &pluginv1.ScanFile{Path: f.Path, Size: f.Size, ModifiedUnixNano: f.ModTime, Testdata: f.Testdata}
 	}
 	before, err := w.look(ctx, &gaps[0], nil, "before", files, verdict)
 	if err != nil {
@@ -129,6 +129,51 @@ func (w *work) closes(ctx context.Context, gaps []Gap, verdict *StepVerdict) err
 		verdict.Gaps = append(verdict.Gaps, evidence)
 		if verdict.Why == "" {
 			verdict.Why = judgeGap(&gaps[i], w.spec.Patch.Set, before, after, &evidence)
+		}
+	}
+	return nil
+}
+
+// files are those of the workspace, listed as for every scan.
+func (w *work) files(ctx context.Context, g *Gap) ([]*pluginv1.ScanFile, error) {
+	manifest, err := workspace.Walk(ctx, w.spec.Workspace, g.Walk)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]*pluginv1.ScanFile, len(manifest.Files))
+	for i, f := range manifest.Files {
+		files[i] = &pluginv1.ScanFile{Path: f.Path, Size: f.Size, ModifiedUnixNano: f.ModTime, Testdata: f.Testdata}
+	}
+	return files, nil
+}
+
+// gone runs each detector that found gaps on what there is: it must have looked at
+// their files, and find none of them.
+func (w *work) gone(ctx context.Context) (*StepVerdict, error) { return w.ask(ctx, w.absent) }
+
+// absent adds to a verdict whether gaps of one detector are gone.
+func (w *work) absent(ctx context.Context, gaps []Gap, verdict *StepVerdict) error {
+	files, err := w.files(ctx, &gaps[0])
+	if err != nil {
+		return err
+	}
+	if w.spec.Patch != nil {
+		files = patched(files, w.spec.Patch.Set, time.Now())
+	}
+	after, err := w.look(ctx, &gaps[0], w.spec.Patch, "after", files, verdict)
+	if err != nil {
+		return err
+	}
+	for i := range gaps {
+		g := &gaps[i]
+		verdict.Gaps = append(verdict.Gaps, GapEvidence{Detector: g.Detector, Rule: g.Rule, Path: g.Path, Symbol: g.Symbol, After: after.count(g)})
+		listed := slices.ContainsFunc(files, func(f *pluginv1.ScanFile) bool { return f.GetPath() == g.Path })
+		switch {
+		case verdict.Why != "":
+		case after.has(g):
+			verdict.Why = fmt.Sprintf("%s is still reported", g)
+		case listed && !after.covered[g.Path]:
+			verdict.Why = fmt.Sprintf("the detector did not look at %s, so it cannot say that the gap is gone", g.Path)
 		}
 	}
 	return nil

@@ -121,3 +121,45 @@ func TestGapStep(t *testing.T) {
 		})
 	}
 }
+
+// What was handed over is looked at as it is: with the patch in a view, or without.
+func TestGapsAreGone(t *testing.T) {
+	const low = pluginv1.Severity_SEVERITY_LOW
+	gapAt, other := found("r", "a.txt", "F", low), found("r", "a.txt", "G", low)
+	for name, test := range map[string]struct {
+		answer []*pluginv1.ScanResponse
+		err    error
+		path   string
+		why    string // "" passes
+	}{
+		"gone":          {answer: answers([]string{"a.txt"}, other), path: "a.txt"},
+		"still there":   {answer: answers([]string{"a.txt"}, gapAt), path: "a.txt", why: "r at a.txt (F) is still reported"},
+		"not looked at": {answer: answers(nil), path: "a.txt", why: "did not look"},
+		"no such file":  {answer: answers(nil), path: "gone.txt"},
+		"crash":         {err: errors.New("it crashed"), path: "a.txt", why: "it crashed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, made := range []bool{false, true} {
+				spec := shellSpec(t)
+				spec.Steps = nil
+				if made {
+					spec.Patch = nil
+				}
+				spec.Gaps = []Gap{{Detector: "detector.x", Workspace: "w", Rule: "r", Path: test.path, Symbol: "F", Severity: low}}
+				v := &Verifier{Detectors: fakeDetectors(func(patched bool, _ []string) ([]*pluginv1.ScanResponse, error) {
+					if patched == made {
+						t.Errorf("the view is patched: %v", patched)
+					}
+					return test.answer, test.err
+				})}
+				verdict, err := v.Check(t.Context(), spec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if verdict.Passed != (test.why == "") || !strings.Contains(verdict.Why, test.why) {
+					t.Errorf("passed %v: %s", verdict.Passed, verdict.Why)
+				}
+			}
+		})
+	}
+}

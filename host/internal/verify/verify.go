@@ -196,12 +196,13 @@ func judge(ctx context.Context, parts []part) (*Verdict, error) {
 	return verdict, nil
 }
 
-// Check runs the steps of a Spec, which has no patch and no gaps, on views of the
-// workspace as it is: whether what was integrated works where it is now. That it
-// may be trusted was shown before, by Verify, and the tests of [RunnerGoTest] are
-// therefore merely run. Errors are as those of Verify.
+// Check runs the steps of a Spec on views of the workspace, as it is or as the patch
+// leaves it, and has the detectors look that the gaps are gone from there: whether
+// what was made works where it is now. That it may be trusted was shown before, by
+// Verify, and the tests of [RunnerGoTest] are therefore merely run. Errors are as
+// those of Verify.
 func (v *Verifier) Check(ctx context.Context, spec Spec) (*Verdict, error) {
-	if len(spec.Steps) == 0 {
+	if len(spec.Steps) == 0 && len(spec.Gaps) == 0 {
 		return nil, errors.New("verify: there is nothing to check")
 	}
 	spec.Steps = slices.Clone(spec.Steps)
@@ -216,6 +217,9 @@ func (v *Verifier) Check(ctx context.Context, spec Spec) (*Verdict, error) {
 	}
 	w := &work{verifier: v, spec: &spec}
 	parts := w.steps()
+	if len(spec.Gaps) > 0 {
+		parts = append(parts, part{StepGap, StepGap, w.gone})
+	}
 	verdict, err := judge(ctx, parts)
 	if err != nil {
 		return nil, err

@@ -492,7 +492,10 @@ type DiffBackupRequest struct {
 	Paths [][]byte `protobuf:"bytes,4,rep,name=paths,proto3" json:"paths,omitempty"`
 	// Read the content of snapshots whose hashes were not kept. Without it, a file
 	// of theirs with the same size and time is taken for the same.
-	Thorough      bool `protobuf:"varint,5,opt,name=thorough,proto3" json:"thorough,omitempty"`
+	Thorough bool `protobuf:"varint,5,opt,name=thorough,proto3" json:"thorough,omitempty"`
+	// WatchBackupProgress tells by it how far the comparison is; at most 128 printable
+	// bytes. Empty: nobody watches.
+	ProgressKey   string `protobuf:"bytes,6,opt,name=progress_key,json=progressKey,proto3" json:"progress_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -560,6 +563,13 @@ func (x *DiffBackupRequest) GetThorough() bool {
 		return x.Thorough
 	}
 	return false
+}
+
+func (x *DiffBackupRequest) GetProgressKey() string {
+	if x != nil {
+		return x.ProgressKey
+	}
+	return ""
 }
 
 type DiffBackupResponse struct {
@@ -757,7 +767,8 @@ func (x *BackupDifference) GetDetail() string {
 
 type WatchBackupProgressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The idempotency_key of the call, which may begin a little later.
+	// The idempotency_key of the call, which may begin a little later, or the
+	// progress_key of a comparison.
 	Key           string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2080,7 +2091,7 @@ type BackupRecord struct {
 	// Of what was asked for, at most 1000 paths; empty: everything.
 	Paths      [][]byte `protobuf:"bytes,6,rep,name=paths,proto3" json:"paths,omitempty"`
 	PathsTotal int64    `protobuf:"varint,7,opt,name=paths_total,json=pathsTotal,proto3" json:"paths_total,omitempty"`
-	// "integration", "request", "schedule" or "restore".
+	// "integration", "request", "schedule", "restore" or "rollback".
 	Reason    string                 `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
 	Task      string                 `protobuf:"bytes,9,opt,name=task,proto3" json:"task,omitempty"`
 	Patch     string                 `protobuf:"bytes,10,opt,name=patch,proto3" json:"patch,omitempty"`
@@ -2464,13 +2475,14 @@ const file_sop_api_v1_backup_proto_rawDesc = "" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x126\n" +
 	"\bmodified\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bmodified\x12\x16\n" +
 	"\x06sha256\x18\x06 \x01(\tR\x06sha256\x12\x16\n" +
-	"\x06target\x18\a \x01(\fR\x06target\"\x87\x01\n" +
+	"\x06target\x18\a \x01(\fR\x06target\"\xaa\x01\n" +
 	"\x11DiffBackupRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aagainst\x18\x02 \x01(\tR\aagainst\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x14\n" +
 	"\x05paths\x18\x04 \x03(\fR\x05paths\x12\x1a\n" +
-	"\bthorough\x18\x05 \x01(\bR\bthorough\"R\n" +
+	"\bthorough\x18\x05 \x01(\bR\bthorough\x12!\n" +
+	"\fprogress_key\x18\x06 \x01(\tR\vprogressKey\"R\n" +
 	"\x12DiffBackupResponse\x12<\n" +
 	"\n" +
 	"comparison\x18\x01 \x01(\v2\x1c.sop.api.v1.BackupComparisonR\n" +

@@ -607,7 +607,14 @@ type RollbackPatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Patch *PatchRecord           `protobuf:"bytes,1,opt,name=patch,proto3" json:"patch,omitempty"`
 	// What people should know.
-	Notes         []string `protobuf:"bytes,2,rep,name=notes,proto3" json:"notes,omitempty"`
+	Notes []string `protobuf:"bytes,2,rep,name=notes,proto3" json:"notes,omitempty"`
+	// Where what was replaced came back from: "journal", the backup that was made
+	// before the integration ("backup ID"), or "content of the patch". Empty if
+	// nothing had to be put back.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// The snapshot of what the rollback itself replaced, such as edits that were
+	// merged. Empty if the journal keeps that anyway.
+	Backup        string `protobuf:"bytes,4,opt,name=backup,proto3" json:"backup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -654,6 +661,20 @@ func (x *RollbackPatchResponse) GetNotes() []string {
 		return x.Notes
 	}
 	return nil
+}
+
+func (x *RollbackPatchResponse) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *RollbackPatchResponse) GetBackup() string {
+	if x != nil {
+		return x.Backup
+	}
+	return ""
 }
 
 // PatchRecord is a proposed change with what became of it.
@@ -1283,10 +1304,12 @@ const file_sop_api_v1_patch_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05merge\x18\x03 \x01(\bR\x05merge\x12'\n" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\x12#\n" +
-	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"\\\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\"\x8c\x01\n" +
 	"\x15RollbackPatchResponse\x12-\n" +
 	"\x05patch\x18\x01 \x01(\v2\x17.sop.api.v1.PatchRecordR\x05patch\x12\x14\n" +
-	"\x05notes\x18\x02 \x03(\tR\x05notes\"\x82\b\n" +
+	"\x05notes\x18\x02 \x03(\tR\x05notes\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x16\n" +
+	"\x06backup\x18\x04 \x01(\tR\x06backup\"\x82\b\n" +
 	"\vPatchRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x1c\n" +
