@@ -63,6 +63,7 @@ type host struct {
 	emergency   *emergency
 	audit       *audit.Log
 	facts       *audit.Queue // records of what has happened already
+	looks       *nexus.Looks // who was let look at what
 	ship        *ship.Set    // carries the log away
 	reloaded    event.Notice
 	gaps        *gap.Service
