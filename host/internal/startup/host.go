@@ -458,7 +458,7 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 		return nil, err
 	}
 	s.Backups = h.scheduleStatuses()
-	s.Reasons = slices.Concat(degraded(s), sandboxReasons(l.config, s.GetSandbox()), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons(), h.verified.reasons())
+	s.Reasons = slices.Concat(degraded(s), h.storeReasons(ctx), sandboxReasons(l.config, s.GetSandbox()), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons(), h.verified.reasons())
 	if err := h.addStandings(ctx, s); err != nil {
 		return nil, err
 	}
