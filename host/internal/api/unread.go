@@ -145,7 +145,7 @@ func completeStatus(header http.Header, prefix string) {
 	if err != nil {
 		return
 	}
-	e := explain(codes.Code(code), message)
+	e := explain(codes.Code(code), strings.ToValidUTF8(message, "?")) // it may quote what was sent
 	out := &spb.Status{Code: int32(e.Code), Message: e.Message}
 	for _, detail := range e.Details() {
 		packed, err := anypb.New(detail)
@@ -156,7 +156,7 @@ func completeStatus(header http.Header, prefix string) {
 	}
 	text, err := proto.Marshal(out)
 	if err != nil {
-		return // the text is no UTF-8; code and message stay
+		return // code and message stay
 	}
 	header[prefix+detailsKey] = []string{connect.EncodeBinaryHeader(text)}
 }
