@@ -99,19 +99,15 @@ func (w *writer) run() {
 // panics, or ctx is done before fn has returned. fn uses nothing of the store
 // but tx. The transaction is shared with other callers that come at the same
 // time; they neither see each other's failures nor suffer from them.
-func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	err := db.transact(ctx, fn)
-	db.watch.came(err)
-	return err
-}
-
-// transact is update, of which nobody learns whether the database takes writes.
-func (db *DB) transact(ctx context.Context, fn func(tx *sql.Tx) error) (err error) {
+func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) (err error) {
 	if err := db.check.found(); err != nil {
 		return err
 	}
 	ctx, span := trace.Start(ctx, trace.Internal, "store transaction")
-	defer func() { span.End(err) }()
+	defer func() {
+		db.watch.came(err)
+		span.End(err)
+	}()
 	db.watch.waiting.Add(1)
 	defer db.watch.waiting.Add(-1)
 	w := db.writer

@@ -96,7 +96,7 @@ func (db *DB) Writable(ctx context.Context) error {
 			Attributes: map[string]string{"refused_since": r.since.UTC().Format(time.RFC3339Nano), "code": sdk.FromError(r.err).Reason},
 		})
 	}
-	return db.transact(ctx, func(tx *sql.Tx) error {
+	return db.update(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE audit_head SET size = size WHERE id = 1")
 		return err
 	})
