@@ -110,7 +110,7 @@ type statusWriter struct {
 func (w *statusWriter) WriteHeader(int) { w.ResponseWriter.WriteHeader(w.status) }
 
 // bareError returns the error in an answer that has no details, or nil.
-func bareError(status int, body []byte) error {
+func bareError(status int, body []byte) *sdk.Error {
 	if len(body) == 0 {
 		switch status {
 		case http.StatusUnsupportedMediaType:
