@@ -121,15 +121,24 @@ func bareError(status int, body []byte) *sdk.Error {
 		}
 		return nil
 	}
-	var wire struct {
-		Code    connect.Code      `json:"code"`
-		Message string            `json:"message"`
-		Details []json.RawMessage `json:"details"`
-	}
-	if json.Unmarshal(body, &wire) != nil || wire.Code == 0 || len(wire.Details) > 0 {
+	wire, bare := parseBare(body)
+	if !bare {
 		return nil // of another kind, or as it should be
 	}
 	return explain(codes.Code(wire.Code), wire.Message)
+}
+
+// bareWire is an error of Connect in JSON.
+type bareWire struct {
+	Code    connect.Code      `json:"code"`
+	Message string            `json:"message"`
+	Details []json.RawMessage `json:"details"`
+}
+
+// parseBare says whether an answer is an error, and without details.
+func parseBare(body []byte) (wire bareWire, bare bool) {
+	bare = json.Unmarshal(body, &wire) == nil && wire.Code != 0 && len(wire.Details) == 0
+	return wire, bare
 }
 
 // completeStatus gives the status of gRPC in a header, whose keys have the
