@@ -82,6 +82,15 @@ func (s *Service) use(who string, now time.Time) {
 	s.used[who] = now.UTC()
 }
 
+// recall brings up to date when an agent from the store was last used.
+func (s *Service) recall(a *Agent) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if last := s.used[a.Name]; last.After(a.LastUsed) {
+		a.LastUsed = last
+	}
+}
+
 // Flush stores when agents were last used.
 func (s *Service) Flush(ctx context.Context) error {
 	s.mu.Lock()

@@ -269,16 +269,19 @@ func (s *Service) Get(ctx context.Context, who string) (*Agent, error) {
 		return nil, err
 	}
 	a.State = a.At(s.opt.Now())
+	s.recall(a)
 	return a, nil
 }
 
 // List returns one page of the agents that pass the filter, in their states as
-// of now.
+// of now. A filter or an order sees when they were last used as [Service.Flush] has
+// stored it, and who reads the page to the second.
 func (s *Service) List(ctx context.Context, filter Filter) (Page, error) {
 	filter.At = s.opt.Now()
 	page, err := s.store.List(ctx, filter)
 	for _, a := range page.Agents {
 		a.State = a.At(filter.At)
+		s.recall(a)
 	}
 	return page, err
 }

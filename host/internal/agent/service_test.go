@@ -308,11 +308,16 @@ func TestLastUseIsStored(t *testing.T) {
 	if _, err := s.Authenticate(s.ctx, key); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Flush(s.ctx); err != nil {
-		t.Fatal(err)
-	}
-	if a, err := s.Get(s.ctx, "a"); err != nil || !a.LastUsed.Equal(start) {
-		t.Errorf("%+v, %v", a, err)
+	for range 2 { // before it is stored, and after
+		if a, err := s.Get(s.ctx, "a"); err != nil || !a.LastUsed.Equal(start) {
+			t.Errorf("%+v, %v", a, err)
+		}
+		if page, err := s.List(s.ctx, agent.Filter{}); err != nil || len(page.Agents) != 1 || !page.Agents[0].LastUsed.Equal(start) {
+			t.Errorf("%+v, %v", page, err)
+		}
+		if err := s.Flush(s.ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

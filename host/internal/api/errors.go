@@ -17,7 +17,7 @@ func wireError(err error) error {
 	}
 	var already *connect.Error
 	if errors.As(err, &already) {
-		return err
+		return complete(already)
 	}
 	e := sdk.FromError(err)
 	out := connect.NewError(connect.Code(e.Code), errors.New(e.Message))

@@ -18,6 +18,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -732,14 +733,29 @@ func TestSlowWriterIsCutOff(t *testing.T) {
 	}
 }
 
-// Whatever is sent, the server answers the next caller.
+// few is a journal of three events, which ends there.
+type few struct{}
+
+func (few) Bounds(context.Context) (first, last int64, err error) { return 1, 3, nil }
+func (few) Changed() <-chan struct{}                              { return nil }
+func (few) After(_ context.Context, revision int64, _ int) (page []*event.Record, err error) {
+	for n := revision + 1; n <= 3; n++ {
+		page = append(page, &event.Record{Revision: n, Kind: "gap.open"})
+	}
+	if page == nil {
+		err = sdk.Errorf(codes.Unavailable, "TEST_END", "there are no more")
+	}
+	return page, err
+}
+
+// Whatever is sent, the server answers, and an error says why.
 func FuzzRequests(f *testing.F) {
 	dir := f.TempDir()
 	l, err := Listen(filepath.Join(dir, "s"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	server := NewServer(&nexus.Nexus{Plugins: &fakes{}, Gaps: &fakes{}, Audit: &fakeLog{}, Events: old{}, Logger: hclog.NewNullLogger()})
+	server := NewServer(&nexus.Nexus{Plugins: &fakes{}, Gaps: &fakes{}, Audit: &fakeLog{}, Events: few{}, Logger: hclog.NewNullLogger()})
 	go func() { _ = server.Serve(l) }()
 	f.Cleanup(func() { _ = server.http.Close() })
 	handler := server.http.Handler
@@ -751,6 +767,8 @@ func FuzzRequests(f *testing.F) {
 		f.Add(i, "application/grpc+proto", "gzip", []byte(seed))
 		f.Add(i, "application/grpc-web+json", "br", []byte(seed))
 	}
+	f.Add(5, "AppliCAtion/ConneCt+json", "", []byte("\x00\x00\x00\x00\x02{}")) // watches to the end
+	f.Add(3, "application/grpc+json", "", []byte("\x00\x00\x00\x00\x01\x88"))  // is quoted, and no UTF-8
 	f.Fuzz(func(t *testing.T, method int, contentType, encoding string, body []byte) {
 		ctx, cancel := context.WithTimeout(nexus.WithCaller(t.Context(), nexus.PeerCaller(0, 1)), time.Second)
 		defer cancel()
@@ -763,24 +781,36 @@ func FuzzRequests(f *testing.F) {
 		for _, h := range []string{"Content-Encoding", "Connect-Content-Encoding", "Grpc-Encoding"} {
 			req.Header.Set(h, encoding)
 		}
-		out := &discard{header: http.Header{}}
+		out := &kept{header: http.Header{}}
 		handler.ServeHTTP(out, req)
-		if out.status >= 600 {
-			t.Errorf("status %d", out.status)
-		}
+		out.check(t)
 	})
 }
 
-// discard is a response that nobody reads.
-type discard struct {
+// kept is a response that is looked at.
+type kept struct {
 	header http.Header
 	status int
+	body   bytes.Buffer
 }
 
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d *discard) WriteHeader(status int)      { d.status = status }
-func (d *discard) Flush()                      {}
+func (k *kept) Header() http.Header         { return k.header }
+func (k *kept) Write(p []byte) (int, error) { return k.body.Write(p) }
+func (k *kept) WriteHeader(status int)      { k.status = status }
+func (k *kept) Flush()                      {}
+
+// check asserts that an error has a reason, in the protocol of the answer.
+func (k *kept) check(t *testing.T) {
+	t.Helper()
+	if k.status >= 600 || k.status >= 400 && !bytes.Contains(k.body.Bytes(), []byte(`"google.rpc.ErrorInfo"`)) {
+		t.Errorf("status %d, %v: %q", k.status, k.header, k.body.Bytes())
+	}
+	for _, prefix := range []string{"", http.TrailerPrefix} {
+		if code := first(k.header[prefix+"Grpc-Status"]); code != "" && code != "0" && len(k.header[prefix+"Grpc-Status-Details-Bin"]) == 0 {
+			t.Errorf("gRPC status %s: %v", code, k.header)
+		}
+	}
+}
 
 func TestListsInMemory(t *testing.T) {
 	all := []*apiv1.WorkspaceStatus{{Name: "c", State: "idle"}, {Name: "a", State: "scanning"}, {Name: "b", State: "idle"}}

@@ -81,10 +81,10 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	plugins.Handle("/", mux)
 	plugins.Handle(pluginv1connect.NewHostHandler(&pluginHost{n}, opts))
 	authn := newAuthenticator(n)
-	server := newHTTPServer(authn.wrap(mux), n.Logger)
+	server := newHTTPServer(authn.wrap(withDetails(mux)), n.Logger)
 	server.ConnContext = onConnect
 	server.RegisterOnShutdown(d.close)
-	return &Server{http: server, plugins: withOrigins(plugins), authn: authn, logger: n.Logger, mux: mux, door: d, observer: watch, limits: o.limits, limiter: calls}
+	return &Server{http: server, plugins: withOrigins(withDetails(plugins)), authn: authn, logger: n.Logger, mux: mux, door: d, observer: watch, limits: o.limits, limiter: calls}
 }
 
 // newHTTPServer returns a server with the bounds of all of ours.

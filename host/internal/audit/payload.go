@@ -70,3 +70,12 @@ func (r *Record) carry(ctx context.Context) {
 	}
 	maps.Copy(r.Attributes, p.attributes())
 }
+
+// Within returns r with what ctx knows of the request that it is about, for a
+// record that is written later, without ctx.
+func (r Record) Within(ctx context.Context) Record {
+	r.belong(ctx)
+	r.Attributes = maps.Clone(r.Attributes)
+	r.carry(ctx)
+	return r
+}

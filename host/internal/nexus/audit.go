@@ -40,9 +40,8 @@ type Sinks interface {
 	Sinks(ctx context.Context) ([]audit.SinkStatus, error)
 }
 
-// looks says whether leave that was given under a permission makes no record:
-// its holder may look and nothing more, which is asked for all the time and
-// would bury what matters.
+// looks says whether a permission lets its holder look and nothing more. Such
+// leave is recorded without waiting; see [Looks].
 func looks(permission string) bool {
 	return strings.HasSuffix(permission, ".read") || strings.HasSuffix(permission, ".status") || strings.HasSuffix(permission, ".validate") || permission == permissionWhoAmI
 }
@@ -79,6 +78,9 @@ func (n *Nexus) permitted(ctx context.Context, q *question, c Caller) error {
 		n.Logger.Debug("permitted", "permission", q.permission, "caller", c.Name, "pid", c.PID)
 	}
 	if looks(q.permission) {
+		if n.Looks != nil {
+			n.Looks.add(ctx, q, c)
+		}
 		return nil
 	}
 	audit.HashPayload(ctx)

@@ -83,6 +83,8 @@ type Nexus struct {
 	Runs       Runs
 	Sinks      Sinks
 	Scaffolds  Scaffolds
+	// Looks puts leave to look on record; nil: it is not recorded.
+	Looks *Looks
 	// Maintenance keeps what is asked for when subsystems fail.
 	Maintenance Maintenance
 	// Retention is how long audit records stay in the database, 0 for good, and

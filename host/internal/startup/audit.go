@@ -54,12 +54,15 @@ func (h *host) openAudit(ctx context.Context, undo *closers, first *loaded) erro
 	}
 	h.facts = audit.NewQueue(h.audit.Append, func(err error) { logger.Error("facts could not be recorded", "error", err) })
 	resident := context.WithoutCancel(ctx) // it is closed after all that records in it
+	h.looks = nexus.NewLooks(h.facts.Record)
 	ctx, cancel := context.WithCancel(resident)
 	var working sync.WaitGroup
+	working.Go(func() { h.flushLooks(ctx) })
 	working.Go(func() { h.audit.Run(ctx) })
 	working.Go(func() { h.audit.Retain(ctx, h.reloaded.Wait, h.retention) })
 	h.ship.Apply(shipSpecs(&first.config.Audit))
 	undo.add(func() error {
+		h.looks.Flush()
 		h.facts.Close()
 		err := h.audit.Append(resident, audit.Record{
 			Actor: actorHost, Action: "host.stop", Resource: "host", Outcome: audit.Success, Reason: "stopped gracefully",
@@ -71,6 +74,20 @@ func (h *host) openAudit(ctx context.Context, undo *closers, first *loaded) erro
 	})
 	h.steps.add(Step{Component: "audit", Phase: "ready", Detail: key.Name()})
 	return nil
+}
+
+// flushLooks records now and then who looked how often.
+func (h *host) flushLooks(ctx context.Context) {
+	tick := time.NewTicker(nexus.LooksEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			h.looks.Flush()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // pluginActions are the steps in the life of a plugin that are records.

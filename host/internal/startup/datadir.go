@@ -62,7 +62,7 @@ func (d dataDir) create() error {
 func (d dataDir) acquire() (release func() error, err error) {
 	f, err := os.OpenFile(d.lockFile(), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open host lock: %w", err)
+		return nil, unusable("open host lock", err)
 	}
 	if err := takeLock(f); err != nil {
 		return nil, errors.Join(
@@ -71,9 +71,15 @@ func (d dataDir) acquire() (release func() error, err error) {
 			f.Close())
 	}
 	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {
-		return nil, errors.Join(fmt.Errorf("write host lock: %w", err), f.Close())
+		return nil, errors.Join(unusable("write host lock", err), f.Close())
 	}
 	return f.Close, nil
+}
+
+// unusable says that nothing can be written to the data directory that is there.
+func unusable(doing string, cause error) error {
+	return sdk.Errorf(codes.FailedPrecondition, "DATA_DIR", "%s: %w", doing, cause).
+		WithRemedy("make the data directory and its file system writable for this user, with room, or set another host.data_dir")
 }
 
 // releaseTime is more than a host that was killed takes to let go of its lock: a

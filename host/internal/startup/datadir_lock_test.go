@@ -4,9 +4,24 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sop-host/sop/sdk"
 )
+
+// A data directory that cannot be written to is named, with what to do.
+func TestLockThatCannotBeWritten(t *testing.T) {
+	d := dataDir(t.TempDir())
+	if err := os.MkdirAll(d.lockFile(), 0o700); err != nil { // also root cannot write a directory
+		t.Fatal(err)
+	}
+	_, err := d.acquire()
+	if e := sdk.FromError(err); e == nil || e.Reason != "DATA_DIR" || e.Remedy == "" || !strings.Contains(e.Message, d.lockFile()) {
+		t.Errorf("got %+v", e)
+	}
+}
 
 // The lock of a host that was killed may be held for a moment by what it was just
 // starting: the next host waits for that, but not for a host that lives.

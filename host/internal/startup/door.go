@@ -23,6 +23,7 @@ func (h *host) newDoor() (*nexus.Nexus, error) {
 		Tokens:      h.theTokens(),
 		Agents:      h.agents,
 		Audit:       &meteredAudit{h.audit, h.metrics, h.maintained, &h.verified},
+		Looks:       h.looks,
 		Events:      h.store.Events(),
 		Protocols:   h.protocols,
 		Runs:        runs{h},

@@ -63,6 +63,7 @@ type host struct {
 	emergency   *emergency
 	audit       *audit.Log
 	facts       *audit.Queue // records of what has happened already
+	looks       *nexus.Looks // who was let look at what
 	ship        *ship.Set    // carries the log away
 	reloaded    event.Notice
 	gaps        *gap.Service
@@ -458,7 +459,7 @@ func (h *host) Status(ctx context.Context) (*apiv1.Status, error) {
 		return nil, err
 	}
 	s.Backups = h.scheduleStatuses()
-	s.Reasons = slices.Concat(degraded(s), sandboxReasons(l.config, s.GetSandbox()), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons(), h.verified.reasons())
+	s.Reasons = slices.Concat(degraded(s), h.storeReasons(ctx), sandboxReasons(l.config, s.GetSandbox()), h.accessProblems(ctx), sinkReasons(sinks), h.protocols.Problems(), backupReasons(s.GetBackups()), h.patches.reasons(), h.verified.reasons())
 	if err := h.addStandings(ctx, s); err != nil {
 		return nil, err
 	}

@@ -340,6 +340,22 @@ func (p *probe) writable(ctx context.Context, try func(context.Context) error) e
 	return p.err
 }
 
+func unwritable(err error) string {
+	return fmt.Sprintf("the store and the audit log cannot be written: %v", err)
+}
+
+// storeReasons says what keeps the store from being written to, where a write was
+// refused.
+func (h *host) storeReasons(ctx context.Context) []string {
+	if h.store.Refused() == nil {
+		return nil
+	}
+	if err := h.probe.writable(ctx, h.store.Writable); err != nil {
+		return []string{unwritable(err)}
+	}
+	return nil
+}
+
 // degraded says what is not as it should be.
 func (h *host) degraded() []string {
 	return degraded(&apiv1.Status{
@@ -354,7 +370,7 @@ func (h *host) Readiness(ctx context.Context) api.Readiness {
 		return api.Readiness{State: phase, Reasons: []string{"the host is " + phase}}
 	}
 	if err := h.probe.writable(ctx, h.store.Writable); err != nil {
-		return api.Readiness{State: "unavailable", Reasons: []string{fmt.Sprintf("the store and the audit log cannot be written: %v", err)}}
+		return api.Readiness{State: "unavailable", Reasons: []string{unwritable(err)}}
 	}
 	if reasons := h.degraded(); len(reasons) > 0 {
 		return api.Readiness{Ready: true, State: "degraded", Reasons: reasons}

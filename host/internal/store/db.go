@@ -201,6 +201,13 @@ func (db *DB) corrupt(cause error) error {
 		WithRemedy("stop the host and restore the database from a backup, or move it away to start empty; what is damaged is not written to")
 }
 
+// Why the database takes no writes, for what is wrong beneath it.
+const (
+	reasonFull     = "STORE_FULL"
+	reasonReadOnly = "STORE_READ_ONLY"
+	reasonIO       = "STORE_IO"
+)
+
 // translate gives errors of the engine the host's vocabulary.
 func (db *DB) translate(err error) error {
 	var own *sdk.Error
@@ -219,13 +226,13 @@ func (db *DB) translate(err error) error {
 	case corrupt, notADB:
 		return db.corrupt(err)
 	case full:
-		return sdk.Errorf(codes.ResourceExhausted, "STORE_FULL", "database %s cannot grow: %w", db.path, err).
+		return sdk.Errorf(codes.ResourceExhausted, reasonFull, "database %s cannot grow: %w", db.path, err).
 			WithRemedy("make room on the file system")
 	case readOnly:
-		return sdk.Errorf(codes.FailedPrecondition, "STORE_READ_ONLY", "database %s cannot be written: %w", db.path, err).
+		return sdk.Errorf(codes.FailedPrecondition, reasonReadOnly, "database %s cannot be written: %w", db.path, err).
 			WithRemedy("make the file, its directory and the file system beneath them writable for the user that runs sop")
 	case ioErr:
-		return sdk.Errorf(codes.Unavailable, "STORE_IO", "database %s: %w", db.path, err).
+		return sdk.Errorf(codes.Unavailable, reasonIO, "database %s: %w", db.path, err).
 			WithRemedy("look at the file system beneath it")
 	case busy, locked:
 		e := sdk.Errorf(codes.Unavailable, "STORE_BUSY", "database %s is held by another process: %w", db.path, err)

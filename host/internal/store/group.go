@@ -145,7 +145,10 @@ func (db *DB) inTurn(ctx context.Context, t *turn, fn func(tx *sql.Tx) error) (e
 		return err
 	}
 	ctx, span := trace.Start(ctx, trace.Internal, "store transaction")
-	defer func() { span.End(err) }()
+	defer func() {
+		db.watch.came(err)
+		span.End(err)
+	}()
 	db.watch.waiting.Add(1)
 	defer db.watch.waiting.Add(-1)
 	w := db.writer

@@ -9,13 +9,45 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/token"
+	"github.com/sop-host/sop/sdk"
 )
 
 // watch is what can be seen of a database from outside.
 type watch struct {
 	waiting atomic.Int64
 	onGroup atomic.Pointer[func(size int, commit time.Duration, err error)]
+	refused atomic.Pointer[refusal] // nil: the latest write was not refused
+}
+
+// refusal is that the database took no write, for what is wrong beneath it.
+type refusal struct {
+	since time.Time
+	err   error
+}
+
+// came takes note of what came of a write.
+func (w *watch) came(err error) {
+	if err == nil {
+		if w.refused.Load() != nil {
+			w.refused.Store(nil)
+		}
+		return
+	}
+	switch e := sdk.FromError(err); e.Reason {
+	case reasonFull, reasonIO, reasonReadOnly:
+		w.refused.CompareAndSwap(nil, &refusal{time.Now(), err})
+	}
+}
+
+// Refused says why the latest write was refused, if it was for what is wrong
+// beneath the database, or nil. [DB.Writable] says whether it is still so.
+func (db *DB) Refused() error {
+	if r := db.watch.refused.Load(); r != nil {
+		return r.err
+	}
+	return nil
 }
 
 // OnGroup makes fn hear of every transaction: how many callers shared it, how
@@ -54,8 +86,16 @@ func (db *DB) Size() (int64, error) {
 }
 
 // Writable says what keeps the database from being written to, or nil. It
-// writes what is there already, durably and in the order of all writers.
+// writes what is there already, durably and in the order of all writers. That
+// needs no room; where a write has been refused, nothing less than a record in the
+// audit log shows that it would not be again, and it says since when that was so.
 func (db *DB) Writable(ctx context.Context) error {
+	if r := db.watch.refused.Load(); r != nil {
+		return db.Audit().Append(ctx, audit.Record{
+			Actor: "host", Action: "store.writable", Resource: "store", Outcome: audit.Success, Reason: "writes are taken again",
+			Attributes: map[string]string{"refused_since": r.since.UTC().Format(time.RFC3339Nano), "code": sdk.FromError(r.err).Reason},
+		})
+	}
 	return db.update(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE audit_head SET size = size WHERE id = 1")
 		return err

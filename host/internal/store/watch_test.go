@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/token"
+	"github.com/sop-host/sop/sdk"
 )
 
 // A database that takes no writes is found out, and one that does is not
@@ -39,6 +41,45 @@ func TestWritable(t *testing.T) {
 		if err := db.Writable(t.Context()); (err == nil) != writable {
 			t.Errorf("%s: %v", pragma, err)
 		}
+	}
+}
+
+// A database that has no room for a record does not count as writable, although a
+// page that is there could be written, until a record fits; which says since when
+// none did.
+func TestWritableAfterRefusal(t *testing.T) {
+	db := openGroups(t)
+	limit := func(pages int64) {
+		t.Helper()
+		if _, err := db.write.ExecContext(t.Context(), "PRAGMA max_page_count = "+strconv.FormatInt(pages, 10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pages, err := number(t.Context(), db.read, "PRAGMA page_count")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit(pages)
+	for err == nil {
+		if was := db.Refused(); was != nil {
+			t.Fatal(was)
+		}
+		err = db.Audit().Append(t.Context(), audit.Record{Actor: "a", Action: "b", Outcome: audit.Success})
+	}
+	for what, got := range map[string]error{"append": err, "refused": db.Refused(), "writable": db.Writable(t.Context()), "refused again": db.Refused()} {
+		if got == nil || sdk.FromError(got).Reason != reasonFull {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+	limit(pages + 100)
+	for range 2 {
+		if err := db.Writable(t.Context()); err != nil || db.Refused() != nil {
+			t.Errorf("with room: %v, %v", err, db.Refused())
+		}
+	}
+	page, err := db.Audit().List(t.Context(), audit.Filter{Action: "store.writable"})
+	if err != nil || len(page.Records) != 1 || page.Records[0].Attributes["code"] != reasonFull || page.Records[0].Attributes["refused_since"] == "" {
+		t.Errorf("%+v, %v", page.Records, err)
 	}
 }
 
