@@ -173,7 +173,10 @@ func auditHead(ctx context.Context, q querier) (audit.Head, error) {
 
 // Append implements [audit.Store].
 func (s *Audit) Append(ctx context.Context, records ...audit.Record) error {
-	return s.db.lazily(ctx, func(tx *lazyTx) error { return s.db.appendAudit(ctx, tx.tx, records...) })
+	if len(records) == 0 {
+		return nil
+	}
+	return s.db.inTurn(ctx, &turn{lazy: true, records: records}, nil)
 }
 
 // Head implements [audit.Store].

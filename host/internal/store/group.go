@@ -54,8 +54,9 @@ type turn struct {
 	over   chan error // what the work returned
 	result chan error // what came of it; has room, so that nobody waits for the caller
 
-	lazy  bool // it has no savepoint until it asks for one; see lazyTx
-	saved bool // it has one
+	records []audit.Record // all that it does is to append them, which the writer does for it
+	lazy    bool           // it has no savepoint until it asks for one; see lazyTx
+	saved   bool           // it has one
 }
 
 // group is a transaction under way.
@@ -140,6 +141,7 @@ func (t *turn) save(ctx context.Context, g *group) error {
 	return nil
 }
 
+// inTurn has fn do the work of a turn; without fn, the turn's records are appended.
 func (db *DB) inTurn(ctx context.Context, t *turn, fn func(tx *sql.Tx) error) (err error) {
 	if err := db.check.found(); err != nil {
 		return err
@@ -152,13 +154,19 @@ func (db *DB) inTurn(ctx context.Context, t *turn, fn func(tx *sql.Tx) error) (e
 	db.watch.waiting.Add(1)
 	defer db.watch.waiting.Add(-1)
 	w := db.writer
-	t.ctx, t.start, t.over, t.result = ctx, make(chan *sql.Tx), make(chan error, 1), make(chan error, 1)
+	t.ctx, t.result = ctx, make(chan error, 1)
+	if fn != nil {
+		t.start, t.over = make(chan *sql.Tx), make(chan error, 1)
+	}
 	select {
 	case w.queue <- t:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-w.stop:
 		return errClosed
+	}
+	if fn == nil {
+		return db.translate(t.outcome())
 	}
 	select {
 	case tx := <-t.start:
@@ -256,7 +264,7 @@ func (w *writer) take(t *turn) error {
 		}
 	}
 	before, told, changes, tokens := g.audit.mark(), g.events, len(g.history), g.tokens.mark()
-	err := t.work(g.tx)
+	err := w.work(t)
 	if err == nil && t.saved {
 		if _, err := g.tx.ExecContext(ctx, "RELEASE caller"); err != nil {
 			t.result <- err
@@ -290,9 +298,15 @@ func (w *writer) take(t *turn) error {
 }
 
 // work gives the turn to the caller, unless it has gone, and waits.
-func (t *turn) work(tx *sql.Tx) error {
+func (w *writer) work(t *turn) error {
+	if t.records != nil {
+		if err := t.ctx.Err(); err != nil {
+			return err
+		}
+		return w.db.appendAudit(t.ctx, w.group.tx, t.records...)
+	}
 	select {
-	case t.start <- tx:
+	case t.start <- w.group.tx:
 		return <-t.over
 	case <-t.ctx.Done():
 		return t.ctx.Err()
