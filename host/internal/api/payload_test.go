@@ -240,7 +240,7 @@ func TestSecretsInRequestsCannotBeGuessed(t *testing.T) {
 	name := regexp.MustCompile(`secret|password|passphrase|credential|private|_key$|^key$|token$|bearer|pin$`)
 	harmless := []protoreflect.Name{"idempotency_key", "page_token"}
 	// An idempotency key as well, of the call that is watched.
-	keys := []protoreflect.FullName{"sop.api.v1.WatchBackupProgressRequest.key"}
+	keys := []protoreflect.FullName{"sop.api.v1.WatchBackupProgressRequest.key", "sop.api.v1.DiffBackupRequest.progress_key"}
 	found := make(map[protoreflect.FullName]bool)
 	var look func(m protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool)
 	look = func(m protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) {

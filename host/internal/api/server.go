@@ -54,6 +54,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	d := &door{nexus: n, closing: make(chan struct{})}
 	watch := &observer{}
 	opts := connect.WithHandlerOptions(
+		connect.WithCodec(strictJSON{jsonNames[0]}), connect.WithCodec(strictJSON{jsonNames[1]}),
 		connect.WithReadMaxBytes(maxRequest),
 		connect.WithCompressMinBytes(compressFrom),
 		connect.WithSendMaxBytes(maxAnswer),

@@ -199,7 +199,7 @@ func explain(code codes.Code, message string) *sdk.Error {
 }
 
 // fieldInMessage finds the field that protobuf's JSON does not accept.
-var fieldInMessage = regexp.MustCompile(`(?:invalid value for \w+ field |duplicate field ")(\w+)`)
+var fieldInMessage = regexp.MustCompile(`(?:invalid value for \w+ field |duplicate field "|unknown field ")(\w+)`)
 
 // unknownPath answers for what is not there.
 func unknownPath(w http.ResponseWriter, r *http.Request) {

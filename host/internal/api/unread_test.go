@@ -26,6 +26,9 @@ func TestUnreadableRequestsAreExplained(t *testing.T) {
 	}{
 		"not JSON":         {body: "{", status: http.StatusBadRequest, reason: "REQUEST_MALFORMED"},
 		"wrong type":       {body: `{"pageSize": "many"}`, status: http.StatusBadRequest, reason: "REQUEST_MALFORMED", field: "pageSize"},
+		"unknown field":    {body: `{"pageSiz": 3}`, status: http.StatusBadRequest, reason: "REQUEST_MALFORMED", field: "pageSiz"},
+		"with a charset":   {kind: "application/json; charset=utf-8", body: `{"validateonly": true}`, status: http.StatusBadRequest, reason: "REQUEST_MALFORMED", field: "validateonly"},
+		"empty":            {body: "", status: http.StatusBadRequest, reason: "REQUEST_MALFORMED"},
 		"too large":        {body: large, status: http.StatusTooManyRequests, reason: "MESSAGE_TOO_LARGE"},
 		"unknown encoding": {encoding: "br", body: "{}", status: http.StatusNotImplemented, reason: "REQUEST_UNSUPPORTED"},
 		"content type":     {kind: "text/plain", body: "{}", status: http.StatusUnsupportedMediaType, reason: "CONTENT_TYPE"},
