@@ -18,8 +18,8 @@ var kinds = map[string][]string{
 	"host":        {"emergency_stop", "resume", "start", "stop"},
 	"maintenance": {"closed", "filed", "raised", "routed"},
 	"patch": {
-		"approved", "backed_up", "consented", "denied", "integrated", "integrating", "lost", "proposed", "rejected", "rolled_back",
-		"superseded", "undone", "verified", "verifying",
+		"approved", "backed_up", "consented", "denied", "integrated", "integrating", "lost", "proposed", "rejected", "reopened",
+		"rolled_back", "rolling_back", "superseded", "tightened", "undone", "verified", "verifying",
 	},
 	"plugin":   {"exit", "retire", "start", "stop", "unhealthy"},
 	"protocol": {"activate", "call", "deactivate"},
@@ -28,6 +28,7 @@ var kinds = map[string][]string{
 		"integrating", "lost", "opened", "pinned", "proposed", "released", "retried", "returned", "rolled_back", "routed", "started",
 		"unpinned", "verifying",
 	},
+	"store":     {"writable"},
 	"token":     {"activated", "completed", "delegated", "expired", "issued", "renewed", "revoked"},
 	"workspace": {"scan"},
 }
