@@ -161,7 +161,7 @@ func addReadOnly(p *launch.Plan, trees []string) error {
 func showable(path string) error {
 	switch {
 	case !filepath.IsAbs(path) || filepath.Clean(path) != path:
-		return fmt.Errorf("%s cannot be shown to a sandbox: it is no absolute path without . and ..", path)
+		return fmt.Errorf("%s cannot be shown to a sandbox: write it absolute, without . and .. in it", path)
 	case slices.Contains(closedTrees, path):
 		return fmt.Errorf("%s cannot be shown to a sandbox: show the directories beneath it that are needed", path)
 	case launchOwn(path):

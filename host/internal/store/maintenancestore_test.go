@@ -28,7 +28,7 @@ func TestMaintenanceEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close() //nolint:errcheck // in memory
+	defer db.Close()
 	r := &maintenance.Record{ID: "a", Subsystem: "disk", State: maintenance.Open}
 	err = db.Maintenance().Update(t.Context(), func(tx maintenance.Tx) error {
 		return tx.Put(t.Context(), r, maintenance.Change{ID: "a", Subsystem: "disk", Action: maintenance.Filed, By: "host", Why: "full"})

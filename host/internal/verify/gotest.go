@@ -97,8 +97,9 @@ type goTests struct {
 
 func (g *goTests) conclude(before *baseline, b *building) {
 	t := g.verdict.Tests
-	none := !before.unbuilt && len(before.packages) == 0 && len(b.programs) == 0
-	if len(t.Problems) == 0 && t.Passed == 0 && !(none && g.step.MayBeEmpty) {
+	isEmpty := !before.unbuilt && len(before.packages) == 0 && len(b.programs) == 0
+	needsTests := !isEmpty || !g.step.MayBeEmpty
+	if len(t.Problems) == 0 && t.Passed == 0 && needsTests {
 		t.problem("no test was run")
 	}
 	g.verdict.Passed = len(t.Problems) == 0
