@@ -39,9 +39,12 @@ func TestMeasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := m.Latest()
-	// Busy for as long as the kernel takes to notice.
-	for deadline := time.Now().Add(20 * time.Second); m.Latest().Host.CPUPercent == 0 && time.Now().Before(deadline); {
-		_ = sha256.Sum256(make([]byte, 1<<20))
+	// Busy for as long as the kernel takes to notice, which counts in hundredths of a
+	// second: over less than some of them anything may come out.
+	for deadline := time.Now().Add(20 * time.Second); m.Latest() == before || m.Latest().Host.CPUPercent == 0 && time.Now().Before(deadline); {
+		for begin := time.Now(); time.Since(begin) < 200*time.Millisecond; {
+			_ = sha256.Sum256(make([]byte, 1<<20))
+		}
 		if err := m.measure(t.Context()); err != nil {
 			t.Fatal(err)
 		}
