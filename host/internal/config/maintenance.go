@@ -10,11 +10,11 @@ import (
 
 // Maintenance says who owns which subsystem.
 type Maintenance struct {
-	Owner  string             // of what no pattern covers: "operator/ops" or "protocol/arp"; empty: operators
+	Owner string // of what no pattern covers: "operator/ops" or "protocol/arp"; empty: operators
 	// Operations are those by which protocols that own subsystems are told of requests
 	// about them, by the protocol's name; those without one are not told.
 	Operations map[string]string
-	Owners []MaintenanceOwner // in no order that matters; the most exact pattern counts
+	Owners     []MaintenanceOwner // in no order that matters; the most exact pattern counts
 	// Pressure says when the host asks for maintenance of the machine.
 	Pressure Pressure
 }

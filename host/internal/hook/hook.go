@@ -36,7 +36,9 @@ func (h *Hook) wants(e *event.Record) bool {
 	if h.Owner != "" && e.Attributes["owner"] != h.Owner {
 		return false
 	}
-	return slices.ContainsFunc(h.On, func(on string) bool { return on == e.Kind || strings.HasSuffix(on, ".") && strings.HasPrefix(e.Kind, on) })
+	return slices.ContainsFunc(h.On, func(on string) bool {
+		return on == e.Kind || strings.HasSuffix(on, ".") && strings.HasPrefix(e.Kind, on)
+	})
 }
 
 func (h *Hook) same(other *Hook) bool {
