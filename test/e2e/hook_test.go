@@ -225,7 +225,13 @@ maintenance {
 	h.must(0, "maintenance", "file", "disk", "it makes noises")
 	h.must(0, "maintenance", "file", "component.web", "it answers with nothing")
 	var told []byte
-	if !eventually(patience, func() bool { told, _ = os.ReadFile(notes); return strings.Contains(string(told), "maintenance.filed") }) {
+	if !eventually(patience, func() bool {
+		var err error
+		if told, err = os.ReadFile(notes); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(told), "maintenance.filed")
+	}) {
 		t.Fatalf("the owner was told %q", told)
 	}
 	for _, want := range []string{`"operation":"maintain"`, `"subsystem":"component.web"`, "it answers with nothing"} {

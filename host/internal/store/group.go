@@ -329,9 +329,10 @@ func (w *writer) commit() error {
 	g := w.group
 	rows := w.tokens
 	w.tokens = tokenRows{}
-	err := w.db.flushTokens(context.Background(), g.tx, &g.tokens)
+	ctx := context.Background() // the work of several callers is no one's to give up
+	err := w.db.flushTokens(ctx, g.tx, &g.tokens)
 	if err == nil {
-		err = w.db.flushAnswers(context.Background(), g.tx, &g.tokens)
+		err = w.db.flushAnswers(ctx, g.tx, &g.tokens)
 	}
 	if err == nil {
 		err = w.db.flushHistory(g.tx, g.history)

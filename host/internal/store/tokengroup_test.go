@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -32,7 +31,7 @@ func inGroup(t *testing.T, db *DB, turns []func(token.Tx) error) []error {
 	errs := make([]error, len(turns))
 	var wg sync.WaitGroup
 	for i, turn := range turns {
-		wg.Go(func() { errs[i] = db.Tokens().Update(context.Background(), turn) })
+		wg.Go(func() { errs[i] = db.Tokens().Update(t.Context(), turn) })
 	}
 	if err := release(); err != nil {
 		t.Fatal(err)
@@ -65,7 +64,7 @@ func TestTokensOfAGroup(t *testing.T) {
 			turns = append(turns, func(tx token.Tx) error {
 				mu.Lock()
 				defer mu.Unlock()
-				ctx := context.Background()
+				ctx := t.Context()
 				accessor := groupToken(which, 0).Accessor
 				want := *model[accessor]
 				found, err := tx.Find(ctx, accessor)
@@ -136,7 +135,7 @@ func TestAnswerOfANewToken(t *testing.T) {
 	db := openGroups(t)
 	made := groupToken(1, 3)
 	errs := inGroup(t, db, []func(token.Tx) error{func(tx token.Tx) error {
-		ctx := context.Background()
+		ctx := t.Context()
 		if err := tx.Put(ctx, []*token.Token{made}, nil); err != nil {
 			return err
 		}

@@ -38,8 +38,8 @@ type Tx interface {
 	Get(ctx context.Context, ref string) (*Token, error)
 	// Take adds to Uses and Reserved of a token, if at the time it is active,
 	// lives and has as many uses left, and returns it as it is then; nil: it has
-	// not, and nothing was changed. It is one conditional statement. Of known only
-	// what never changes in a token is believed, and it is not changed.
+	// not, and nothing was changed. Of known only what never changes in a token is
+	// believed, and it is not changed.
 	Take(ctx context.Context, known *Token, uses, reserve int, at time.Time) (*Token, error)
 	// Descendants returns the children of a token, theirs, and so on.
 	Descendants(ctx context.Context, id string) ([]*Token, error)
