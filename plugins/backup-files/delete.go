@@ -138,7 +138,7 @@ func (r *repository) pin(id string, pinned bool) error {
 // collect removes the objects that no snapshot needs and returns how many bytes
 // that freed; the usage lock is held alone. While a manifest cannot be read
 // nobody knows what it needs: then nothing is removed and note says so.
-func (r *repository) collect() (freed int64, note string, err error) {
+func (r *repository) collect(progress *tree.Progress) (freed int64, note string, err error) {
 	needed, note, err := r.needed()
 	if err != nil || note != "" {
 		return 0, note, err
@@ -152,10 +152,15 @@ func (r *repository) collect() (freed int64, note string, err error) {
 		if needed[sum] || !sum.valid() {
 			continue
 		}
+		size := int64(0)
 		if info, err := e.Info(); err == nil {
-			freed += info.Size()
+			size = info.Size()
 		}
 		if err := os.Remove(r.path(objectsDir, e.Name())); err != nil {
+			return freed, "", err
+		}
+		freed += size
+		if err := progress.Add(1, size); err != nil {
 			return freed, "", err
 		}
 	}

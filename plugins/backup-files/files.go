@@ -149,7 +149,7 @@ func (b *files) Delete(ctx context.Context, req *pluginv1.DeleteRequest) (*plugi
 	if err := s.repo.forget(req.GetSnapshotIds()); err != nil {
 		return nil, ioError("delete snapshots", err)
 	}
-	if _, _, err := s.repo.collect(); err != nil {
+	if _, _, err := s.repo.collect(&tree.Progress{}); err != nil {
 		return nil, ioError("free the space of deleted snapshots", err)
 	}
 	return &pluginv1.DeleteResponse{DeletedIds: req.GetSnapshotIds()}, nil

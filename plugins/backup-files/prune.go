@@ -9,11 +9,12 @@ import (
 	"github.com/sop-host/sop/plugins/internal/limits"
 	"github.com/sop-host/sop/plugins/internal/tree"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+	"github.com/sop-host/sop/sdk/backup"
 )
 
 // Prune implements [backup.Pruner]: it forgets what retention does not keep and
 // frees what nothing needs.
-func (b *files) Prune(ctx context.Context, req *pluginv1.PruneRequest) (*pluginv1.PruneResponse, error) {
+func (b *files) Prune(ctx context.Context, req *pluginv1.PruneRequest, tell backup.ProgressFunc) (*pluginv1.PruneResult, error) {
 	s, err := b.ready()
 	if err != nil {
 		return nil, err
@@ -27,21 +28,21 @@ func (b *files) Prune(ctx context.Context, req *pluginv1.PruneRequest) (*pluginv
 	if err != nil {
 		return nil, err
 	}
-	resp := &pluginv1.PruneResponse{DeletedIds: s.settings.retention.Expired(candidates, s.now())}
+	result := &pluginv1.PruneResult{DeletedIds: s.settings.retention.Expired(candidates, s.now())}
 	if req.GetDryRun() {
-		return resp, nil
+		return result, nil
 	}
 	if err := s.repo.sweep(); err != nil {
 		return nil, err
 	}
-	if err := s.repo.forget(resp.GetDeletedIds()); err != nil {
+	if err := s.repo.forget(result.GetDeletedIds()); err != nil {
 		return nil, ioError("prune", err)
 	}
-	resp.FreedBytes, resp.Note, err = s.repo.collect()
+	result.FreedBytes, result.Note, err = s.repo.collect(&tree.Progress{Tell: tell})
 	if err != nil {
 		return nil, ioError("prune", err)
 	}
-	return resp, nil
+	return result, nil
 }
 
 // candidates are the snapshots that can be read, oldest first. Retention leaves

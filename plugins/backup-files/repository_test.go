@@ -216,9 +216,13 @@ func TestLeftoversAreSwept(t *testing.T) {
 	if n := count(t, f.repo, tempDir, "*"); n != 0 {
 		t.Errorf("%d temporary files are left", n)
 	}
-	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{})
-	if err != nil || resp.GetFreedBytes() != 6 || count(t, f.repo, objectsDir, "*") != 1 {
-		t.Errorf("pruning freed %v, %v", resp, err)
+	var told []string
+	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}, func(p *pluginv1.BackupProgress) error {
+		told = append(told, fmt.Sprint(p.GetFiles(), " of ", p.GetBytes()))
+		return nil
+	})
+	if err != nil || resp.GetFreedBytes() != 6 || count(t, f.repo, objectsDir, "*") != 1 || !slices.Equal(told, []string{"1 of 6"}) {
+		t.Errorf("pruning freed %v, %v, and told %v", resp, err, told)
 	}
 }
 
@@ -230,7 +234,7 @@ func TestPruneFreesNothingWhileManifestIsDamaged(t *testing.T) {
 	if err := os.Truncate(filepath.Join(f.repo, manifestName(f.ids()[0])), 10); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{})
+	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}, nil)
 	if err != nil || resp.GetNote() == "" || len(resp.GetDeletedIds()) > 0 || count(t, f.repo, objectsDir, "*") != 2 {
 		t.Errorf("pruned %v, %v", resp, err)
 	}
@@ -322,11 +326,11 @@ func TestClockJumps(t *testing.T) {
 	f.save("a year back")
 	at = at.AddDate(5, 0, 0)
 	want := f.ids()
-	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{DryRun: true})
+	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{DryRun: true}, nil)
 	if err != nil || !slices.Equal(resp.GetDeletedIds(), want[1:2]) || len(f.ids()) != 3 {
 		t.Errorf("would prune %v, %v; want %v", resp.GetDeletedIds(), err, want[1:2])
 	}
-	if _, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}); err != nil {
+	if _, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	list, err := f.List(t.Context(), &pluginv1.ListRequest{})

@@ -113,7 +113,7 @@ func TestBucket(t *testing.T) {
 	if _, err := elsewhere.Delete(t.Context(), &pluginv1.DeleteRequest{SnapshotIds: []string{first.GetId()}}); err != nil {
 		t.Fatal(err)
 	}
-	if resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}); err != nil || len(resp.GetDeletedIds()) > 0 {
+	if resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}, nil); err != nil || len(resp.GetDeletedIds()) > 0 {
 		t.Errorf("pruned %v, %v", resp, err)
 	}
 	f.whole()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kopia/kopia/repo"
@@ -18,6 +19,7 @@ import (
 	"github.com/sop-host/sop/plugins/internal/limits"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
+	"github.com/sop-host/sop/sdk/backup"
 )
 
 // pinName is what the kopia client shows as the pin of a snapshot of ours.
@@ -124,7 +126,7 @@ func (p *plugin) Pin(ctx context.Context, req *pluginv1.PinRequest) (*pluginv1.P
 
 // Prune implements [backup.Pruner]: it forgets what retention does not keep and
 // lets kopia's maintenance free what nothing needs.
-func (p *plugin) Prune(ctx context.Context, req *pluginv1.PruneRequest) (*pluginv1.PruneResponse, error) {
+func (p *plugin) Prune(ctx context.Context, req *pluginv1.PruneRequest, tell backup.ProgressFunc) (*pluginv1.PruneResult, error) {
 	r, err := p.ready()
 	if err != nil {
 		return nil, err
@@ -141,15 +143,17 @@ func (p *plugin) Prune(ctx context.Context, req *pluginv1.PruneRequest) (*plugin
 	if err != nil {
 		return nil, ioError(ctx, "prune", err)
 	}
-	resp := &pluginv1.PruneResponse{DeletedIds: r.settings.retention.Expired(candidates, p.time()), Note: why}
+	result := &pluginv1.PruneResult{DeletedIds: r.settings.retention.Expired(candidates, p.time()), Note: why}
 	if req.GetDryRun() {
-		return resp, nil
+		return result, nil
 	}
-	if err := r.forget(ctx, v, c, resp.GetDeletedIds()); err != nil {
+	stop := r.telling(tell)
+	defer stop()
+	if err := r.forget(ctx, v, c, result.GetDeletedIds()); err != nil {
 		return nil, ioError(ctx, "prune", err)
 	}
 	if why == "" {
-		resp.FreedBytes, resp.Note, err = r.maintain(ctx, v)
+		result.FreedBytes, result.Note, err = r.maintain(ctx, v)
 	}
 	if r.dir != nil {
 		err = errors.Join(err, r.dir.sweep(time.Now()))
@@ -157,7 +161,41 @@ func (p *plugin) Prune(ctx context.Context, req *pluginv1.PruneRequest) (*plugin
 	if err != nil {
 		return nil, ioError(ctx, "free space", err)
 	}
-	return resp, nil
+	return result, nil
+}
+
+// progressEvery is how often is told how far a call is.
+const progressEvery = 200 * time.Millisecond
+
+// telling tells how many blobs have been removed since it was called, until stop
+// returns, and at the end. What it cannot tell is not missed: the host is gone
+// then, and the context of the call with it. Without tell nobody listens.
+func (r *repository) telling(tell backup.ProgressFunc) (stop func()) {
+	if tell == nil {
+		return func() {}
+	}
+	before, ended := r.removed.Load(), make(chan struct{})
+	now := func() error { return tell(&pluginv1.BackupProgress{Files: r.removed.Load() - before}) }
+	var done sync.WaitGroup
+	done.Go(func() {
+		tick := time.NewTicker(progressEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				if now() != nil {
+					return
+				}
+			}
+		}
+	})
+	return func() {
+		close(ended)
+		done.Wait()
+		_ = now()
+	}
 }
 
 // candidates are the snapshots that can be read, oldest first. Retention leaves

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kopia/kopia/repo"
@@ -35,6 +36,7 @@ const userName = "sop"
 type repository struct {
 	settings *settings
 	store    blob.Storage
+	removed  atomic.Int64 // blobs that were, through store
 	dir      *directory // nil: a bucket
 	inode    tree.Inode // of the directory
 	// layout is what is wrong with the directory; nil: nothing.
@@ -87,11 +89,15 @@ func openRepository(ctx context.Context, s *settings) (*repository, error) {
 
 func (r *repository) openStore(ctx context.Context) (err error) {
 	if o := r.settings.s3; o != nil {
-		r.store, err = s3.New(ctx, &s3.Options{
+		bucket, err := s3.New(ctx, &s3.Options{
 			BucketName: o.Bucket, Prefix: o.Prefix, Endpoint: o.Endpoint, Region: o.Region, DoNotUseTLS: o.Insecure,
 			AccessKeyID: o.AccessKey, SecretAccessKey: o.SecretKey, RootCA: o.ca,
 		}, false)
-		return ioError(ctx, "open the bucket", err)
+		if err != nil {
+			return ioError(ctx, "open the bucket", err)
+		}
+		r.store = counted{bucket, &r.removed}
+		return nil
 	}
 	if err := r.makeDirectory(); err != nil {
 		return ioError(ctx, "make the repository", err)
@@ -99,7 +105,7 @@ func (r *repository) openStore(ctx context.Context) (err error) {
 	if r.dir, r.layout, err = openDirectory(r.settings.directory); err != nil {
 		return ioError(ctx, "read the repository", err)
 	}
-	r.store = r.dir
+	r.store = counted{r.dir, &r.removed}
 	var st unix.Stat_t
 	if err := unix.Stat(r.dir.dir, &st); err != nil {
 		return ioError(ctx, "look at the repository", err)

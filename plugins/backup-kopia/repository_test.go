@@ -245,7 +245,7 @@ func TestDeletedByTheClient(t *testing.T) {
 		t.Errorf("verified as %v", result)
 	}
 	f.same(f.restored(s.GetId()), map[string]string{"a": "a"})
-	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{})
+	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}, nil)
 	f.must(err)
 	if !strings.Contains(resp.GetNote(), s.GetId()) || resp.GetFreedBytes() != 0 {
 		t.Errorf("pruned: %v", resp)
@@ -268,17 +268,24 @@ func TestPrune(t *testing.T) {
 	_, err := f.Pin(t.Context(), &pluginv1.PinRequest{SnapshotId: ids[1], Pinned: true})
 	f.must(err)
 	clock = clock.AddDate(-1, 0, 0)
-	if resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}); err != nil || len(resp.GetDeletedIds()) > 0 {
+	if resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}, nil); err != nil || len(resp.GetDeletedIds()) > 0 {
 		t.Errorf("with the clock a year back %v, %v were deleted", resp.GetDeletedIds(), err)
 	}
 	clock = clock.AddDate(2, 0, 0)
-	dry, err := f.Prune(t.Context(), &pluginv1.PruneRequest{DryRun: true})
+	dry, err := f.Prune(t.Context(), &pluginv1.PruneRequest{DryRun: true}, nil)
 	f.must(err)
 	if want := []string{ids[0], ids[2], ids[3]}; !slices.Equal(dry.GetDeletedIds(), want) {
 		t.Errorf("%v would be deleted, want %v", dry.GetDeletedIds(), want)
 	}
-	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{})
+	removed := int64(0)
+	resp, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}, func(p *pluginv1.BackupProgress) error {
+		removed = p.GetFiles()
+		return nil
+	})
 	f.must(err)
+	if removed < int64(len(dry.GetDeletedIds())) { // at least the records of the snapshots
+		t.Errorf("told of %d blobs", removed)
+	}
 	if !slices.Equal(resp.GetDeletedIds(), dry.GetDeletedIds()) || resp.GetNote() != pendingNote {
 		t.Errorf("pruned: %v", resp)
 	}
@@ -450,7 +457,7 @@ func TestDamagedRepositoryIsNotWritten(t *testing.T) {
 		"save":   second(f.Save(t.Context(), &pluginv1.SaveRequest{Root: f.root}, nil)),
 		"delete": second(f.Delete(t.Context(), &pluginv1.DeleteRequest{SnapshotIds: []string{s.GetId()}})),
 		"pin":    second(f.Pin(t.Context(), &pluginv1.PinRequest{SnapshotId: s.GetId(), Pinned: true})),
-		"prune":  second(f.Prune(t.Context(), &pluginv1.PruneRequest{})),
+		"prune":  second(f.Prune(t.Context(), &pluginv1.PruneRequest{}, nil)),
 	} {
 		if err == nil || sdk.FromError(err).Reason != "REPOSITORY_DAMAGED" || sdk.FromError(err).Remedy == "" {
 			t.Errorf("%s: %v", what, err)
@@ -470,7 +477,7 @@ func TestSweep(t *testing.T) {
 	dir := filepath.Join(f.state, "repository")
 	old, young := filepath.Join(dir, "p"+tempInfix+"00"), filepath.Join(dir, "p"+tempInfix+"01")
 	f.must(os.WriteFile(old, nil, 0o600), os.WriteFile(young, nil, 0o600), os.Chtimes(old, time.Time{}, time.Now().Add(-2*staleTemp)))
-	_, err := f.Prune(t.Context(), &pluginv1.PruneRequest{})
+	_, err := f.Prune(t.Context(), &pluginv1.PruneRequest{}, nil)
 	f.must(err)
 	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the old one: %v", err)

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
@@ -370,6 +371,21 @@ var (
 
 func handleInfo(handle string) blob.ConnectionInfo {
 	return blob.ConnectionInfo{Type: storageType, Config: &handleOptions{handle}}
+}
+
+// counted counts what is removed from a storage.
+type counted struct {
+	blob.Storage
+	removed *atomic.Int64
+}
+
+// DeleteBlob implements [blob.Storage].
+func (c counted) DeleteBlob(ctx context.Context, id blob.ID) error {
+	err := c.Storage.DeleteBlob(ctx, id)
+	if err == nil {
+		c.removed.Add(1)
+	}
+	return err
 }
 
 // kept is a storage that outlives the repositories that are opened on it.

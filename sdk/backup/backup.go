@@ -34,9 +34,9 @@ type Backup interface {
 }
 
 // Pruner is implemented by a [Backup] that has a retention rule. It never
-// forgets what is pinned.
+// forgets what is pinned. Progress counts what it removes from the repository.
 type Pruner interface {
-	Prune(ctx context.Context, req *pluginv1.PruneRequest) (*pluginv1.PruneResponse, error)
+	Prune(ctx context.Context, req *pluginv1.PruneRequest, progress ProgressFunc) (*pluginv1.PruneResult, error)
 }
 
 // Lister is implemented by a [Backup] that can tell what a snapshot holds.
@@ -105,11 +105,17 @@ func (s *server) Contents(req *pluginv1.ContentsRequest, stream grpc.ServerStrea
 }
 
 // Prune implements [pluginv1.BackupServer].
-func (s *server) Prune(ctx context.Context, req *pluginv1.PruneRequest) (*pluginv1.PruneResponse, error) {
+func (s *server) Prune(req *pluginv1.PruneRequest, stream grpc.ServerStreamingServer[pluginv1.PruneResponse]) error {
 	p, ok := s.Backup.(Pruner)
 	if !ok {
-		return nil, sdk.Errorf(codes.Unimplemented, "NO_RETENTION", "this plugin has no retention").
+		return sdk.Errorf(codes.Unimplemented, "NO_RETENTION", "this plugin has no retention").
 			WithRemedy("delete snapshots by their ids")
 	}
-	return p.Prune(ctx, req)
+	result, err := p.Prune(stream.Context(), req, func(p *pluginv1.BackupProgress) error {
+		return stream.Send(&pluginv1.PruneResponse{Event: &pluginv1.PruneResponse_Progress{Progress: p}})
+	})
+	if err != nil {
+		return err
+	}
+	return stream.Send(&pluginv1.PruneResponse{Event: &pluginv1.PruneResponse_Result{Result: result}})
 }

@@ -97,9 +97,9 @@ func (j *job) call(impl backup.Backup) (proto.Message, error) {
 		return impl.Delete(ctx, &req)
 	case "prune":
 		if p, ok := impl.(backup.Pruner); ok {
-			return p.Prune(ctx, &pluginv1.PruneRequest{})
+			return p.Prune(ctx, &pluginv1.PruneRequest{}, quiet)
 		}
-		return &pluginv1.PruneResponse{}, nil
+		return &pluginv1.PruneResult{}, nil
 	}
 	return nil, fmt.Errorf("unknown job %q", j.Op)
 }

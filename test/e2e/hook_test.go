@@ -166,7 +166,7 @@ plugin "protocol" "engine" {
 
 hook "improve" {
   on   = ["gap."]
-  call = "engine.learn"
+  run  = "engine.learn"
 }
 `, program))
 	s.lock()

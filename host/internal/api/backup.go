@@ -204,7 +204,9 @@ func (s *backupService) DeleteBackups(ctx context.Context, req *connect.Request[
 
 // PruneBackups implements the rpc.
 func (s *backupService) PruneBackups(ctx context.Context, req *connect.Request[apiv1.PruneBackupsRequest]) (*connect.Response[apiv1.PruneBackupsResponse], error) {
-	p, err := s.Backups.Prune(ctx, req.Msg.GetPlugin(), req.Msg.GetValidateOnly(), by(ctx))
+	p, err := s.Backups.Prune(ctx, backup.PruneRequest{
+		Plugin: req.Msg.GetPlugin(), DryRun: req.Msg.GetValidateOnly(), By: by(ctx), Key: watchKey(ctx, req.Msg.GetIdempotencyKey()),
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -233,7 +233,7 @@ func (m *memory) Pin(_ context.Context, req *pluginv1.PinRequest) (*pluginv1.Pin
 }
 
 // Prune implements [backupkind.Pruner].
-func (m *memory) Prune(_ context.Context, req *pluginv1.PruneRequest) (*pluginv1.PruneResponse, error) {
+func (m *memory) Prune(_ context.Context, req *pluginv1.PruneRequest, progress backupkind.ProgressFunc) (*pluginv1.PruneResult, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.call(req.GetToken()); err != nil {
@@ -241,8 +241,11 @@ func (m *memory) Prune(_ context.Context, req *pluginv1.PruneRequest) (*pluginv1
 	}
 	if !req.GetDryRun() {
 		m.drop(m.expired...)
+		if err := progress(&pluginv1.BackupProgress{Files: int64(len(m.expired)), Bytes: 5}); err != nil {
+			return nil, err
+		}
 	}
-	return &pluginv1.PruneResponse{DeletedIds: m.expired, FreedBytes: 5}, nil
+	return &pluginv1.PruneResult{DeletedIds: m.expired, FreedBytes: 5}, nil
 }
 
 // site is a service on a database in memory, with one plugin and one workspace.

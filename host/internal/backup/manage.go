@@ -133,41 +133,53 @@ type Pruned struct {
 	Note    string // why space was not freed; empty: it was
 }
 
+// PruneRequest says which plugin is to forget what.
+type PruneRequest struct {
+	Plugin   string // empty: the usual one
+	DryRun   bool   // say what would be forgotten, and forget nothing
+	By       string
+	Progress func(Progress) // of what is removed from the repository; nil is fine
+	Key      string         // by which [Service.Watch] finds it; empty: not at all
+}
+
 // Prune has a plugin forget what its retention no longer keeps.
-func (s *Service) Prune(ctx context.Context, plugin string, dryRun bool, by string) (*Pruned, error) {
-	name, client, err := s.plugin(plugin)
+func (s *Service) Prune(ctx context.Context, r PruneRequest) (*Pruned, error) {
+	name, client, err := s.plugin(r.Plugin)
 	if err != nil {
 		return nil, err
 	}
-	var resp *pluginv1.PruneResponse
+	tell, end := s.under.begin(r.Key, Progress{}, r.Progress)
+	defer end()
+	var result *pluginv1.PruneResult
 	err = s.granted(ctx, name, "", "prune", func(secret string) error {
-		resp, err = client.Prune(ctx, &pluginv1.PruneRequest{Token: secret, DryRun: dryRun})
+		stream, err := client.Prune(ctx, &pluginv1.PruneRequest{Token: secret, DryRun: r.DryRun})
+		result, err = follow(stream, err, (*pluginv1.PruneResponse).GetResult, tell)
 		return err
 	})
-	if !dryRun {
+	if !r.DryRun {
 		s.pruned(name) // also when it failed: it is tried again another day
 	}
 	if err != nil {
 		return nil, err
 	}
-	out := &Pruned{Plugin: name, Freed: resp.GetFreedBytes(), Note: clip(resp.GetNote())}
+	out := &Pruned{Plugin: name, Freed: result.GetFreedBytes(), Note: clip(result.GetNote())}
 	err = s.record(ctx, func(ctx context.Context, tx Tx) error {
 		out.Deleted, out.Unknown = nil, nil
 		all, err := tx.Of(ctx, name)
 		if err != nil {
 			return err
 		}
-		out.sort(all, resp.GetDeletedIds())
-		if dryRun {
+		out.sort(all, result.GetDeletedIds())
+		if r.DryRun {
 			return nil
 		}
 		for _, snap := range out.Deleted {
-			if err := s.moved(ctx, tx, snap.ID, Deleted, "delete", by, "retention"); err != nil {
+			if err := s.moved(ctx, tx, snap.ID, Deleted, "delete", r.By, "retention"); err != nil {
 				return err
 			}
 		}
-		return tx.Record(ctx, Deed{At: s.Now().UTC(), Action: "prune", By: by, Plugin: name, Attributes: map[string]string{
-			"deleted": strconv.Itoa(len(resp.GetDeletedIds())), "freed_bytes": strconv.FormatInt(out.Freed, 10),
+		return tx.Record(ctx, Deed{At: s.Now().UTC(), Action: "prune", By: r.By, Plugin: name, Attributes: map[string]string{
+			"deleted": strconv.Itoa(len(result.GetDeletedIds())), "freed_bytes": strconv.FormatInt(out.Freed, 10),
 		}})
 	})
 	return out, err

@@ -405,7 +405,7 @@ func (s *Scheduler) housekeeping() {
 				continue
 			}
 			last[name] = s.Service.Now()
-			if _, err := s.Service.Prune(s.ctx, name, false, actor); err != nil && sdk.FromError(err).Code != codes.Unimplemented && s.ctx.Err() == nil {
+			if _, err := s.Service.Prune(s.ctx, PruneRequest{Plugin: name, By: actor}); err != nil && sdk.FromError(err).Code != codes.Unimplemented && s.ctx.Err() == nil {
 				s.Service.Logger.Warn("nothing was pruned", "plugin", name, "error", err)
 			}
 		}

@@ -192,7 +192,11 @@ func TestPinDeletePrune(t *testing.T) {
 	wantReason(t, err, "BACKUP_DELETED")
 	s.plugin.expired = []string{"ref2", "stranger"}
 	for _, dry := range []bool{true, false} {
-		p, err := s.Prune(t.Context(), "", dry, "me")
+		var told []backup.Progress
+		p, err := s.Prune(t.Context(), backup.PruneRequest{DryRun: dry, By: "me", Progress: func(p backup.Progress) { told = append(told, p) }})
+		if removed := slices.Equal(told, []backup.Progress{{Files: 2, Bytes: 5}}); removed == dry {
+			t.Errorf("dry %v: told %v", dry, told)
+		}
 		if err != nil || len(p.Deleted) != 1 || p.Deleted[0].ID != third.ID || !slices.Equal(p.Unknown, []string{"stranger"}) || p.Freed != 5 {
 			t.Errorf("%+v, %v", p, err)
 		}

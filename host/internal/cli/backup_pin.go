@@ -137,8 +137,10 @@ func (o *backupPruneOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	o.req.ValidateOnly, o.req.IdempotencyKey = o.check, o.key
+	o.req.ValidateOnly, o.req.IdempotencyKey = o.check, o.watchable(o.key)
+	stop := o.showProgress(ctx, c, "pruning", o.req.GetIdempotencyKey(), false)
 	answer, err := c.backup().PruneBackups(ctx, connect.NewRequest(&o.req))
+	stop()
 	if err != nil {
 		return err
 	}

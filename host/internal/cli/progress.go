@@ -51,7 +51,10 @@ const barWidth = 24
 
 // progressLine is how far a call is, with a bar where the end is known.
 func progressLine(verb string, w *apiv1.BackupWork, width int) string {
-	line := fmt.Sprintf("%s  %s  %s", verb, count(w.GetFiles(), "file", "files"), sizeText(w.GetBytes()))
+	line := fmt.Sprintf("%s  %s", verb, count(w.GetFiles(), "file", "files"))
+	if w.GetBytes() > 0 || w.GetExpectedBytes() > 0 {
+		line += "  " + sizeText(w.GetBytes())
+	}
 	if share, known := shareDone(w); known && width > len(line)+barWidth+12 {
 		full := int(share * barWidth)
 		line = fmt.Sprintf("%s  %s%s %3.0f%%  %s  %s", verb, strings.Repeat("█", full), strings.Repeat("░", barWidth-full), share*100,

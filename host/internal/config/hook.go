@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/sop-host/sop/host/internal/event"
@@ -31,7 +32,7 @@ const (
 )
 
 var (
-	hookAttributes = []string{"on", "run", "call", "timeout"}
+	hookAttributes = []string{"on", "run", "timeout"}
 	// hookNouns are what hooks may be told of. A call of a protocol makes events of
 	// tokens and protocols, which would make further calls without end.
 	hookNouns   = []string{"backup", "component", "gap", "maintenance", "patch", "plugin", "task", "workspace"}
@@ -96,43 +97,37 @@ func (l *loader) readHook(c *Config, b *block) Hook {
 	return h
 }
 
-// readRun reads what a hook runs. "call" is another word for it, of protocols only.
+// readRun reads what a hook runs.
 func (l *loader) readRun(c *Config, s section, h *Hook) {
-	run, call := s.body.attributes["run"], s.body.attributes["call"]
-	switch {
-	case run == nil && call == nil:
+	run := s.body.attributes["run"]
+	if run == nil {
 		s.errorf(s.header, "Missing attribute", "A hook block needs the attribute %q: an operation of a protocol, such as \"arp.learn\", or a plugin, such as \"detector.docs\".", "run")
-	case run != nil && call != nil:
-		s.errorf(call.nameRange, "Attributes that exclude each other", "%q names what is run, as %q does: keep one of them.", "run", "call")
-	case call != nil:
-		l.readCall(c, s, "call", s.text("call", "", checkProtocolCall), h)
+		return
+	}
+	what := s.text("run", "", checkArgument)
+	kind, name, _ := strings.Cut(what, ".")
+	switch {
+	case what == "":
+	case slices.Contains(c.protocolNames(), kind):
+		l.readHookCall(c, what, run.expr.Range(), h)
+	case runNouns[kind] != nil:
+		l.readHookPlugin(c, s, kind, name, h)
+	case kind == kindProtocol:
+		l.errorf(run.expr.Range(), "Not an operation", "A protocol is called by one of its operations: write \"%s.OPERATION\".", name)
 	default:
-		what := s.text("run", "", checkArgument)
-		kind, name, _ := strings.Cut(what, ".")
-		switch {
-		case what == "":
-		case runNouns[kind] != nil && !slices.Contains(c.protocolNames(), kind):
-			l.readHookPlugin(c, s, kind, name, h)
-		case kind == kindProtocol && !slices.Contains(c.protocolNames(), kind):
-			l.errorf(run.expr.Range(), "Not an operation", "A protocol is called by one of its operations: write \"%s.OPERATION\".", name)
-		default:
-			if err := checkProtocolCall(what); err != nil {
-				l.errorf(run.expr.Range(), "Invalid value", "%s", capital(fmt.Sprintf("%q names neither an operation of a protocol, such as \"arp.learn\", nor a plugin, such as \"detector.docs\"", what)))
-				return
-			}
-			l.readCall(c, s, "run", what, h)
-		}
+		l.readHookCall(c, what, run.expr.Range(), h)
 	}
 }
 
-// readCall takes over the operation of a protocol.
-func (l *loader) readCall(c *Config, s section, attribute, call string, h *Hook) {
-	if call == "" {
+// readHookCall takes over the operation of a protocol.
+func (l *loader) readHookCall(c *Config, what string, at hcl.Range, h *Hook) {
+	if err := checkProtocolCall(what); err != nil {
+		l.errorf(at, "Invalid value", "%s", capital(fmt.Sprintf("%q names neither an operation of a protocol, such as \"arp.learn\", nor a plugin, such as \"detector.docs\"", what)))
 		return
 	}
-	h.Protocol, h.Operation, _ = strings.Cut(call, ".")
+	h.Protocol, h.Operation, _ = strings.Cut(what, ".")
 	if names := c.protocolNames(); !slices.Contains(names, h.Protocol) {
-		l.errorf(s.body.attributes[attribute].expr.Range(), "Unknown protocol", "There is no protocol %q.%s", h.Protocol, l.didYouMean(h.Protocol, names))
+		l.errorf(at, "Unknown protocol", "There is no protocol %q.%s", h.Protocol, l.didYouMean(h.Protocol, names))
 	}
 }
 

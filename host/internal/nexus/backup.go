@@ -27,5 +27,5 @@ type Backups interface {
 	Delete(ctx context.Context, refs []string, by string) ([]*backup.Snapshot, error)
 	// CheckDelete says what Delete would delete.
 	CheckDelete(ctx context.Context, refs []string) ([]*backup.Snapshot, error)
-	Prune(ctx context.Context, plugin string, dryRun bool, by string) (*backup.Pruned, error)
+	Prune(ctx context.Context, r backup.PruneRequest) (*backup.Pruned, error)
 }

@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -65,16 +66,49 @@ func (w *work) claim(ctx context.Context, req *ClaimRequest, lease time.Duration
 	if err := w.limits(ctx, &c, req.By); err != nil {
 		return nil, err
 	}
-	t, err := w.Take(ctx, c, Claim{By: req.By, Lease: lease, Until: w.now.Add(lease), Why: "claimed by " + req.By})
-	switch {
-	case err != nil:
-		return nil, err
-	case t != nil:
-		return t, w.claimed(ctx, t)
-	case c.ID != "":
-		return nil, w.unclaimable(ctx, &c)
+	for range batch { // the next claim goes on
+		t, err := w.Take(ctx, c, Claim{By: req.By, Lease: lease, Until: w.now.Add(lease), Why: "claimed by " + req.By})
+		switch {
+		case err != nil:
+			return nil, err
+		case t == nil && c.ID != "":
+			return nil, w.unclaimable(ctx, &c)
+		case t == nil:
+			return nil, nil
+		}
+		waits := w.needed(t)
+		switch {
+		case len(waits) == 0 || req.Stage != StageGenerate:
+			return t, w.claimed(ctx, t)
+		case c.ID != "":
+			return nil, unavailable(t, waits)
+		}
+		if err := w.setAside(ctx, t, waits); err != nil {
+			return nil, err
+		}
 	}
 	return nil, nil
+}
+
+// setAside makes a task that Take has just given wait for the protocols that it
+// needs and that have gone away since it was opened: it was not worked on.
+func (w *work) setAside(ctx context.Context, t *Task, waits []string) error {
+	t.State, t.Attempts = t.Before, t.Attempts-1
+	t.Holder, t.LeaseUntil = "", time.Time{}
+	c, err := t.move(StateBlocked, "", Planner, strings.Join(waits, "; "), w.now)
+	if err != nil {
+		return err
+	}
+	return w.put(ctx, t, c)
+}
+
+// unavailable is the error for a task that was asked for and whose protocols are
+// away.
+func unavailable(t *Task, waits []string) error {
+	e := sdk.Errorf(codes.FailedPrecondition, ReasonBusy, "task %s %s", t.ID, strings.Join(waits, "; ")).
+		WithRemedy("look why with: sop protocol list; claim it when they are available, or claim another")
+	e.Retryable = true
+	return e
 }
 
 // lease is how long the lease is, and checks the request.

@@ -364,6 +364,41 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
+// A task whose protocol has gone away since it was opened is not given out: it
+// waits, and no attempt was made. What was generated already goes on.
+func TestClaimLooksForProtocols(t *testing.T) {
+	b := newBench(t, task.Settings{})
+	b.up["scp"] = true
+	needy := b.make(t, func(n *task.New) { n.Needs = []string{"scp"} })
+	other := b.make(t, nil)
+	b.up["scp"] = false
+	_, err := b.Claim(t.Context(), task.ClaimRequest{Stage: task.StageGenerate, By: "a", ID: needy.ID})
+	if e := sdk.FromError(err); e.Reason != task.ReasonBusy || !e.Retryable || !strings.Contains(e.Message, "waits for the protocol scp") {
+		t.Fatalf("%v", err)
+	}
+	if got := b.claim(t, task.StageGenerate, "a", ""); got.ID != other.ID {
+		t.Fatalf("got %s", got.Title)
+	}
+	if got, err := b.Claim(t.Context(), task.ClaimRequest{Stage: task.StageGenerate, By: "a"}); got != nil || err != nil {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	got, err := b.Get(t.Context(), needy.ID)
+	if err != nil || got.State != task.StateBlocked || got.Attempts != 0 || got.Holder != "" || !got.LeaseUntil.IsZero() || got.Reason != "waits for the protocol scp" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	b.up["scp"] = true
+	if n, err := b.Sweep(t.Context()); n != 1 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	got = b.claim(t, task.StageGenerate, "a", "")
+	if got.ID != needy.ID || got.Attempts != 1 {
+		t.Fatalf("%+v", got)
+	}
+	b.advance(t, got, task.StateProposed)
+	b.up["scp"] = false
+	b.claim(t, task.StageVerify, "a", needy.ID)
+}
+
 // What a task waits for is told as it stands, and what changes is seen at once.
 func TestWaitsFor(t *testing.T) {
 	b := newBench(t, task.Settings{})

@@ -41,12 +41,17 @@ func (w *work) blockedBy(ctx context.Context, t *Task) (string, error) {
 	if len(undone) > 0 {
 		waits = append(waits, fmt.Sprintf("waits for %s to be done", strings.Join(undone, ", ")))
 	}
+	return strings.Join(append(waits, w.needed(t)...), "; "), nil
+}
+
+// needed says which protocols a task waits for.
+func (w *work) needed(t *Task) (waits []string) {
 	for _, p := range t.Needs {
 		if w.service.opt.Unavailable(p) != "" {
 			waits = append(waits, "waits for the protocol "+p)
 		}
 	}
-	return strings.Join(waits, "; "), nil
+	return waits
 }
 
 // WaitsFor says what a task waits for that is blocked, or will be when its turn

@@ -193,7 +193,8 @@ func (*SaveResponse_Progress) isSaveResponse_Event() {}
 
 func (*SaveResponse_Snapshot) isSaveResponse_Event() {}
 
-// BackupProgress says how far a long call is.
+// BackupProgress says how far a long call is: what has been saved, read back or
+// restored so far; of Prune, what has been removed from the repository.
 type BackupProgress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Files         int64                  `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
@@ -1562,11 +1563,12 @@ func (x *PruneRequest) GetDryRun() bool {
 }
 
 type PruneResponse struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	DeletedIds []string               `protobuf:"bytes,1,rep,name=deleted_ids,json=deletedIds,proto3" json:"deleted_ids,omitempty"`
-	FreedBytes int64                  `protobuf:"varint,2,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`
-	// Why space was not freed although it might have been; empty: it was.
-	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*PruneResponse_Progress
+	//	*PruneResponse_Result
+	Event         isPruneResponse_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1601,21 +1603,102 @@ func (*PruneResponse) Descriptor() ([]byte, []int) {
 	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{22}
 }
 
-func (x *PruneResponse) GetDeletedIds() []string {
+func (x *PruneResponse) GetEvent() isPruneResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *PruneResponse) GetProgress() *BackupProgress {
+	if x != nil {
+		if x, ok := x.Event.(*PruneResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *PruneResponse) GetResult() *PruneResult {
+	if x != nil {
+		if x, ok := x.Event.(*PruneResponse_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+type isPruneResponse_Event interface {
+	isPruneResponse_Event()
+}
+
+type PruneResponse_Progress struct {
+	Progress *BackupProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type PruneResponse_Result struct {
+	Result *PruneResult `protobuf:"bytes,2,opt,name=result,proto3,oneof"`
+}
+
+func (*PruneResponse_Progress) isPruneResponse_Event() {}
+
+func (*PruneResponse_Result) isPruneResponse_Event() {}
+
+type PruneResult struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	DeletedIds []string               `protobuf:"bytes,1,rep,name=deleted_ids,json=deletedIds,proto3" json:"deleted_ids,omitempty"`
+	FreedBytes int64                  `protobuf:"varint,2,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`
+	// Why space was not freed although it might have been; empty: it was.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneResult) Reset() {
+	*x = PruneResult{}
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneResult) ProtoMessage() {}
+
+func (x *PruneResult) ProtoReflect() protoreflect.Message {
+	mi := &file_sop_plugin_v1_backup_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneResult.ProtoReflect.Descriptor instead.
+func (*PruneResult) Descriptor() ([]byte, []int) {
+	return file_sop_plugin_v1_backup_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PruneResult) GetDeletedIds() []string {
 	if x != nil {
 		return x.DeletedIds
 	}
 	return nil
 }
 
-func (x *PruneResponse) GetFreedBytes() int64 {
+func (x *PruneResult) GetFreedBytes() int64 {
 	if x != nil {
 		return x.FreedBytes
 	}
 	return 0
 }
 
-func (x *PruneResponse) GetNote() string {
+func (x *PruneResult) GetNote() string {
 	if x != nil {
 		return x.Note
 	}
@@ -1745,13 +1828,17 @@ const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"\bsnapshot\x18\x01 \x01(\v2\x17.sop.plugin.v1.SnapshotR\bsnapshot\"=\n" +
 	"\fPruneRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"e\n" +
-	"\rPruneResponse\x12\x1f\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x8b\x01\n" +
+	"\rPruneResponse\x12;\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1d.sop.plugin.v1.BackupProgressH\x00R\bprogress\x124\n" +
+	"\x06result\x18\x02 \x01(\v2\x1a.sop.plugin.v1.PruneResultH\x00R\x06resultB\a\n" +
+	"\x05event\"c\n" +
+	"\vPruneResult\x12\x1f\n" +
 	"\vdeleted_ids\x18\x01 \x03(\tR\n" +
 	"deletedIds\x12\x1f\n" +
 	"\vfreed_bytes\x18\x02 \x01(\x03R\n" +
 	"freedBytes\x12\x12\n" +
-	"\x04note\x18\x03 \x01(\tR\x04note2\xb9\x04\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note2\xbb\x04\n" +
 	"\x06Backup\x12A\n" +
 	"\x04Save\x12\x1a.sop.plugin.v1.SaveRequest\x1a\x1b.sop.plugin.v1.SaveResponse0\x01\x12?\n" +
 	"\x04List\x12\x1a.sop.plugin.v1.ListRequest\x1a\x1b.sop.plugin.v1.ListResponse\x12M\n" +
@@ -1759,8 +1846,8 @@ const file_sop_plugin_v1_backup_proto_rawDesc = "" +
 	"\x06Verify\x12\x1c.sop.plugin.v1.VerifyRequest\x1a\x1d.sop.plugin.v1.VerifyResponse0\x01\x12J\n" +
 	"\aRestore\x12\x1d.sop.plugin.v1.RestoreRequest\x1a\x1e.sop.plugin.v1.RestoreResponse0\x01\x12E\n" +
 	"\x06Delete\x12\x1c.sop.plugin.v1.DeleteRequest\x1a\x1d.sop.plugin.v1.DeleteResponse\x12<\n" +
-	"\x03Pin\x12\x19.sop.plugin.v1.PinRequest\x1a\x1a.sop.plugin.v1.PinResponse\x12B\n" +
-	"\x05Prune\x12\x1b.sop.plugin.v1.PruneRequest\x1a\x1c.sop.plugin.v1.PruneResponseB6Z4github.com/sop-host/sop/proto/sop/plugin/v1;pluginv1b\x06proto3"
+	"\x03Pin\x12\x19.sop.plugin.v1.PinRequest\x1a\x1a.sop.plugin.v1.PinResponse\x12D\n" +
+	"\x05Prune\x12\x1b.sop.plugin.v1.PruneRequest\x1a\x1c.sop.plugin.v1.PruneResponse0\x01B6Z4github.com/sop-host/sop/proto/sop/plugin/v1;pluginv1b\x06proto3"
 
 var (
 	file_sop_plugin_v1_backup_proto_rawDescOnce sync.Once
@@ -1774,7 +1861,7 @@ func file_sop_plugin_v1_backup_proto_rawDescGZIP() []byte {
 	return file_sop_plugin_v1_backup_proto_rawDescData
 }
 
-var file_sop_plugin_v1_backup_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_sop_plugin_v1_backup_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_sop_plugin_v1_backup_proto_goTypes = []any{
 	(*SaveRequest)(nil),           // 0: sop.plugin.v1.SaveRequest
 	(*SaveResponse)(nil),          // 1: sop.plugin.v1.SaveResponse
@@ -1799,22 +1886,23 @@ var file_sop_plugin_v1_backup_proto_goTypes = []any{
 	(*PinResponse)(nil),           // 20: sop.plugin.v1.PinResponse
 	(*PruneRequest)(nil),          // 21: sop.plugin.v1.PruneRequest
 	(*PruneResponse)(nil),         // 22: sop.plugin.v1.PruneResponse
-	nil,                           // 23: sop.plugin.v1.SaveRequest.LabelsEntry
-	nil,                           // 24: sop.plugin.v1.Snapshot.LabelsEntry
-	nil,                           // 25: sop.plugin.v1.ListRequest.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*PruneResult)(nil),           // 23: sop.plugin.v1.PruneResult
+	nil,                           // 24: sop.plugin.v1.SaveRequest.LabelsEntry
+	nil,                           // 25: sop.plugin.v1.Snapshot.LabelsEntry
+	nil,                           // 26: sop.plugin.v1.ListRequest.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
 }
 var file_sop_plugin_v1_backup_proto_depIdxs = []int32{
-	23, // 0: sop.plugin.v1.SaveRequest.labels:type_name -> sop.plugin.v1.SaveRequest.LabelsEntry
+	24, // 0: sop.plugin.v1.SaveRequest.labels:type_name -> sop.plugin.v1.SaveRequest.LabelsEntry
 	2,  // 1: sop.plugin.v1.SaveResponse.progress:type_name -> sop.plugin.v1.BackupProgress
 	3,  // 2: sop.plugin.v1.SaveResponse.snapshot:type_name -> sop.plugin.v1.Snapshot
-	26, // 3: sop.plugin.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	24, // 4: sop.plugin.v1.Snapshot.labels:type_name -> sop.plugin.v1.Snapshot.LabelsEntry
+	27, // 3: sop.plugin.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	25, // 4: sop.plugin.v1.Snapshot.labels:type_name -> sop.plugin.v1.Snapshot.LabelsEntry
 	4,  // 5: sop.plugin.v1.Snapshot.failures:type_name -> sop.plugin.v1.PathFailure
-	25, // 6: sop.plugin.v1.ListRequest.labels:type_name -> sop.plugin.v1.ListRequest.LabelsEntry
+	26, // 6: sop.plugin.v1.ListRequest.labels:type_name -> sop.plugin.v1.ListRequest.LabelsEntry
 	3,  // 7: sop.plugin.v1.ListResponse.snapshots:type_name -> sop.plugin.v1.Snapshot
 	9,  // 8: sop.plugin.v1.ContentsResponse.entries:type_name -> sop.plugin.v1.SnapshotEntry
-	26, // 9: sop.plugin.v1.SnapshotEntry.modified:type_name -> google.protobuf.Timestamp
+	27, // 9: sop.plugin.v1.SnapshotEntry.modified:type_name -> google.protobuf.Timestamp
 	2,  // 10: sop.plugin.v1.VerifyResponse.progress:type_name -> sop.plugin.v1.BackupProgress
 	12, // 11: sop.plugin.v1.VerifyResponse.result:type_name -> sop.plugin.v1.VerifyResult
 	4,  // 12: sop.plugin.v1.VerifyResult.failures:type_name -> sop.plugin.v1.PathFailure
@@ -1824,27 +1912,29 @@ var file_sop_plugin_v1_backup_proto_depIdxs = []int32{
 	4,  // 16: sop.plugin.v1.RestoreResult.failures:type_name -> sop.plugin.v1.PathFailure
 	4,  // 17: sop.plugin.v1.RestoreResult.warnings:type_name -> sop.plugin.v1.PathFailure
 	3,  // 18: sop.plugin.v1.PinResponse.snapshot:type_name -> sop.plugin.v1.Snapshot
-	0,  // 19: sop.plugin.v1.Backup.Save:input_type -> sop.plugin.v1.SaveRequest
-	5,  // 20: sop.plugin.v1.Backup.List:input_type -> sop.plugin.v1.ListRequest
-	7,  // 21: sop.plugin.v1.Backup.Contents:input_type -> sop.plugin.v1.ContentsRequest
-	10, // 22: sop.plugin.v1.Backup.Verify:input_type -> sop.plugin.v1.VerifyRequest
-	14, // 23: sop.plugin.v1.Backup.Restore:input_type -> sop.plugin.v1.RestoreRequest
-	17, // 24: sop.plugin.v1.Backup.Delete:input_type -> sop.plugin.v1.DeleteRequest
-	19, // 25: sop.plugin.v1.Backup.Pin:input_type -> sop.plugin.v1.PinRequest
-	21, // 26: sop.plugin.v1.Backup.Prune:input_type -> sop.plugin.v1.PruneRequest
-	1,  // 27: sop.plugin.v1.Backup.Save:output_type -> sop.plugin.v1.SaveResponse
-	6,  // 28: sop.plugin.v1.Backup.List:output_type -> sop.plugin.v1.ListResponse
-	8,  // 29: sop.plugin.v1.Backup.Contents:output_type -> sop.plugin.v1.ContentsResponse
-	11, // 30: sop.plugin.v1.Backup.Verify:output_type -> sop.plugin.v1.VerifyResponse
-	15, // 31: sop.plugin.v1.Backup.Restore:output_type -> sop.plugin.v1.RestoreResponse
-	18, // 32: sop.plugin.v1.Backup.Delete:output_type -> sop.plugin.v1.DeleteResponse
-	20, // 33: sop.plugin.v1.Backup.Pin:output_type -> sop.plugin.v1.PinResponse
-	22, // 34: sop.plugin.v1.Backup.Prune:output_type -> sop.plugin.v1.PruneResponse
-	27, // [27:35] is the sub-list for method output_type
-	19, // [19:27] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	2,  // 19: sop.plugin.v1.PruneResponse.progress:type_name -> sop.plugin.v1.BackupProgress
+	23, // 20: sop.plugin.v1.PruneResponse.result:type_name -> sop.plugin.v1.PruneResult
+	0,  // 21: sop.plugin.v1.Backup.Save:input_type -> sop.plugin.v1.SaveRequest
+	5,  // 22: sop.plugin.v1.Backup.List:input_type -> sop.plugin.v1.ListRequest
+	7,  // 23: sop.plugin.v1.Backup.Contents:input_type -> sop.plugin.v1.ContentsRequest
+	10, // 24: sop.plugin.v1.Backup.Verify:input_type -> sop.plugin.v1.VerifyRequest
+	14, // 25: sop.plugin.v1.Backup.Restore:input_type -> sop.plugin.v1.RestoreRequest
+	17, // 26: sop.plugin.v1.Backup.Delete:input_type -> sop.plugin.v1.DeleteRequest
+	19, // 27: sop.plugin.v1.Backup.Pin:input_type -> sop.plugin.v1.PinRequest
+	21, // 28: sop.plugin.v1.Backup.Prune:input_type -> sop.plugin.v1.PruneRequest
+	1,  // 29: sop.plugin.v1.Backup.Save:output_type -> sop.plugin.v1.SaveResponse
+	6,  // 30: sop.plugin.v1.Backup.List:output_type -> sop.plugin.v1.ListResponse
+	8,  // 31: sop.plugin.v1.Backup.Contents:output_type -> sop.plugin.v1.ContentsResponse
+	11, // 32: sop.plugin.v1.Backup.Verify:output_type -> sop.plugin.v1.VerifyResponse
+	15, // 33: sop.plugin.v1.Backup.Restore:output_type -> sop.plugin.v1.RestoreResponse
+	18, // 34: sop.plugin.v1.Backup.Delete:output_type -> sop.plugin.v1.DeleteResponse
+	20, // 35: sop.plugin.v1.Backup.Pin:output_type -> sop.plugin.v1.PinResponse
+	22, // 36: sop.plugin.v1.Backup.Prune:output_type -> sop.plugin.v1.PruneResponse
+	29, // [29:37] is the sub-list for method output_type
+	21, // [21:29] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_sop_plugin_v1_backup_proto_init() }
@@ -1864,13 +1954,17 @@ func file_sop_plugin_v1_backup_proto_init() {
 		(*RestoreResponse_Progress)(nil),
 		(*RestoreResponse_Result)(nil),
 	}
+	file_sop_plugin_v1_backup_proto_msgTypes[22].OneofWrappers = []any{
+		(*PruneResponse_Progress)(nil),
+		(*PruneResponse_Result)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sop_plugin_v1_backup_proto_rawDesc), len(file_sop_plugin_v1_backup_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

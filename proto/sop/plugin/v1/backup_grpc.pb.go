@@ -54,8 +54,9 @@ type BackupClient interface {
 	Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*PinResponse, error)
 	// Prune forgets what retention no longer keeps, and frees the space of what
 	// no snapshot needs. A plugin without retention answers UNIMPLEMENTED. Nothing
-	// is forgotten at another time: the host takes what is missing for lost.
-	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error)
+	// is forgotten at another time: the host takes what is missing for lost. The
+	// last response carries the result.
+	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PruneResponse], error)
 }
 
 type backupClient struct {
@@ -172,15 +173,24 @@ func (c *backupClient) Pin(ctx context.Context, in *PinRequest, opts ...grpc.Cal
 	return out, nil
 }
 
-func (c *backupClient) Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (*PruneResponse, error) {
+func (c *backupClient) Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PruneResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(PruneResponse)
-	err := c.cc.Invoke(ctx, Backup_Prune_FullMethodName, in, out, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Backup_ServiceDesc.Streams[4], Backup_Prune_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	x := &grpc.GenericClientStream[PruneRequest, PruneResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
 }
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backup_PruneClient = grpc.ServerStreamingClient[PruneResponse]
 
 // BackupServer is the server API for Backup service.
 // All implementations must embed UnimplementedBackupServer
@@ -207,8 +217,9 @@ type BackupServer interface {
 	Pin(context.Context, *PinRequest) (*PinResponse, error)
 	// Prune forgets what retention no longer keeps, and frees the space of what
 	// no snapshot needs. A plugin without retention answers UNIMPLEMENTED. Nothing
-	// is forgotten at another time: the host takes what is missing for lost.
-	Prune(context.Context, *PruneRequest) (*PruneResponse, error)
+	// is forgotten at another time: the host takes what is missing for lost. The
+	// last response carries the result.
+	Prune(*PruneRequest, grpc.ServerStreamingServer[PruneResponse]) error
 	mustEmbedUnimplementedBackupServer()
 }
 
@@ -240,8 +251,8 @@ func (UnimplementedBackupServer) Delete(context.Context, *DeleteRequest) (*Delet
 func (UnimplementedBackupServer) Pin(context.Context, *PinRequest) (*PinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Pin not implemented")
 }
-func (UnimplementedBackupServer) Prune(context.Context, *PruneRequest) (*PruneResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Prune not implemented")
+func (UnimplementedBackupServer) Prune(*PruneRequest, grpc.ServerStreamingServer[PruneResponse]) error {
+	return status.Error(codes.Unimplemented, "method Prune not implemented")
 }
 func (UnimplementedBackupServer) mustEmbedUnimplementedBackupServer() {}
 func (UnimplementedBackupServer) testEmbeddedByValue()                {}
@@ -362,23 +373,16 @@ func _Backup_Pin_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Backup_Prune_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(PruneRequest)
-	if err := dec(in); err != nil {
-		return nil, err
+func _Backup_Prune_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(PruneRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
 	}
-	if interceptor == nil {
-		return srv.(BackupServer).Prune(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Backup_Prune_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(BackupServer).Prune(ctx, req.(*PruneRequest))
-	}
-	return interceptor(ctx, in, info, handler)
+	return srv.(BackupServer).Prune(m, &grpc.GenericServerStream[PruneRequest, PruneResponse]{ServerStream: stream})
 }
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Backup_PruneServer = grpc.ServerStreamingServer[PruneResponse]
 
 // Backup_ServiceDesc is the grpc.ServiceDesc for Backup service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -398,10 +402,6 @@ var Backup_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Pin",
 			Handler:    _Backup_Pin_Handler,
-		},
-		{
-			MethodName: "Prune",
-			Handler:    _Backup_Prune_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -423,6 +423,11 @@ var Backup_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Restore",
 			Handler:       _Backup_Restore_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Prune",
+			Handler:       _Backup_Prune_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -68,12 +68,12 @@ hook "nothing" {
 
 hook "loop" {
   on   = ["protocol.call", "task", "gap.open"]
-  call = "apr.analyze"
+  run  = "apr.analyze"
 }
 
 hook "loop" {
   on      = ["gap.open"]
-  call    = "arp"
+  run     = "arp"
   timeout = "0s"
 }
 
@@ -95,7 +95,7 @@ hook "peer" {
 hook "both" {
   on   = ["task.failed"]
   run  = "arp.learn"
-  call = "arp.learn"
+  call = "arp.learn" # there is no such attribute
 }
 
 hook "work" {

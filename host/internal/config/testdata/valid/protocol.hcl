@@ -54,7 +54,7 @@ maintenance {
 
 hook "improve" {
   on      = ["task.failed", "gap."]
-  call    = "arp.analyze"
+  run     = "arp.analyze"
   timeout = "5s"
 }
 
