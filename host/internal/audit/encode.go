@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"maps"
 	"slices"
 )
 
@@ -63,7 +62,13 @@ func canonicalAttributes(b []byte, attributes map[string]string) []byte {
 	if len(attributes) == 0 {
 		return b
 	}
-	for _, key := range slices.Sorted(maps.Keys(attributes)) {
+	var few [maxAttribute + 2]string // with those of the payload
+	keys := few[:0]
+	for key := range attributes {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
 		b = appendText(appendText(b, key), attributes[key])
 	}
 	return b

@@ -65,10 +65,11 @@ func (r *Record) carry(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if r.Attributes == nil {
-		r.Attributes = make(map[string]string, 2)
-	}
-	maps.Copy(r.Attributes, p.attributes())
+	asked := p.attributes()
+	all := make(map[string]string, len(r.Attributes)+len(asked)) // the caller may hold the other
+	maps.Copy(all, r.Attributes)
+	maps.Copy(all, asked)
+	r.Attributes = all
 }
 
 // Within returns r with what ctx knows of the request that it is about, for a

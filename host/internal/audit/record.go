@@ -83,6 +83,9 @@ func cleanAttributes(in map[string]string) map[string]string {
 	if len(in) == 0 {
 		return nil
 	}
+	if isClean(in) {
+		return in
+	}
 	out := make(map[string]string, min(len(in), maxAttribute))
 	for i, key := range slices.Sorted(maps.Keys(in)) {
 		if i == maxAttribute-1 && len(in) > maxAttribute {
@@ -92,6 +95,19 @@ func cleanAttributes(in map[string]string) map[string]string {
 		out[safe(key, maxID)] = safe(in[key], maxText)
 	}
 	return out
+}
+
+// isClean says that nothing of the attributes would be changed.
+func isClean(in map[string]string) bool {
+	if len(in) > maxAttribute {
+		return false
+	}
+	for key, value := range in {
+		if len(key) > maxID || len(value) > maxText || !isPlain(key) || !isPlain(value) {
+			return false
+		}
+	}
+	return true
 }
 
 const cut = "…"

@@ -16,6 +16,7 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
+	"github.com/sop-host/sop/host/internal/heap"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
 	"github.com/sop-host/sop/sdk/protocol"
@@ -52,6 +53,9 @@ func wanted(t *testing.T) {
 		t.Skip("a measurement and no test: run `make bench`")
 	}
 }
+
+// asHost has the collector run as it does in a host, until the test ends.
+func asHost(t *testing.T) { t.Cleanup(heap.Floor(heap.Host)) }
 
 // say prints one result.
 func say(t *testing.T, what string, ratio float64, target string, detail string, args ...any) {

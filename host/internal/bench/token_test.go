@@ -180,6 +180,7 @@ func spread(all []float64) string {
 // records, of many callers with the same committed one by one.
 func TestBenchTokenGroups(t *testing.T) {
 	wanted(t)
+	asHost(t)
 	v := newVault(t, nil)
 	many := v.secrets(1000)
 	work := map[string]func(context.Context, int) error{
@@ -230,6 +231,7 @@ func (s silentTx) Put(ctx context.Context, tokens []*token.Token, changes []toke
 // records.
 func TestBenchTokenAudit(t *testing.T) {
 	wanted(t)
+	asHost(t)
 	with, without := newVault(t, nil), newVault(t, func(s token.Store) token.Store { return silent{s} })
 	recorded, unrecorded := with.consume(with.secrets(1000)), without.consume(without.secrets(1000))
 	for _, callers := range []int{1, crowd} {
@@ -256,6 +258,7 @@ func measureCost(t *testing.T, callers int, fn func(ctx context.Context, i int) 
 // TestBenchTokenAPI compares uses through the whole path with uses in process.
 func TestBenchTokenAPI(t *testing.T) {
 	wanted(t)
+	asHost(t)
 	v := newVault(t, nil)
 	secrets := v.secrets(1000)
 	client := v.serve()
@@ -317,6 +320,7 @@ func (v *vault) serve() apiv1connect.TokenClient {
 // TestBenchTokenValidate looks at tokens without using them.
 func TestBenchTokenValidate(t *testing.T) {
 	wanted(t)
+	asHost(t)
 	v := newVault(t, nil)
 	secrets := v.secrets(1000)
 	cpu := ownCPU()
@@ -385,7 +389,7 @@ func TestBenchTokenMillion(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	before := heap()
+	before := liveHeap()
 	begin := time.Now()
 	if db, err = store.Open(t.Context(), path); err != nil {
 		t.Fatal(err)
@@ -398,12 +402,12 @@ func TestBenchTokenMillion(t *testing.T) {
 		t.Fatal(err)
 	}
 	say(t, "start-up with a million tokens / 3 s", took.Seconds()/3, "≤ 1×", "%v until the first token is issued, database of %d MB", took.Round(time.Millisecond), info.Size()>>20)
-	grown := float64(heap() - before)
+	grown := float64(liveHeap() - before)
 	say(t, "memory with a million tokens / 1 KB each", grown/float64(filled)/1024, "≤ 1×", "%.1f MB after start-up", grown/(1<<20))
 	const kept = 20_000
-	before = heap()
+	before = liveHeap()
 	measureTimes(t, kept, v.issue)
-	grown = float64(heap() - before)
+	grown = float64(liveHeap() - before)
 	runtime.KeepAlive(v)
 	say(t, "a token kept in memory / 1 KB", grown/kept/1024, "≤ 1×", "%.0f bytes; at most 100000 are kept", grown/kept)
 	if err := db.Close(); err != nil {
@@ -411,8 +415,8 @@ func TestBenchTokenMillion(t *testing.T) {
 	}
 }
 
-// heap is what is in use.
-func heap() int64 {
+// liveHeap is what is in use.
+func liveHeap() int64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

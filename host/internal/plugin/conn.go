@@ -62,7 +62,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	if span != nil {
 		opts = append(slices.Clip(opts), grpc.Trailer(&trailer))
 	}
-	callCtx, cancel := context.WithTimeout(tracedCtx, u.callTimeout())
+	callCtx, cancel := within(tracedCtx, u.callTimeout())
 	defer cancel()
 	g, err := u.acquire(callCtx)
 	if err == nil {
@@ -77,6 +77,15 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, opts 
 	return err
 }
 
+// within is [context.WithTimeout] for what is over when the function that asks for it
+// returns: a context that ends earlier by itself is as good.
+func within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= limit {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
 // NewStream implements [grpc.ClientConnInterface]. The deadline covers the
 // stream until its end, which is when RecvMsg fails (with io.EOF or otherwise)
 // or ctx is done.
@@ -87,7 +96,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	}
 	start := time.Now()
 	tracedCtx, span := startSpan(ctx, c.id, method)
-	callCtx, cancel := context.WithTimeout(tracedCtx, u.callTimeout())
+	callCtx, cancel := context.WithTimeout(tracedCtx, u.callTimeout()) // its end ends the stream
 	failed := func(err error) (grpc.ClientStream, error) {
 		cancel()
 		u.metered().observe(start, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -126,36 +127,47 @@ func (s *Service) make(ctx context.Context, c *Call, out *Outcome, handle func(c
 		c.RequestID = id.String()
 	}
 	out.RequestID = c.RequestID
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	if c.Parent != nil {
-		defer context.AfterFunc(c.Parent.call.ctx, func() { cancel(parentEnded()) })()
-	}
-	limit := set.Timeout
+	f := &flight{limit: set.Timeout}
 	if c.Timeout > 0 {
-		limit = min(limit, c.Timeout)
+		f.limit = min(f.limit, c.Timeout)
 	}
-	timed, stop := context.WithTimeout(ctx, limit)
-	defer stop()
-	if err := p.enterFor(timed, c, out, limit); err != nil {
+	ctx, f.stop = context.WithTimeout(ctx, f.limit)
+	defer f.stop()
+	if c.Parent != nil {
+		defer context.AfterFunc(c.Parent.call.ctx, func() { f.end(parentEnded()) })()
+	}
+	if err := p.enterFor(ctx, c, f, out); err != nil {
 		p.denied.Add(1)
 		return err
 	}
 	defer p.gate.leave()
-	if err := c.Take(timed); err != nil {
+	if err := c.Take(ctx); err != nil {
 		p.denied.Add(1)
 		return err
 	}
-	err = p.serve(timed, c, set, out, cancel, handle)
+	err = p.serve(ctx, c, set, out, f, handle)
 	if err != nil {
-		err = p.explain(timed, c, limit, err)
+		err = p.explain(ctx, c, f, err)
 		p.failures.Add(1)
 	}
 	return err
 }
 
+// flight is a call on its way.
+type flight struct {
+	limit time.Duration
+	stop  context.CancelFunc
+	why   atomic.Pointer[sdk.Error] // it was ended by [flight.end]
+}
+
+// end ends the call early.
+func (f *flight) end(why *sdk.Error) {
+	f.why.CompareAndSwap(nil, why)
+	f.stop()
+}
+
 // enterFor waits for a place.
-func (p *peer) enterFor(ctx context.Context, c *Call, out *Outcome, limit time.Duration) error {
+func (p *peer) enterFor(ctx context.Context, c *Call, f *flight, out *Outcome) error {
 	p.need()
 	begin := time.Now()
 	p.lastCall.Store(begin.UnixNano())
@@ -164,15 +176,14 @@ func (p *peer) enterFor(ctx context.Context, c *Call, out *Outcome, limit time.D
 	if err == nil || !isEnd(err) {
 		return err
 	}
-	return p.explain(ctx, c, limit, err)
+	return p.explain(ctx, c, f, err)
 }
 
 // serve has the plugin handle the call.
-func (p *peer) serve(ctx context.Context, c *Call, set *Settings, out *Outcome, cancel context.CancelCauseFunc, handle func(context.Context, *peer, *pluginv1.Call) error) error {
+func (p *peer) serve(ctx context.Context, c *Call, set *Settings, out *Outcome, f *flight, handle func(context.Context, *peer, *pluginv1.Call) error) error {
 	s := p.service
-	f := &flight{cancel}
 	p.mu.Lock()
-	p.inCall[f] = nil
+	p.inCall[f] = struct{}{}
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
@@ -258,10 +269,9 @@ func (p *peer) checkResult(operation string, result []byte) error {
 }
 
 // explain says what a failure means that the end of a context may have brought.
-func (p *peer) explain(ctx context.Context, c *Call, limit time.Duration, err error) error {
-	var known *sdk.Error
-	if cause := context.Cause(ctx); errors.As(cause, &known) {
-		return known
+func (p *peer) explain(ctx context.Context, c *Call, f *flight, err error) error {
+	if why := f.why.Load(); why != nil {
+		return why
 	}
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return err
@@ -273,7 +283,7 @@ func (p *peer) explain(ctx context.Context, c *Call, limit time.Duration, err er
 		e.Retryable = true
 		return e
 	}
-	return late(p.name, c.Operation, limit)
+	return late(p.name, c.Operation, f.limit)
 }
 
 func parentEnded() *sdk.Error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+	"github.com/sop-host/sop/sdk"
 )
 
 // idle takes a peer out that nobody has called for a while, and returns when to
@@ -129,11 +130,11 @@ func (p *peer) endGrant() {
 }
 
 // cutOff ends the calls in flight.
-func (p *peer) cutOff(why error) {
+func (p *peer) cutOff(why *sdk.Error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for f := range p.inCall {
-		f.cancel(why)
+		f.end(why)
 	}
 }
 

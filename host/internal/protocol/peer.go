@@ -70,18 +70,15 @@ type peer struct {
 	needs   []func()        // releases of components
 	changed chan struct{}   // closed and replaced when state or attempt changes
 	wake    chan struct{}   // tells run to look again
-	inCall  map[*flight]any // calls in flight
+	inCall  map[*flight]struct{} // calls in flight
 }
-
-// flight is a call on its way.
-type flight struct{ cancel context.CancelCauseFunc }
 
 func newPeer(s *Service, set *Settings) *peer {
 	ctx, cancel := context.WithCancel(s.ctx)
 	p := &peer{
 		service: s, name: set.Name, client: s.opt.Client(set.Name), gate: newGate(set.Name, inactive(set.Name)), ctx: ctx, cancel: cancel,
 		state: StateInactive, since: time.Now(), want: Inactive, passed: make(map[int]bool),
-		changed: make(chan struct{}), wake: make(chan struct{}, 1), inCall: make(map[*flight]any),
+		changed: make(chan struct{}), wake: make(chan struct{}, 1), inCall: make(map[*flight]struct{}),
 	}
 	p.set.Store(set)
 	p.gate.bounds(set.InFlight, set.Queue)

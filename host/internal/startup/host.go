@@ -28,6 +28,7 @@ import (
 	"github.com/sop-host/sop/host/internal/flow"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/halt"
+	"github.com/sop-host/sop/host/internal/heap"
 	"github.com/sop-host/sop/host/internal/hook"
 	"github.com/sop-host/sop/host/internal/machine"
 	"github.com/sop-host/sop/host/internal/maintenance"
@@ -124,6 +125,7 @@ const apiGrace = 2 * time.Second
 // an error when the host could not start; a plugin that does not start is no
 // such error, it stands in the status. SIGHUP makes it reload.
 func Run(ctx context.Context, opt Options) (err error) {
+	defer heap.Floor(heap.Host)()
 	h := &host{opt: opt, begin: time.Now(), metrics: metrics.New(opt.Version)}
 	h.setPhase(phaseStarting)
 	watcher, first, diags, err := watchAndLoad(opt)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/sop-host/sop/host/internal/audit"
@@ -144,7 +145,7 @@ func recordEvent(r *audit.Record) (event.Record, bool) {
 	}
 	return event.Record{
 		At: r.Time, Kind: r.Action, Subject: r.Resource, Actor: r.Actor, Outcome: string(r.Outcome), Reason: r.Reason,
-		Workspace: r.Attributes["workspace"], Attributes: r.Attributes,
+		Workspace: r.Attributes["workspace"], Attributes: maps.Clone(r.Attributes), // who wrote the record may hold them
 	}, true
 }
 
