@@ -9,15 +9,19 @@ import (
 	"math/big"
 	"math/bits"
 	"strings"
+	"time"
 )
 
 // The form of a secret, which docs/operations.md gives to secret scanners:
 //
 //	<prefix><accessor: 16>_<256 random bits: 43><CRC-32 of all before it: 6>
 //
-// The three parts are base 62, digits first, then lower, then upper case.
+// The three parts are base 62, digits first, then lower, then upper case. An
+// accessor is the time, in milliseconds since the Unix epoch, and 53 random bits:
+// those that were made together stand together in an index, as in RFC 9562.
 const (
 	accessorLen = 16
+	timeLen     = 7 // until 2081
 	randomLen   = 43
 	checkLen    = 6
 	randomAt    = accessorLen + 1 // after the prefix
@@ -48,7 +52,7 @@ type Secret struct {
 
 // New makes a secret with a fresh accessor.
 func New(prefix string) (Secret, error) {
-	accessor, err := randomDigits(accessorLen)
+	accessor, err := newAccessor(time.Now())
 	if err != nil {
 		return Secret{}, err
 	}
@@ -103,6 +107,20 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
 
 // LogValue implements slog.LogValuer.
 func (Secret) LogValue() slog.Value { return slog.StringValue(Redacted) }
+
+// newAccessor makes an accessor at a time.
+func newAccessor(now time.Time) (string, error) {
+	random, err := randomDigits(accessorLen - timeLen)
+	if err != nil {
+		return "", err
+	}
+	var at [timeLen]byte
+	for i, rest := timeLen-1, uint64(now.UnixMilli()); i >= 0; i-- {
+		at[i] = alphabet[rest%62]
+		rest /= 62
+	}
+	return string(at[:]) + random, nil
+}
 
 // randomDigits returns n digits, each as likely as the other.
 func randomDigits(n int) (string, error) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const prefix = "sopk_"
@@ -30,6 +31,24 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatalf("%s: %v", s.Accessor(), ok)
 		}
 		seen[s.Accessor()] = true
+	}
+}
+
+// Accessors of one moment differ, and stand next to each other.
+func TestAccessorsOfOneTime(t *testing.T) {
+	at := time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
+	begin, seen := "", make(map[string]bool)
+	for range 500 {
+		a, err := newAccessor(at)
+		if err != nil || !IsAccessor(a) || seen[a] || begin != "" && a[:timeLen] != begin {
+			t.Fatalf("%s after %s…: %v", a, begin, err)
+		}
+		begin, seen[a] = a[:timeLen], true
+	}
+	for _, later := range []time.Time{at.Add(time.Millisecond), time.Date(2080, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		if a, err := newAccessor(later); err != nil || !IsAccessor(a) || a[:timeLen] == begin {
+			t.Errorf("at %s: %s, %v", later, a, err)
+		}
 	}
 }
 
