@@ -13,7 +13,10 @@ import (
 
 // goMigrations are the steps that SQL alone cannot do.
 func goMigrations() []*goose.Migration {
-	return []*goose.Migration{goose.NewGoMigration(8, &goose.GoFunc{RunTx: storeAuditForms}, nil)}
+	return []*goose.Migration{
+		goose.NewGoMigration(8, &goose.GoFunc{RunTx: storeAuditForms}, nil),
+		goose.NewGoMigration(16, &goose.GoFunc{RunTx: storeEventForms}, nil),
+	}
 }
 
 // auditFormsSchema begins version 8: a record of the audit log is kept as the

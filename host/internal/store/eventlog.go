@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -38,7 +37,7 @@ func (s *Events) Bounds(ctx context.Context) (first, last int64, err error) {
 // After returns at most limit events after a revision, in order. Where the first
 // of them does not follow the revision, those between are not kept any more.
 func (s *Events) After(ctx context.Context, revision int64, limit int) ([]*event.Record, error) {
-	all, err := collect(ctx, s.db.read, scanEvent, "SELECT "+eventColumns+" FROM events WHERE revision > $1 ORDER BY revision LIMIT $2", revision, limit)
+	all, err := collect(ctx, s.db.read, scanEvent, "SELECT revision, record FROM events WHERE revision > $1 ORDER BY revision LIMIT $2", revision, limit)
 	return all, s.db.translate(err)
 }
 
@@ -82,9 +81,7 @@ func (w *writer) lastRevision(ctx context.Context, tx *sql.Tx) (int64, error) {
 	return number(ctx, tx, "SELECT coalesce(max(revision), 0) FROM events")
 }
 
-const eventColumns = "revision, at, kind, subject, actor, outcome, reason, workspace, attributes"
-
-var putEvent = bulk{"events (" + eventColumns + ")", strings.Count(eventColumns, ",") + 1, ""}
+var putEvent = bulk{"events (revision, record)", 2, ""}
 
 // flushEvents writes what the group has to tell.
 func (db *DB) flushEvents(tx *sql.Tx, pending *pendingEvents) error {
@@ -92,7 +89,13 @@ func (db *DB) flushEvents(tx *sql.Tx, pending *pendingEvents) error {
 		return nil
 	}
 	ctx := context.Background()
-	if err := insert(ctx, db, tx, putEvent, pending.events, eventValues); err != nil {
+	var forms []byte
+	err := insert(ctx, db, tx, putEvent, pending.events, func(args []any, e event.Record) []any {
+		begin := len(forms)
+		forms = appendEvent(forms, &e)
+		return append(args, e.Revision, forms[begin:len(forms):len(forms)])
+	})
+	if err != nil {
 		return fmt.Errorf("store events: %w", err)
 	}
 	if before := pending.last - int64(len(pending.events)); before/compactEvery == pending.last/compactEvery {
@@ -104,35 +107,13 @@ func (db *DB) flushEvents(tx *sql.Tx, pending *pendingEvents) error {
 	return nil
 }
 
-func eventValues(args []any, e event.Record) []any {
-	return append(args, e.Revision, e.At.UnixNano(), e.Kind, e.Subject, e.Actor, e.Outcome, e.Reason, e.Workspace, attributesText(e.Attributes))
-}
-
-func attributesText(attributes map[string]string) string {
-	if len(attributes) == 0 {
-		return ""
-	}
-	text, err := json.Marshal(attributes)
-	if err != nil {
-		panic(err) // strings always have a form
-	}
-	return string(text)
-}
-
 func scanEvent(scan func(...any) error) (*event.Record, error) {
-	e := new(event.Record)
-	var at int64
-	var attributes string
-	if err := scan(&e.Revision, &at, &e.Kind, &e.Subject, &e.Actor, &e.Outcome, &e.Reason, &e.Workspace, &attributes); err != nil {
+	var revision int64
+	var form []byte
+	if err := scan(&revision, &form); err != nil {
 		return nil, err
 	}
-	e.At = fromNano(at)
-	if attributes != "" {
-		if err := json.Unmarshal([]byte(attributes), &e.Attributes); err != nil {
-			return nil, fmt.Errorf("event in the database: %w", err)
-		}
-	}
-	return e, nil
+	return readEvent(revision, form)
 }
 
 // recordEvent is the event that an audit record tells of, and false for those
