@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+	"github.com/sop-host/sop/sdk/heap"
 	"github.com/sop-host/sop/sdk/trace"
 )
 
@@ -58,6 +59,7 @@ func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
 		fmt.Fprintf(os.Stderr, "plugin %s: %v\n", p.Name, err)
 		os.Exit(1)
 	}
+	defer heap.Floor(heap.Plugin)()
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig: Handshake,
 		Plugins: goplugin.PluginSet{kind.Name: &adapter[T, C]{

@@ -188,10 +188,18 @@ func (d *door) untilClosing(ctx context.Context) (context.Context, context.Cance
 
 // permission returns what the called method states; empty if it states nothing.
 func permission(spec connect.Spec) string {
+	if p, ok := permissions.Load(spec.Procedure); ok {
+		return p.(string) //nolint:forcetypeassert // nothing else is put there
+	}
 	method, ok := spec.Schema.(protoreflect.MethodDescriptor)
 	if !ok {
 		return ""
 	}
 	p, _ := proto.GetExtension(method.Options(), apiv1.E_Permission).(string)
+	permissions.Store(spec.Procedure, p)
 	return p
 }
+
+// permissions are those of the methods that have been called, by procedure: to
+// find one out costs as much as to judge it.
+var permissions sync.Map

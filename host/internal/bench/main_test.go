@@ -16,9 +16,9 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
-	"github.com/sop-host/sop/host/internal/heap"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
+	"github.com/sop-host/sop/sdk/heap"
 	"github.com/sop-host/sop/sdk/protocol"
 )
 

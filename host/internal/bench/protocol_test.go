@@ -9,13 +9,13 @@ import (
 
 	"github.com/sop-host/sop/host/internal/agent"
 	"github.com/sop-host/sop/host/internal/audit"
-	"github.com/sop-host/sop/host/internal/heap"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/plugin"
 	hostprotocol "github.com/sop-host/sop/host/internal/protocol"
 	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/token"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
+	"github.com/sop-host/sop/sdk/heap"
 	"github.com/sop-host/sop/sdk/protocol"
 )
 

@@ -65,11 +65,11 @@ type peer struct {
 	tries   int // failed attempts in a row
 	attempt int // finished attempts, of any outcome
 	serving bool
-	passed  map[int]bool    // generations that passed the self-test
-	grant   grant           // of the service
-	needs   []func()        // releases of components
-	changed chan struct{}   // closed and replaced when state or attempt changes
-	wake    chan struct{}   // tells run to look again
+	passed  map[int]bool         // generations that passed the self-test
+	grant   grant                // of the service
+	needs   []func()             // releases of components
+	changed chan struct{}        // closed and replaced when state or attempt changes
+	wake    chan struct{}        // tells run to look again
 	inCall  map[*flight]struct{} // calls in flight
 }
 

@@ -28,7 +28,6 @@ import (
 	"github.com/sop-host/sop/host/internal/flow"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/halt"
-	"github.com/sop-host/sop/host/internal/heap"
 	"github.com/sop-host/sop/host/internal/hook"
 	"github.com/sop-host/sop/host/internal/machine"
 	"github.com/sop-host/sop/host/internal/maintenance"
@@ -46,6 +45,7 @@ import (
 	"github.com/sop-host/sop/host/internal/verify"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
+	"github.com/sop-host/sop/sdk/heap"
 )
 
 // host is the resident process. Its parts are made in Run and do not change;

@@ -2,10 +2,11 @@
 // all the time.
 //
 // The collector runs when as much was allocated as is live (GOGC=100). A host has
-// some 15 MB that are live, and calls that allocate a gigabyte a second when many
-// come at once: it would be collected fifty times a second, for a fifth of its
-// CPU time. With a floor it is collected only when that much is in use, and from
-// the size on at which the usual rule says more, by the usual rule.
+// some 15 MB that are live, a plugin a few, and calls allocate hundreds of
+// megabytes a second when many come at once: such a process would be collected
+// fifty times a second, for a fifth of its CPU time. With a floor it is collected
+// only when that much is in use, and from the size on at which the usual rule
+// says more, by the usual rule.
 package heap
 
 import (
@@ -18,8 +19,9 @@ import (
 )
 
 const (
-	// Host is the floor of the resident host, in bytes.
-	Host = 96 << 20
+	// Host is the floor of the resident host, in bytes; Plugin that of a plugin.
+	Host   = 96 << 20
+	Plugin = 32 << 20
 	// usual is the percentage of the runtime.
 	usual = 100
 	// smallest is what the runtime multiplies with the percentage before it has
