@@ -234,9 +234,12 @@ func TestBenchReadinessLag(t *testing.T) {
 func said(t *testing.T, s *component.Supervisor, name string) time.Time {
 	t.Helper()
 	var at time.Time
-	err := s.Logs(t.Context(), name, 1, false, func(lines []component.Line) error {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // what it prints may come after what it notifies of
+	defer cancel()
+	err := s.Logs(ctx, name, 1, true, func(lines []component.Line) error {
 		n, err := strconv.ParseInt(strings.TrimPrefix(lines[0].Text, "ready "), 10, 64)
 		at = time.Unix(0, n)
+		cancel()
 		return err
 	})
 	if err != nil || at.IsZero() {

@@ -68,8 +68,8 @@ type Request struct {
 	Author   string // "Name <mail>"; "" is DefaultAuthor
 	Trailers []Trailer
 
-	// Before is called when everything is checked and staged, and nothing is
-	// changed: to save what will be replaced. nil is fine.
+	// Before is called when everything is checked and staged, while that is made
+	// durable, and nothing is changed: to save what will be replaced. nil is fine.
 	Before func(ctx context.Context) error
 	// Check is called when everything is changed and nothing is settled: an error
 	// takes it all back. tree is where the outcome can be looked at: the workspace, or
@@ -320,15 +320,16 @@ func wasMade(steps []step, name string) bool {
 func (w *work) prepare(ctx context.Context, h *home, req *Request, p *plan, result *Result) error {
 	s := stager{root: h.root, record: w.record, content: req.Content}
 	if err := s.stage(ctx, p); err != nil {
-		return err
+		return errors.Join(err, s.sync())
 	}
 	result.Notes = append(result.Notes, s.notes...)
+	synced := make(chan error, 1)
+	go func() { synced <- errors.Join(s.sync(), h.sync()) }() // with the name of the record; the disk does it beside the backup
+	var err error
 	if req.Before != nil {
-		if err := req.Before(ctx); err != nil {
-			return err
-		}
+		err = req.Before(ctx)
 	}
-	if err := h.sync(); err != nil { // the name of the record
+	if err = errors.Join(err, <-synced); err != nil {
 		return err
 	}
 	crash("home synced")

@@ -32,8 +32,8 @@ type stager struct {
 	made    map[string]*step
 }
 
-func (s *stager) stage(ctx context.Context, p *plan) (err error) {
-	defer func() { err = errors.Join(err, s.sync()) }()
+// stage makes them. After it sync is called, whatever came of it.
+func (s *stager) stage(ctx context.Context, p *plan) error {
 	s.made = make(map[string]*step)
 	for i := range p.Steps {
 		if err := ctx.Err(); err != nil {
