@@ -20,7 +20,7 @@ import (
 
 const (
 	// Host is the floor of the resident host, in bytes; Plugin that of a plugin.
-	Host   = 96 << 20
+	Host   = 64 << 20
 	Plugin = 32 << 20
 	// usual is the percentage of the runtime.
 	usual = 100
