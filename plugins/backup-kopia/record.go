@@ -202,31 +202,39 @@ func parseRecord(raw []byte) (*parts, error) {
 	return p, nil
 }
 
-// encode makes the blob of a record.
-func (s *sealer) encode(m *record, f formatCopy) ([]byte, error) {
+// encode makes the blob of a record whose body is packed.
+func (s *sealer) encode(m *record, body []byte, f formatCopy) ([]byte, error) {
 	header, err := json.Marshal(m.head)
 	if err != nil {
-		return nil, err
-	}
-	var body bytes.Buffer
-	z, err := zstd.NewWriter(&body, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	enc := json.NewEncoder(z)
-	enc.SetEscapeHTML(false)
-	for _, e := range m.entries {
-		if err := enc.Encode(lineOf(e)); err != nil {
-			return nil, err
-		}
-	}
-	if err := z.Close(); err != nil {
 		return nil, err
 	}
 	out := appendPart(appendPart([]byte(recordMagic), f.repository), f.config)
 	clearPart := slices.Clone(out)
 	out = appendPart(out, s.aead.Seal(nil, nil, header, sealedFor(m.ID, "head", clearPart))) //nolint:gosec // G407: the nonce is random, and the cipher's own
-	return s.aead.Seal(out, nil, body.Bytes(), sealedFor(m.ID, "body", nil)), nil            //nolint:gosec // as above
+	return s.aead.Seal(out, nil, body, sealedFor(m.ID, "body", nil)), nil            //nolint:gosec // as above
+}
+
+// packedLines are the entries of a record as its body has them, or why not.
+type packedLines struct {
+	packed []byte
+	err    error
+}
+
+func packLines(entries []*tree.Entry) packedLines {
+	var body bytes.Buffer
+	z, err := zstd.NewWriter(&body, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return packedLines{err: err}
+	}
+	enc := json.NewEncoder(z)
+	enc.SetEscapeHTML(false)
+	for _, e := range entries {
+		if err := enc.Encode(lineOf(e)); err != nil {
+			return packedLines{err: err}
+		}
+	}
+	err = z.Close()
+	return packedLines{body.Bytes(), err}
 }
 
 // sealedFor binds a part to its snapshot and place.

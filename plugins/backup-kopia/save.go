@@ -14,6 +14,7 @@ import (
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/snapshot"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
@@ -61,19 +62,15 @@ func (p *plugin) Save(ctx context.Context, req *pluginv1.SaveRequest, tell backu
 		return nil, sdk.Errorf(codes.NotFound, "ROOT_UNREADABLE", "open the directory to save: %w", err)
 	}
 	defer root.Close()
-	scan, err := tree.NewScan(ctx, root, tree.Selection{Paths: paths, Excluded: excluded, Own: r.inode, Limit: r.settings.maxFiles})
-	if err != nil {
-		return nil, err
-	}
 	v, err := r.writable(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s := &save{
-		repository: r, view: v, req: req, paths: paths, began: p.time().UTC(), scan: scan, progress: tree.Progress{Tell: tell},
+		repository: r, view: v, req: req, paths: paths, began: p.time().UTC(), progress: tree.Progress{Tell: tell},
 		files: &tree.Reader{Tree: root, Limit: r.settings.maxFileSize},
 	}
-	m, err := s.run(ctx)
+	m, err := s.run(ctx, root, tree.Selection{Paths: paths, Excluded: excluded, Own: r.inode, Limit: r.settings.maxFiles})
 	if err != nil {
 		return nil, ioError(ctx, "save", err)
 	}
@@ -81,12 +78,9 @@ func (p *plugin) Save(ctx context.Context, req *pluginv1.SaveRequest, tell backu
 }
 
 // run makes the snapshot. It is durable when it returns.
-func (s *save) run(ctx context.Context) (m *record, err error) {
-	c, err := s.view.catalogue(ctx)
+func (s *save) run(ctx context.Context, root *tree.Tree, what tree.Selection) (m *record, err error) {
+	c, err := s.look(ctx, root, what)
 	if err != nil {
-		return nil, err
-	}
-	if err := s.compareWith(ctx, c); err != nil {
 		return nil, err
 	}
 	if err := s.room(); err != nil {
@@ -97,6 +91,23 @@ func (s *save) run(ctx context.Context) (m *record, err error) {
 		return err
 	})
 	return m, err
+}
+
+// look finds out what there is to save and, at the same time, what has been saved
+// before.
+func (s *save) look(ctx context.Context, root *tree.Tree, what tree.Selection) (c *catalogue, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		s.scan, err = tree.NewScan(ctx, root, what)
+		return err
+	})
+	group.Go(func() (err error) {
+		if c, err = s.view.catalogue(ctx); err != nil {
+			return err
+		}
+		return s.compareWith(ctx, c)
+	})
+	return c, group.Wait()
 }
 
 // compareWith finds the snapshot with which files are compared: the latest of the
@@ -203,16 +214,20 @@ func (s *save) write(ctx context.Context, seq uint64) (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.fill(wctx, w, seq)
+	m, body, err := s.fill(wctx, w, seq)
 	if err = errors.Join(err, w.Close(context.WithoutCancel(ctx))); err != nil {
 		return nil, err
+	}
+	lines := <-body
+	if lines.err != nil {
+		return nil, lines.err
 	}
 	f, err := readFormat(ctx, s.store)
 	if err != nil {
 		return nil, err
 	}
 	m.Stored = s.uploaded.Load()
-	sealed, err := s.view.seal.encode(m, f)
+	sealed, err := s.view.seal.encode(m, lines.packed, f)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +235,8 @@ func (s *save) write(ctx context.Context, seq uint64) (*record, error) {
 	return m, s.store.PutBlob(ctx, recordBlob(m.ID), data(sealed), blob.PutOptions{})
 }
 
-func (s *save) fill(ctx context.Context, w repo.DirectRepositoryWriter, seq uint64) (*record, error) {
+// fill writes what stands before the record, whose body is made meanwhile.
+func (s *save) fill(ctx context.Context, w repo.DirectRepositoryWriter, seq uint64) (*record, <-chan packedLines, error) {
 	s.objects = &uploader{ctx: ctx, w: w, compression: s.settings.compression}
 	describer := &tree.Describer{
 		Scan: s.scan, Count: s.progress.Add, File: func(n *tree.Node) (tree.Entry, error) { return s.file(ctx, n) },
@@ -231,7 +247,7 @@ func (s *save) fill(ctx context.Context, w repo.DirectRepositoryWriter, seq uint
 	}
 	entries, failed, err := describer.Run(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m := &record{entries: entries}
 	m.description = description{
@@ -244,22 +260,24 @@ func (s *save) fill(ctx context.Context, w repo.DirectRepositoryWriter, seq uint
 	}
 	// What would be refused when it is read must not be acknowledged.
 	if err := tree.CheckEntries(entries); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	body := make(chan packedLines, 1)
+	go func() { body <- packLines(entries) }()
 	root, err := s.rootEntry()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dir, err := writeDirectories(ctx, w, &m.description, root, entries)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dir.Name = escape(filepath.Base(string(m.Root)))
 	m.RootObject = dir.ObjectID.String()
 	if _, err := snapshot.SaveSnapshot(ctx, w, s.manifest(m, dir)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return m, w.Flush(ctx)
+	return m, body, w.Flush(ctx)
 }
 
 // file stores one regular file, unless it is known.
