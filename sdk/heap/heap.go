@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// Host is the floor of the resident host, in bytes; Plugin that of a plugin.
-	Host   = 64 << 20
+	// Host is the floor of the resident host, in bytes.
+	Host = 64 << 20
+	// Plugin is the floor of a plugin, in bytes.
 	Plugin = 32 << 20
 	// usual is the percentage of the runtime.
 	usual = 100

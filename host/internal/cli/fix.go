@@ -19,6 +19,7 @@ type fixOptions struct {
 	change
 	id, sandbox string
 	dryRun, yes bool
+	shown       *apiv1.WatchRunResponse // last
 }
 
 func (a *app) newFixCommand() *cobra.Command {
@@ -134,6 +135,10 @@ func (o *fixOptions) show(step *apiv1.WatchRunResponse) error {
 	if o.json() {
 		return printJSONLine(o.Out, wire{step})
 	}
+	if before := o.shown; before != nil && before.GetState() == step.GetState() && before.GetPhase() == step.GetPhase() && before.GetDetail() == step.GetDetail() {
+		return nil // a watch begins and ends with how the task stands
+	}
+	o.shown = step
 	what := step.GetState()
 	if step.GetPhase() != "" {
 		what = "  " + step.GetPhase()

@@ -192,7 +192,11 @@ func (e *Engine) save(ctx context.Context, t *task.Task, p *patch.Patch) (*backu
 	if len(paths) == 0 {
 		return nil, nil //nolint:nilnil // there is nothing to keep, and nothing is wrong
 	}
-	e.tell(t, Step{Phase: "backup", Detail: fmt.Sprintf("%d paths", len(paths))})
+	what := fmt.Sprintf("%d paths", len(paths))
+	if len(paths) == 1 {
+		what = "1 path"
+	}
+	e.tell(t, Step{Phase: "backup", Detail: what})
 	return e.opt.Backups.Save(ctx, backup.SaveRequest{
 		Workspace: p.Workspace, Paths: paths, Reason: backup.ForIntegration, Task: t.ID, Patch: p.ID, By: By, Whole: true,
 	})
