@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
@@ -97,21 +98,7 @@ func TestSearchFindsAll(t *testing.T) {
 
 // A log that was written by version 7 of the schema is taken over as it stands.
 func TestAuditFormsTakenOver(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sop.db")
-	if err := prepareFile(path); err != nil {
-		t.Fatal(err)
-	}
-	write, err := openPatient(dsn(path, url.Values{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	provider, err := goose.NewProvider(sqliteDialect.goose, write, migrationFiles(t), goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := provider.UpTo(t.Context(), 7); err != nil {
-		t.Fatal(err)
-	}
+	write, open := olderDatabase(t, 7)
 	var head audit.Head
 	const n, bad = 2*spanSize + 10, 1500
 	for i := range n {
@@ -130,22 +117,11 @@ func TestAuditFormsTakenOver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err = write.ExecContext(t.Context(), "INSERT INTO audit_head VALUES (1, $1, $2, $3)", int64(head.Size), head.Last[:], head.Edge())
+	_, err := write.ExecContext(t.Context(), "INSERT INTO audit_head VALUES (1, $1, $2, $3)", int64(head.Size), head.Last[:], head.Edge())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := write.Close(); err != nil {
-		t.Fatal(err)
-	}
-	db, err := Open(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	db := open()
 	count(t, db, "SELECT count(*) FROM audit_records", n)
 	count(t, db, "SELECT count(*) FROM audit_spans", 2)
 	if err := db.Audit().Append(t.Context(), audit.Record{Actor: "b"}); err != nil {
@@ -157,13 +133,44 @@ func TestAuditFormsTakenOver(t *testing.T) {
 	}
 }
 
-func migrationFiles(t *testing.T) fs.FS {
+// olderDatabase makes a database with the schema of an earlier version, to be
+// written to. open closes it and opens it as a host of today does.
+func olderDatabase(t *testing.T, version int64) (write *sql.DB, open func() *DB) {
 	t.Helper()
-	sub, err := fs.Sub(migrations, sqliteDialect.migrations)
+	path := filepath.Join(t.TempDir(), "sop.db")
+	if err := prepareFile(path); err != nil {
+		t.Fatal(err)
+	}
+	write, err := openPatient(dsn(path, url.Values{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sub
+	files, err := fs.Sub(migrations, sqliteDialect.migrations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := goose.NewProvider(sqliteDialect.goose, write, files, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(goMigrations()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provider.UpTo(t.Context(), version); err != nil {
+		t.Fatal(err)
+	}
+	return write, func() *DB {
+		if err := write.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db, err := Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return db
+	}
 }
 
 func TestResourceHash(t *testing.T) {

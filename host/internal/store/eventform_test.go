@@ -3,13 +3,10 @@ package store
 import (
 	"errors"
 	"fmt"
-	"net/url"
-	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
 
-	"github.com/pressly/goose/v3"
 	"pgregory.net/rapid"
 
 	"github.com/sop-host/sop/host/internal/event"
@@ -54,21 +51,7 @@ func FuzzReadEvent(f *testing.F) {
 // Events that were written by version 15 of the schema are taken over under their
 // revisions.
 func TestEventFormsTakenOver(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sop.db")
-	if err := prepareFile(path); err != nil {
-		t.Fatal(err)
-	}
-	write, err := openPatient(dsn(path, url.Values{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	provider, err := goose.NewProvider(sqliteDialect.goose, write, migrationFiles(t), goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(goMigrations()...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := provider.UpTo(t.Context(), 15); err != nil {
-		t.Fatal(err)
-	}
+	write, open := olderDatabase(t, 15)
 	const first, n = 41, auditPage + 10
 	want := make([]*event.Record, n)
 	for i := range want {
@@ -86,19 +69,7 @@ func TestEventFormsTakenOver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := write.Close(); err != nil {
-		t.Fatal(err)
-	}
-	db, err := Open(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	got, err := db.Events().After(t.Context(), 0, 2*n)
+	got, err := open().Events().After(t.Context(), 0, 2*n)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%d events were taken over as %d, %v", n, len(got), err)
 	}
