@@ -43,7 +43,9 @@ type Plugin[T any] struct {
 // after that, or exits with status 1 and a sentence on standard error when the
 // program was not started by a host. Call it from main and do nothing after it.
 //
-// Standard output belongs to the handshake: log to standard error.
+// Standard output belongs to the handshake: log to standard error. The garbage
+// collector keeps still until [heap.Plugin] bytes are in use, unless the
+// environment has GOGC.
 func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
 	schema, err := p.Schema.proto()
 	if err != nil {

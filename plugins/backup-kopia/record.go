@@ -211,7 +211,7 @@ func (s *sealer) encode(m *record, body []byte, f formatCopy) ([]byte, error) {
 	out := appendPart(appendPart([]byte(recordMagic), f.repository), f.config)
 	clearPart := slices.Clone(out)
 	out = appendPart(out, s.aead.Seal(nil, nil, header, sealedFor(m.ID, "head", clearPart))) //nolint:gosec // G407: the nonce is random, and the cipher's own
-	return s.aead.Seal(out, nil, body, sealedFor(m.ID, "body", nil)), nil            //nolint:gosec // as above
+	return s.aead.Seal(out, nil, body, sealedFor(m.ID, "body", nil)), nil                    //nolint:gosec // as above
 }
 
 // packedLines are the entries of a record as its body has them, or why not.

@@ -37,8 +37,8 @@ type repository struct {
 	settings *settings
 	store    blob.Storage
 	removed  atomic.Int64 // blobs that were, through store
-	dir      *directory // nil: a bucket
-	inode    tree.Inode // of the directory
+	dir      *directory   // nil: a bucket
+	inode    tree.Inode   // of the directory
 	// layout is what is wrong with the directory; nil: nothing.
 	layout error
 	// fresh is how old a change must be for the next to show.

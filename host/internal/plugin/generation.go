@@ -204,7 +204,7 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 // a locale, its own temporary directory, and go-plugin's variables.
 func environment(spec *Spec, handshake []string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "TMPDIR=."}
-	env = append(env, spec.Env...)
+	env = append(env, spec.environment()...)
 	for _, kv := range handshake {
 		if strings.HasPrefix(kv, goplugin.EnvUnixSocketDir+"=") {
 			kv = goplugin.EnvUnixSocketDir + "=." // see runner.PluginToHost

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -44,6 +46,19 @@ type Spec struct {
 
 // ID is kind and name: "detector.docs".
 func (s *Spec) ID() string { return s.Kind + "." + s.Name }
+
+// goMemoryLimit is how a program in Go is told how much memory it may take, so
+// that it collects its garbage before the kernel ends it.
+const goMemoryLimit = "GOMEMLIMIT"
+
+// environment is what the configuration names, and what follows from its limits.
+func (s *Spec) environment() []string {
+	env := slices.Clone(s.Env)
+	if s.Limits.Memory > 0 && !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, goMemoryLimit+"=") }) {
+		env = append(env, goMemoryLimit+"="+strconv.FormatInt(s.Limits.Memory/10*9, 10)) // the rest is for stacks and the like
+	}
+	return env
+}
 
 // identity digests everything that takes a new generation to change.
 func (s *Spec) identity() string {

@@ -115,7 +115,7 @@ func duplicate(f *os.File) (*os.File, error) {
 
 // viewEnvironment is what the plugin sees beside the sandbox's own.
 func viewEnvironment(spec *Spec, handshake []string, own sandbox.Places) []string {
-	env := append([]string(nil), spec.Env...)
+	env := spec.environment()
 	for _, kv := range handshake {
 		if strings.HasPrefix(kv, goplugin.EnvUnixSocketDir+"=") {
 			kv = goplugin.EnvUnixSocketDir + "=" + own.Sockets
