@@ -6,18 +6,8 @@ import (
 	"encoding/json"
 	"math"
 
-	"github.com/pressly/goose/v3"
-
 	"github.com/sop-host/sop/host/internal/audit"
 )
-
-// goMigrations are the steps that SQL alone cannot do.
-func goMigrations() []*goose.Migration {
-	return []*goose.Migration{
-		goose.NewGoMigration(8, &goose.GoFunc{RunTx: storeAuditForms}, nil),
-		goose.NewGoMigration(16, &goose.GoFunc{RunTx: storeEventForms}, nil),
-	}
-}
 
 // auditFormsSchema begins version 8: a record of the audit log is kept as the
 // bytes that are hashed, and then its hash; see DESIGN.md.

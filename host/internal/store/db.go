@@ -152,6 +152,15 @@ func prepareFile(path string) error {
 	return errors.Join(f.Chmod(0o600), f.Close())
 }
 
+// goMigrations are the steps that SQL alone cannot do.
+func goMigrations() []*goose.Migration {
+	return []*goose.Migration{
+		goose.NewGoMigration(8, &goose.GoFunc{RunTx: storeAuditForms}, nil),
+		goose.NewGoMigration(16, &goose.GoFunc{RunTx: storeEventForms}, nil),
+		goose.NewGoMigration(17, &goose.GoFunc{RunTx: storeHistoryForms}, nil),
+	}
+}
+
 // migrator knows the schema and how to bring it up to date.
 func (db *DB) migrator() (*goose.Provider, error) {
 	sub, err := fs.Sub(migrations, db.dialect.migrations)

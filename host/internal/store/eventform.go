@@ -11,9 +11,7 @@ import (
 	"github.com/sop-host/sop/host/internal/event"
 )
 
-// An event is kept as one value, as a record of the audit log is: a column costs
-// as much to write as the rest of a short event. Integers are big-endian, and text
-// is its length in bytes, as uint32, and then its bytes.
+// An event is kept as one value, see form.go.
 //
 //	1 byte   1, the version of this form
 //	8 bytes  At, nanoseconds since the Unix epoch
@@ -35,19 +33,15 @@ func appendEvent(b []byte, e *event.Record) []byte {
 	return b
 }
 
-func appendText(b []byte, s string) []byte {
-	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
-}
-
 var errEventForm = errors.New("an event in the database has no form that is known: it is damaged, or of a newer host")
 
 // readEvent reads what appendEvent has written.
 func readEvent(revision int64, form []byte) (*event.Record, error) {
-	if len(form) < 9 || form[0] != eventForm {
+	if len(form) == 0 || form[0] != eventForm {
 		return nil, fmt.Errorf("event %d: %w", revision, errEventForm)
 	}
-	e := &event.Record{Revision: revision, At: fromNano(int64(binary.BigEndian.Uint64(form[1:])))}
-	r := textReader{rest: string(form[9:])} // one copy, of which all texts are parts
+	r := textReader{rest: string(form[1:])} // one copy, of which all texts are parts
+	e := &event.Record{Revision: revision, At: fromNano(r.nanoseconds())}
 	for _, to := range [...]*string{&e.Kind, &e.Subject, &e.Actor, &e.Outcome, &e.Reason, &e.Workspace} {
 		*to = r.text()
 	}
@@ -63,33 +57,6 @@ func readEvent(revision int64, form []byte) (*event.Record, error) {
 		return nil, fmt.Errorf("event %d: %w", revision, errEventForm)
 	}
 	return e, nil
-}
-
-// textReader takes one after the other from the front.
-type textReader struct {
-	rest  string
-	short bool // there was less than was asked for
-}
-
-func (r *textReader) number() uint32 {
-	if len(r.rest) < 4 {
-		r.short = true
-		return 0
-	}
-	n := binary.BigEndian.Uint32([]byte(r.rest[:4]))
-	r.rest = r.rest[4:]
-	return n
-}
-
-func (r *textReader) text() string {
-	n := uint64(r.number())
-	if n > uint64(len(r.rest)) {
-		r.short = true
-		return ""
-	}
-	text := r.rest[:n]
-	r.rest = r.rest[n:]
-	return text
 }
 
 // eventFormSchema begins version 16 of the schema.

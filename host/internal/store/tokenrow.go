@@ -17,7 +17,6 @@ const tokenColumns = `id, accessor, hash, type, state, reason, protocol, operati
 
 var (
 	putToken       = bulk{"tokens (" + tokenColumns + ")", strings.Count(tokenColumns, ",") + 1, " ON CONFLICT (id) DO UPDATE SET " + excluded(tokenColumns)}
-	putTokenChange = bulk{"token_history (token_id, action, at, from_state, to_state, by_whom, why)", 7, ""}
 	putTokenAnswer = bulk{
 		"token_answers (token_id, key, at, request, answer)", 5,
 		" ON CONFLICT (token_id, key) DO UPDATE SET at = excluded.at, request = excluded.request, answer = excluded.answer",
@@ -91,8 +90,4 @@ func readWords(text string) (all []string, err error) {
 		return nil, fmt.Errorf("list in the database: %w", err)
 	}
 	return all, nil
-}
-
-func changeValues(args []any, c token.Change) []any {
-	return append(args, c.TokenID, string(c.Action), c.At.UnixNano(), string(c.From), string(c.To), c.By, c.Why)
 }

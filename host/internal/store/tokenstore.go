@@ -126,16 +126,6 @@ func (r tokenReader) Descendants(ctx context.Context, id string) ([]*token.Token
 		) SELECT id FROM tree) ORDER BY id`, id)
 }
 
-func (r tokenReader) history(ctx context.Context, t *token.Token) ([]token.Change, error) {
-	return collect(ctx, r.q, func(scan func(...any) error) (token.Change, error) {
-		c := token.Change{TokenID: t.ID, Accessor: t.Accessor}
-		var at int64
-		err := scan(&c.Action, &at, &c.From, &c.To, &c.By, &c.Why)
-		c.At = fromNano(at)
-		return c, err
-	}, "SELECT action, at, from_state, to_state, by_whom, why FROM token_history WHERE token_id = $1 ORDER BY seq", t.ID)
-}
-
 // tokenTx implements [token.Tx].
 type tokenTx struct {
 	tokenReader // of what was written
@@ -162,14 +152,6 @@ func (t *tokenTx) record(ctx context.Context, changes []token.Change) error {
 		if err := t.db.appendRecord(ctx, t.lazy.tx, tokenRecord(&changes[i])); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// flushHistory writes the changes of a group.
-func (db *DB) flushHistory(tx *sql.Tx, changes []token.Change) error {
-	if err := insert(context.Background(), db, tx, putTokenChange, changes, changeValues); err != nil {
-		return fmt.Errorf("store token history: %w", err)
 	}
 	return nil
 }
