@@ -107,7 +107,8 @@ func (s *save) look(ctx context.Context, root *tree.Tree, what tree.Selection) (
 		}
 		return s.compareWith(ctx, c)
 	})
-	return c, group.Wait()
+	err = group.Wait() // before c is looked at
+	return c, err
 }
 
 // compareWith finds the snapshot with which files are compared: the latest of the
