@@ -195,6 +195,11 @@ func (e *Engine) step(ctx context.Context, s stage, t *task.Task) {
 
 // advance moves a task on and tells of it.
 func (e *Engine) advance(ctx context.Context, t *task.Task, s task.Step) error {
+	return e.advanceAnd(ctx, t, s, Step{Detail: s.Why})
+}
+
+// advanceAnd takes a task on and tells of it in the given words.
+func (e *Engine) advanceAnd(ctx context.Context, t *task.Task, s task.Step, told Step) error {
 	e.order.Lock()
 	defer e.order.Unlock()
 	moved, err := e.opt.Tasks.Advance(ctx, t.Hold(), s)
@@ -202,7 +207,7 @@ func (e *Engine) advance(ctx context.Context, t *task.Task, s task.Step) error {
 		return fmt.Errorf("move task %s to %s: %w", t.ID, s.To, err)
 	}
 	*t = *moved
-	e.tell(t, Step{Detail: s.Why})
+	e.tell(t, told)
 	return nil
 }
 

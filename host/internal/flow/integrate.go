@@ -50,13 +50,10 @@ func (e *Engine) integrate(ctx context.Context, t *task.Task) error {
 
 // sendBack takes a task back whose patch is not approved any more.
 func (e *Engine) sendBack(ctx context.Context, t *task.Task, p *patch.Patch, to *task.Step) error {
-	if err := e.advance(ctx, t, *to); err != nil {
-		return err
-	}
 	if to.To == task.StateAwaiting {
-		e.tellWaiting(t, p)
+		return e.await(ctx, t, p, to.Why)
 	}
-	return nil
+	return e.advance(ctx, t, *to)
 }
 
 // resume finds out what became of an integration that was cut short. Journals

@@ -64,16 +64,15 @@ func (e *Engine) askApproval(ctx context.Context, t *task.Task, p *patch.Patch) 
 			return e.advance(ctx, t, task.Step{To: task.StateApproved, Why: "approved by the rule " + route.Rule, Patch: approved.ID})
 		}
 	}
-	if err := e.advance(ctx, t, task.Step{To: task.StateAwaiting, Why: "verified"}); err != nil {
-		return err
-	}
-	e.tellWaiting(t, p)
-	return nil
+	return e.await(ctx, t, p, "verified")
 }
 
-// tellWaiting says how a patch that waits is approved.
-func (e *Engine) tellWaiting(t *task.Task, p *patch.Patch) {
-	e.tell(t, Step{Phase: "approval", Detail: "waits for approval", Remedy: fmt.Sprintf("sop patch show %s, then sop patch approve %s", p.ID, p.ID)})
+// await has a task wait for somebody's approval of its patch, and says how that is
+// given.
+func (e *Engine) await(ctx context.Context, t *task.Task, p *patch.Patch, why string) error {
+	return e.advanceAnd(ctx, t, task.Step{To: task.StateAwaiting, Why: why}, Step{
+		Detail: why + "; waits for approval", Remedy: fmt.Sprintf("sop patch show %s, then sop patch approve %s", p.ID, p.ID),
+	})
 }
 
 // rebase makes a patch fit a workspace that has moved on, or has the task done
