@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -30,15 +31,7 @@ func TestSeedIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := r.seed.cmd.Process.Pid
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", first, first))
-	if err != nil {
-		t.Fatal(err)
-	}
-	seed, err := strconv.Atoi(string(bytes.TrimSpace(children)))
-	if err != nil {
-		t.Fatalf("process %d has the children %q", first, children)
-	}
-	if err := syscall.Kill(seed, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(onlyChild(t, first), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	var runs sync.WaitGroup
@@ -56,4 +49,37 @@ func TestSeedIsReplaced(t *testing.T) {
 	if err := errors.Join(r.Close(), r.Close(), once(), r.Close()); err != nil {
 		t.Error(err)
 	}
+}
+
+// onlyChild is the child of a process, whichever of its threads has forked it.
+func onlyChild(t *testing.T, pid int) int {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var children []int
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		var state string
+		var parent int
+		after := text[bytes.LastIndexByte(text, ')')+1:] // the name may hold anything
+		if _, err := fmt.Sscan(string(after), &state, &parent); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if parent == pid && state != "Z" {
+			child, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			children = append(children, child)
+		}
+	}
+	if len(children) != 1 {
+		t.Fatalf("process %d has the children %v", pid, children)
+	}
+	return children[0]
 }
