@@ -144,8 +144,10 @@ func (g *Group) members() (map[int]bool, error) {
 	return pids, nil
 }
 
+// ignoreGone forgives that a cgroup or a process is gone. A file in /proc that was
+// opened in the instant before is read with ESRCH.
 func ignoreGone(err error) error {
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	return err
