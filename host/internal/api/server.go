@@ -188,8 +188,9 @@ func (d *door) untilClosing(ctx context.Context) (context.Context, context.Cance
 
 // permission returns what the called method states; empty if it states nothing.
 func permission(spec connect.Spec) string {
-	if p, ok := permissions.Load(spec.Procedure); ok {
-		return p.(string) //nolint:forcetypeassert // nothing else is put there
+	if known, ok := permissions.Load(spec.Procedure); ok {
+		p, _ := known.(string)
+		return p
 	}
 	method, ok := spec.Schema.(protoreflect.MethodDescriptor)
 	if !ok {

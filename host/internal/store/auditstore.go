@@ -98,11 +98,10 @@ const auditColumns = "seq, record"
 var putAudit = bulk{"audit_records (" + auditColumns + ")", 2, ""}
 
 // flushAudit writes what the group has appended.
-func (db *DB) flushAudit(tx *sql.Tx, pending *pendingAudit) error {
+func (db *DB) flushAudit(ctx context.Context, tx *sql.Tx, pending *pendingAudit) error {
 	if len(pending.sealed) == 0 {
 		return nil
 	}
-	ctx := context.Background()
 	span := db.writer.span
 	db.writer.span = nil
 	if span == nil {

@@ -84,11 +84,10 @@ func (w *writer) lastRevision(ctx context.Context, tx *sql.Tx) (int64, error) {
 var putEvent = bulk{"events (revision, record)", 2, ""}
 
 // flushEvents writes what the group has to tell.
-func (db *DB) flushEvents(tx *sql.Tx, pending *pendingEvents) error {
+func (db *DB) flushEvents(ctx context.Context, tx *sql.Tx, pending *pendingEvents) error {
 	if len(pending.events) == 0 {
 		return nil
 	}
-	ctx := context.Background()
 	var forms []byte
 	err := insert(ctx, db, tx, putEvent, pending.events, func(args []any, e event.Record) []any {
 		begin := len(forms)

@@ -335,14 +335,14 @@ func (w *writer) commit() error {
 		err = w.db.flushAnswers(ctx, g.tx, &g.tokens)
 	}
 	if err == nil {
-		err = w.db.flushHistory(g.tx, g.history)
+		err = w.db.flushHistory(ctx, g.tx, g.history)
 	}
 	if err == nil && (g.audit.loaded || g.events.loaded) {
 		w.head, w.revision = nil, -1
-		err = w.db.flushAudit(g.tx, &g.audit)
+		err = w.db.flushAudit(ctx, g.tx, &g.audit)
 	}
 	if err == nil {
-		err = w.db.flushEvents(g.tx, &g.events)
+		err = w.db.flushEvents(ctx, g.tx, &g.events)
 	}
 	if err != nil {
 		return errors.Join(err, ignoreDone(g.tx.Rollback()))

@@ -22,9 +22,9 @@ const historyForm = 1
 var putTokenChanges = bulk{"token_history (token_id, changes)", 2, ""}
 
 // flushHistory writes the changes of a group.
-func (db *DB) flushHistory(tx *sql.Tx, changes []token.Change) error {
+func (db *DB) flushHistory(ctx context.Context, tx *sql.Tx, changes []token.Change) error {
 	var forms []byte
-	err := insert(context.Background(), db, tx, putTokenChanges, byToken(changes), func(args []any, some []token.Change) []any {
+	err := insert(ctx, db, tx, putTokenChanges, byToken(changes), func(args []any, some []token.Change) []any {
 		begin := len(forms)
 		forms = appendChanges(forms, some)
 		return append(args, some[0].TokenID, forms[begin:len(forms):len(forms)])
@@ -139,7 +139,7 @@ func storeHistoryForms(ctx context.Context, tx *sql.Tx) error {
 		for i := range page {
 			changes[i] = page[i].change
 		}
-		if err := db.flushHistory(tx, changes); err != nil {
+		if err := db.flushHistory(ctx, tx, changes); err != nil {
 			return err
 		}
 		if len(page) < auditPage {
