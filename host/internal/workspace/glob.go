@@ -68,8 +68,9 @@ func compileGlob(pattern string, fold bool) (g glob, ok bool) {
 			if i == len(pattern) {
 				return nil, false
 			}
-			c = pattern[i]
-			fallthrough
+			// git folds no escaped letter, so that with fold \A matches nothing.
+			g = append(g, token{op: opByte, lit: pattern[i]})
+			i++
 		default:
 			if fold {
 				c = lowerByte(c)
