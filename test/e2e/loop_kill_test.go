@@ -173,8 +173,11 @@ func (h *host) accountedFor(tasks int) {
 		if !strings.Contains(backups, task.Patch) {
 			h.t.Errorf("patch %s has no backup", task.Patch)
 		}
+		delete(integrated, "patch/"+task.Patch)
 	}
-	if len(integrated) != tasks {
-		h.t.Errorf("%d patches were integrated for %d tasks", len(integrated), tasks)
+	for resource := range integrated {
+		id := strings.TrimPrefix(resource, "patch/")
+		h.t.Errorf("besides the patches of the %d tasks %s was integrated: %s\n%s", tasks, id,
+			h.must(0, "patch", "show", id).stdout, h.must(0, "audit", "search", "--limit", "0").stdout)
 	}
 }

@@ -87,7 +87,7 @@ func apply(ctx context.Context, tx Tx, e *evidence) (*application, error) {
 func (a *application) matchKnown(known []*Gap) ([]finding, error) {
 	partner := match(matching{
 		known: known, found: a.found,
-		left: func(g *Gap) bool { how, _ := a.proof(g); return how != "" },
+		left: a.left,
 		gone: func(p string) bool { return !a.exists(p) },
 	})
 	seen := make([]bool, len(known))
@@ -113,6 +113,15 @@ func (a *application) matchKnown(known []*Gap) ([]finding, error) {
 		}
 	}
 	return fresh, nil
+}
+
+// left says that g is not where it was and may be elsewhere. Where work is under
+// way it is fixed when it is gone: what looks like it elsewhere is another one, and
+// was there before the work or came with it.
+func (a *application) left(g *Gap) bool {
+	how, _ := a.proof(g)
+	worked := g.State == StateInProgress || g.State == StateVerifying
+	return how != "" && !(how == Fixed && worked)
 }
 
 // see updates a live gap from what was found.

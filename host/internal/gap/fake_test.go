@@ -2,6 +2,7 @@ package gap_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -297,6 +298,18 @@ func (r *rig) want(result *gap.ScanResult, opened, reopened, resolved, unchanged
 	if got != [4]int{opened, reopened, resolved, unchanged} {
 		r.t.Fatalf("new, reopened, resolved, unchanged are %v, want %v\ndiagnostics: %+v", got,
 			[4]int{opened, reopened, resolved, unchanged}, result.Diagnostics)
+	}
+}
+
+// follow takes a gap to the state that the work on it has come to.
+func (r *rig) follow(g *gap.Gap, to gap.State) {
+	r.t.Helper()
+	err := r.store.Update(context.Background(), func(tx gap.Tx) error {
+		changes, err := gap.Follow(g, to, "task", "", time.Now())
+		return errors.Join(err, tx.Put(context.Background(), []*gap.Gap{g}, changes))
+	})
+	if err != nil {
+		r.t.Fatal(err)
 	}
 }
 

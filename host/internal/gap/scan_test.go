@@ -80,6 +80,50 @@ func TestScanLifeOfAGap(t *testing.T) {
 	}
 }
 
+// What looks like a gap that was worked at, in a file that has come since, is
+// another one: the work has mended what it was for, and is not taken back for what
+// nobody has worked at. Without work, and where the file has gone, it has moved.
+func TestCopyOfWhatWasMended(t *testing.T) {
+	for name, tt := range map[string]struct {
+		state gap.State
+		gone  bool
+		moves bool
+	}{
+		"nobody has worked at it": {state: gap.StateTicketed, moves: true},
+		"worked at":               {state: gap.StateInProgress},
+		"integrated":              {state: gap.StateVerifying},
+		"integrated, and renamed": {state: gap.StateVerifying, gone: true, moves: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(map[string]string{"a.go": "package a\n\n// TODO: everything that is to be done here\n"})
+			r, d := newRig(t, w, gap.ScanOptions{}), todos(w)
+			r.scan(d)
+			first := r.the()
+			r.follow(first, tt.state)
+			w.write("copy.go", w.files["a.go"])
+			w.write("a.go", "package a\n")
+			if tt.gone {
+				delete(w.files, "a.go")
+			}
+			result := r.scan(d)
+			if tt.moves {
+				r.want(result, 0, 0, 0, 1)
+				if got := r.the(); got.ID != first.ID || got.Path != "copy.go" {
+					t.Errorf("it is %+v", got)
+				}
+				return
+			}
+			r.want(result, 1, 0, 1, 0)
+			if got := r.the(gap.StateResolved); got.ID != first.ID || got.Resolution != gap.Fixed {
+				t.Errorf("what was mended is %+v", got)
+			}
+			if got := r.the(gap.StateOpen); got.Path != "copy.go" {
+				t.Errorf("the copy is %+v", got)
+			}
+		})
+	}
+}
+
 // A file that several detectors skip is one file.
 func TestSkippedFilesCountOnce(t *testing.T) {
 	w := newWorld(map[string]string{"a.go": body})
