@@ -8,20 +8,23 @@ import (
 
 // A store keeps a record as the bytes that are hashed, in the encoding that
 // appendCanonical describes, and then its hash: nothing is converted to verify
-// it, and whatever is changed in it shows.
+// it, and whatever is changed in it shows. Stored forms say where they end: those
+// of records that follow each other may stand one behind the other.
 
 // AppendStored appends the stored form.
 func (r *Record) AppendStored(b []byte) []byte { return append(r.appendCanonical(b), r.Hash[:]...) }
 
-// ReadStored returns the record that stands under a number. One that is not of
-// the form has only that number, and does not verify.
-func ReadStored(seq int64, stored []byte) *Record {
-	r := &Record{Seq: uint64(seq)}
-	if !wellFormed(r.Seq, stored) {
-		return r
+// ReadStored returns the record that stands first in stored, under a number, and
+// what stands behind it. Where there is none of the form, the record has only that
+// number and does not verify, and nothing stands behind it.
+func ReadStored(seq int64, stored []byte) (r *Record, behind []byte) {
+	r = &Record{Seq: uint64(seq)}
+	size := storedSize(r.Seq, stored)
+	if size == 0 {
+		return r, nil
 	}
 	r.Time = time.Unix(0, int64(binary.BigEndian.Uint64(stored[10:]))).UTC()
-	rest := string(stored[fixedSize:]) // one copy, of which all texts are parts
+	rest := string(stored[fixedSize:size]) // one copy, of which all texts are parts
 	for _, to := range [...]*string{&r.Actor, &r.Action, &r.Resource, (*string)(&r.Outcome), &r.Reason, &r.RequestID, &r.TraceID, &r.Token} {
 		*to, rest = takeText(rest)
 	}
@@ -36,7 +39,7 @@ func ReadStored(seq int64, stored []byte) *Record {
 	}
 	copy(r.PrevHash[:], rest)
 	copy(r.Hash[:], rest[sha256.Size:])
-	return r
+	return r, stored[size:]
 }
 
 // takeText takes a text that is there.
@@ -55,18 +58,21 @@ type Digest struct {
 	Unread bool
 }
 
-// DigestStored hashes what stands under a number, and allocates nothing.
-func DigestStored(seq int64, stored []byte) Digest {
-	d := Digest{Seq: uint64(seq)}
-	if !wellFormed(d.Seq, stored) {
+// DigestStored hashes the record that stands first in stored, under a number, and
+// returns what stands behind it; nothing stands behind what is not of the form. It
+// allocates nothing.
+func DigestStored(seq int64, stored []byte) (d Digest, behind []byte) {
+	d.Seq = uint64(seq)
+	size := storedSize(d.Seq, stored)
+	if size == 0 {
 		d.Unread = true
-		return d
+		return d, nil
 	}
-	canonical := stored[:len(stored)-sha256.Size]
+	canonical := stored[:size-sha256.Size]
 	copy(d.Prev[:], canonical[len(canonical)-sha256.Size:])
 	copy(d.Said[:], stored[len(canonical):])
 	d.Sum = leafHash(canonical)
-	return d
+	return d, stored[size:]
 }
 
 const (
@@ -74,35 +80,39 @@ const (
 	storedTexts = 8
 )
 
-// wellFormed says that stored is the stored form of some record of that number,
-// so that hashing its bytes is hashing the record.
-func wellFormed(seq uint64, stored []byte) bool {
+// storedSize is how many bytes the stored form of some record of that number has
+// that stands first in stored, so that hashing its bytes is hashing the record; 0:
+// none does.
+func storedSize(seq uint64, stored []byte) int {
 	if len(stored) < fixedSize || stored[0] != leafPrefix || stored[1] != version1 || binary.BigEndian.Uint64(stored[2:]) != seq {
-		return false
+		return 0
 	}
 	rest := stored[fixedSize:]
 	var ok bool
 	for range storedTexts {
 		if _, rest, ok = cutText(rest); !ok {
-			return false
+			return 0
 		}
 	}
 	if len(rest) < 4 {
-		return false
+		return 0
 	}
 	n := binary.BigEndian.Uint32(rest)
 	rest = rest[4:]
 	var last, key []byte
 	for i := range n {
 		if key, rest, ok = cutText(rest); !ok || i > 0 && string(last) >= string(key) {
-			return false
+			return 0
 		}
 		if _, rest, ok = cutText(rest); !ok {
-			return false
+			return 0
 		}
 		last = key
 	}
-	return len(rest) == 2*sha256.Size
+	if len(rest) < 2*sha256.Size {
+		return 0
+	}
+	return len(stored) - len(rest) + 2*sha256.Size
 }
 
 func cutText(b []byte) (text, rest []byte, ok bool) {

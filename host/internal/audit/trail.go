@@ -249,8 +249,11 @@ func (s summed) Read(p []byte) (int, error) {
 // verifyStore goes on with what is in the store.
 func (t Trail) verifyStore(ctx context.Context, v *verifier, limit uint64) error {
 	if v.strange == nil {
-		if err := t.verifyQuickly(ctx, v, limit); err != nil || v.report.Fault != nil {
+		before := *v
+		if all, err := t.verifyQuickly(ctx, v, limit); err != nil || v.report.Fault != nil {
 			return err
+		} else if !all {
+			*v = before
 		}
 	}
 	from := v.head.Size + 1
@@ -273,27 +276,27 @@ func (t Trail) verifyStore(ctx context.Context, v *verifier, limit uint64) error
 	return nil
 }
 
-// verifyQuickly takes in as much of the store as it can. What it finds wrong or
-// cannot judge it leaves: reading record by record says what it is.
-func (t Trail) verifyQuickly(ctx context.Context, v *verifier, limit uint64) error {
+// verifyQuickly takes in the store and says whether it is all as it was written. If
+// not, or if it cannot judge it, reading record by record says what it is.
+func (t Trail) verifyQuickly(ctx context.Context, v *verifier, limit uint64) (all bool, err error) {
 	source, ok := t.Store.(quick)
 	if !ok {
-		return nil
+		return false, nil
 	}
 	for digests, err := range source.Digests(ctx) {
 		if err != nil {
-			return ctx.Err() // whatever it is, the ordinary way meets it too
+			return false, ctx.Err() // whatever it is, the ordinary way meets it too
 		}
 		for i := range digests {
 			if v.head.Size >= limit {
-				return nil
+				return digests[i].Seq > limit, nil
 			}
 			if ok, err := t.take(ctx, v, &digests[i]); !ok || err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // take takes in one digest, if it is the next record as it was written.
@@ -313,14 +316,20 @@ func (t Trail) take(ctx context.Context, v *verifier, d *Digest) (bool, error) {
 	return v.compare(), nil
 }
 
-// digest reads one record as a whole.
+// digest reads one record as a whole; nil says that it is not there alone, or that
+// something stands between it and the one that follows.
 func (t Trail) digest(ctx context.Context, seq uint64) (*Digest, error) {
 	if seq == 0 {
 		return nil, nil
 	}
-	page, err := t.Store.List(ctx, Filter{After: seq - 1, Oldest: true, Limit: 1})
+	page, err := t.Store.List(ctx, Filter{After: seq - 1, Oldest: true, Limit: 3})
 	if err != nil || len(page.Records) == 0 {
 		return nil, err
+	}
+	for i, r := range page.Records {
+		if r.Seq != seq+uint64(i) {
+			return nil, nil
+		}
 	}
 	r := page.Records[0]
 	return &Digest{Seq: r.Seq, Prev: r.PrevHash, Said: r.Hash, Sum: new(hasher).hash(r)}, nil

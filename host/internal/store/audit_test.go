@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -55,8 +57,9 @@ func tamper(t testing.TB, path string, statements ...string) {
 	}
 }
 
-// signedLog makes a database with n records, signed after every fifth.
-func signedLog(t testing.TB, n int) (path string, verifier note.Verifier) {
+// signedLog makes a database with n records, appended so many at a time and signed
+// after every fifth time.
+func signedLog(t testing.TB, n, together int) (path string, verifier note.Verifier) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "sop.db")
 	db, err := store.Open(t.Context(), path)
@@ -68,9 +71,14 @@ func signedLog(t testing.TB, n int) (path string, verifier note.Verifier) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var records []audit.Record
 	for i := range n {
-		err := log.Append(t.Context(), audit.Record{Actor: fmt.Sprint("a", i), Action: "x.y", Resource: "r", Outcome: audit.Success, Attributes: map[string]string{"k": "v"}})
-		if i%5 == 4 {
+		records = append(records, audit.Record{Actor: fmt.Sprint("a", i), Action: "x.y", Resource: "r", Outcome: audit.Success, Attributes: map[string]string{"k": "v"}})
+	}
+	times := 0
+	for some := range slices.Chunk(records, together) {
+		err := log.Append(t.Context(), some...)
+		if times++; times%5 == 0 {
 			_, signErr := log.Checkpoint(t.Context())
 			err = errors.Join(err, signErr)
 		}
@@ -88,11 +96,33 @@ func signedLog(t testing.TB, n int) (path string, verifier note.Verifier) {
 // changes nothing, and the first bad record is named.
 func TestTamperedStore(t *testing.T) {
 	const n = 23
-	path, verifier := signedLog(t, n)
+	path, verifier := signedLog(t, n, 1)
+	findsTampering(t, path, verifier, func(rt *rapid.T, _ [][]byte) ([]string, int) {
+		return drawTampering(rt, rapid.IntRange(1, n).Draw(rt, "record"), n)
+	})
+}
+
+// The same where records stand together in rows.
+func TestTamperedRows(t *testing.T) {
+	const n, together = 60, 4
+	path, verifier := signedLog(t, n, together)
+	findsTampering(t, path, verifier, func(rt *rapid.T, rows [][]byte) ([]string, int) {
+		if len(rows) != n/together {
+			rt.Fatalf("%d rows", len(rows))
+		}
+		return drawRowTampering(rt, rows)
+	})
+}
+
+// findsTampering draws changes of a database, in SQL and with the first record that
+// they make bad, and expects that they are found.
+func findsTampering(t *testing.T, path string, verifier note.Verifier, draw func(t *rapid.T, rows [][]byte) ([]string, int)) {
+	t.Helper()
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	rows := auditRows(t, path)
 	dir := t.TempDir()
 	copies := 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -101,8 +131,7 @@ func TestTamperedStore(t *testing.T) {
 		if err := os.WriteFile(victim, before, 0o600); err != nil {
 			rt.Fatal(err)
 		}
-		i := rapid.IntRange(1, n).Draw(rt, "record")
-		statements, first := drawTampering(rt, i, n)
+		statements, first := draw(rt, rows)
 		tamper(t, victim, statements...)
 		db, err := store.OpenReadOnly(t.Context(), victim)
 		if err != nil {
@@ -121,6 +150,89 @@ func TestTamperedStore(t *testing.T) {
 	}
 }
 
+// auditRows are the rows of a log as they stand in its database, in order.
+func auditRows(t testing.TB, path string) (all [][]byte) {
+	t.Helper()
+	raw, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = raw.Close() }() // only read
+	rows, err := raw.Query("SELECT record FROM audit_records ORDER BY seq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var row []byte
+		if err := rows.Scan(&row); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, row)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// drawRowTampering changes what stands in one row, or in two.
+func drawRowTampering(t *rapid.T, rows [][]byte) (statements []string, first int) {
+	var keys []int
+	var records [][][]byte // of each row
+	for seq, row := 1, 0; row < len(rows); row++ {
+		keys, records = append(keys, seq), append(records, nil)
+		for rest := rows[row]; len(rest) > 0; seq++ {
+			_, behind := audit.ReadStored(int64(seq), rest)
+			records[row] = append(records[row], rest[:len(rest)-len(behind)])
+			rest = behind
+		}
+	}
+	row := rapid.IntRange(0, len(rows)-1).Draw(t, "row")
+	at := rapid.IntRange(0, len(records[row])-1).Draw(t, "record of the row")
+	there := records[row]
+	first = keys[row] + at
+	switch rapid.SampledFrom([]string{"edit", "take out", "cut", "append", "repeat", "swap", "swap across", "part", "move"}).Draw(t, "tampering") {
+	case "edit": // one byte, wherever it stands
+		there[at] = bytes.Clone(there[at])
+		there[at][rapid.IntRange(0, len(there[at])-1).Draw(t, "byte")] ^= byte(rapid.IntRange(1, 255).Draw(t, "bits"))
+	case "take out":
+		records[row] = slices.Delete(there, at, at+1)
+	case "cut": // somewhere within a record
+		records[row] = append(there[:at:at], there[at][:rapid.IntRange(1, len(there[at])-1).Draw(t, "left")])
+	case "append":
+		first = keys[row] + len(there)
+		records[row] = append(there, []byte(rapid.SampledFrom([]string{"\x00", "text", string(there[0])}).Draw(t, "behind")))
+	case "repeat": // the first of the next row, which stands there too
+		row = min(row, len(rows)-2)
+		first = keys[row+1] + 1
+		records[row] = append(records[row], records[row+1][0])
+	case "swap":
+		at = min(at, len(there)-2)
+		first = keys[row] + at
+		there[at], there[at+1] = there[at+1], there[at]
+	case "swap across":
+		row = min(row, len(rows)-2)
+		first = keys[row] + at
+		records[row][at], records[row+1][at] = records[row+1][at], records[row][at]
+	case "part": // as it may be, and then there is nothing in its second half
+		at = max(at, 1)
+		first = keys[row] + at
+		records[row] = there[:at]
+		statements = append(statements, fmt.Sprintf("INSERT INTO audit_records VALUES (%d, x'')", first))
+	case "move":
+		records[row] = there[at:]
+		if first = keys[row]; at == 0 { // then to another place
+			statements = append(statements, fmt.Sprintf("UPDATE audit_records SET seq = seq + 1 WHERE seq = %d", first))
+			return statements, first
+		}
+	}
+	for i := row; i <= min(row+1, len(rows)-1); i++ {
+		statements = append(statements, fmt.Sprintf("UPDATE audit_records SET record = x'%x' WHERE seq = %d", bytes.Join(records[i], nil), keys[i]))
+	}
+	return statements, first
+}
+
 func drawTampering(t *rapid.T, i, n int) (statements []string, first int) {
 	switch rapid.SampledFrom([]string{"edit", "form", "delete", "swap", "cut", "cut with head"}).Draw(t, "tampering") {
 	case "edit": // one byte, wherever it stands
@@ -129,6 +241,9 @@ func drawTampering(t *rapid.T, i, n int) (statements []string, first int) {
 			CASE hex(substr(record, %[1]s, 1)) WHEN 'FE' THEN x'FD' ELSE x'FE' END || substr(record, %[1]s + 1) AS BLOB) WHERE seq = %[2]d`, at, i)}, i
 	case "form":
 		value := rapid.SampledFrom([]string{"x''", "'text'", "7", "zeroblob(150)", "zeroblob(9000)", "substr(record, 1, 40)", "CAST(record || x'00' AS BLOB)", "record || 'x'"}).Draw(t, "value")
+		if strings.Contains(value, "||") {
+			return []string{fmt.Sprintf("UPDATE audit_records SET record = %s WHERE seq = %d", value, i)}, i + 1 // in its place
+		}
 		return []string{fmt.Sprintf("UPDATE audit_records SET record = %s WHERE seq = %d", value, i)}, i
 	case "delete":
 		return []string{fmt.Sprintf("DELETE FROM audit_records WHERE seq = %d", i)}, i
@@ -151,7 +266,7 @@ func drawTampering(t *rapid.T, i, n int) (statements []string, first int) {
 // A record that was put behind the end of the log is found, though the chain
 // is whole with it.
 func TestForgedEnd(t *testing.T) {
-	path, verifier := signedLog(t, 7)
+	path, verifier := signedLog(t, 7, 1)
 	written, err := store.OpenReadOnly(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +286,7 @@ func TestForgedEnd(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
-	path, verifier := signedLog(t, 7)
+	path, verifier := signedLog(t, 7, 1)
 	db, err := store.OpenReadOnly(t.Context(), path)
 	db = closeLater(t, db, err)
 	if report := storetest.VerifyAudit(t, db.Audit(), verifier); report.Records != 7 || report.Signed != 5 {

@@ -101,6 +101,9 @@ func (s *Audit) Remove(ctx context.Context) (more bool, err error) {
 		}
 		last := int64(all[len(all)-1].Last)
 		to := min(from+removeAtATime, last)
+		if err := part(ctx, tx, last); err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, "DELETE FROM audit_records WHERE seq > $1 AND seq <= $2", from, to); err != nil {
 			return fmt.Errorf("remove archived records: %w", err)
 		}
@@ -112,6 +115,28 @@ func (s *Audit) Remove(ctx context.Context) (more bool, err error) {
 		return err
 	})
 	return more, err
+}
+
+// part has a row begin behind a record. One does already where that is the last of
+// a group, as it is where a checkpoint was signed, and where this was done before.
+func part(ctx context.Context, tx *sql.Tx, last int64) error {
+	for b, err := range blocks(ctx, tx, stretch{last, last}, false, 1) {
+		if err != nil {
+			return err
+		}
+		after := last + 1 - b.key
+		if after >= int64(len(b.records)) {
+			return nil
+		}
+		var rest []byte
+		for _, r := range b.records[after:] {
+			rest = r.AppendStored(rest)
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO audit_records (seq, record) VALUES ($1, $2) ON CONFLICT DO NOTHING", last+1, rest); err != nil {
+			return fmt.Errorf("part archived records from others: %w", err)
+		}
+	}
+	return nil
 }
 
 // removed returns the last archived record that has been removed, or -1 where

@@ -47,6 +47,9 @@ BEGIN
 END;
 `
 
+// migrationPage is how many rows a migration reads at a time.
+const migrationPage = 2000
+
 // storeAuditForms takes the records over as they stand, whether or not they
 // verify.
 func storeAuditForms(ctx context.Context, tx *sql.Tx) error {
@@ -56,7 +59,7 @@ func storeAuditForms(ctx context.Context, tx *sql.Tx) error {
 	db := &DB{dialect: &sqliteDialect}
 	for next := int64(math.MinInt64); ; {
 		page, err := collect(ctx, tx, scanAuditColumns, `SELECT seq, at, actor, action, resource, outcome, reason, request_id, trace_id, token, attributes, prev_hash, hash
-			FROM audit_columns WHERE seq >= $1 ORDER BY seq LIMIT $2`, next, auditPage)
+			FROM audit_columns WHERE seq >= $1 ORDER BY seq LIMIT $2`, next, migrationPage)
 		if err != nil {
 			return err
 		}
@@ -64,7 +67,7 @@ func storeAuditForms(ctx context.Context, tx *sql.Tx) error {
 		if err != nil {
 			return err
 		}
-		if len(page) < auditPage {
+		if len(page) < migrationPage {
 			break
 		}
 		next = int64(page[len(page)-1].Seq) + 1

@@ -258,7 +258,7 @@ func (p *pager) feed(ctx context.Context, leaves []uint32, todo, order chan<- *b
 	return nil
 }
 
-// rows hashes the rows of leaf pages; nil says that a page is not one.
+// rows hashes the records of leaf pages; nil says that a page is not one.
 func (p *pager) rows(pages [][]byte) []audit.Digest {
 	out := make([]audit.Digest, 0, len(pages)*16)
 	for _, page := range pages {
@@ -272,42 +272,50 @@ func (p *pager) rows(pages [][]byte) []audit.Digest {
 			if !ok {
 				return nil
 			}
-			digest, ok := readCell(page[at:p.usable], p.usable)
-			if !ok {
+			if out, ok = readCell(page[at:p.usable], p.usable, out); !ok {
 				return nil
 			}
-			out = append(out, digest)
 		}
 	}
 	return out
 }
 
-// readCell hashes the row in a cell of a leaf. A row that is continued on other
-// pages, or is not a number and a blob, is unread.
-func readCell(cell []byte, usable int) (audit.Digest, bool) {
+// readCell hashes the records of the row in a cell of a leaf and appends what
+// comes of it. A row that is continued on other pages, or is not a number and a
+// blob, is unread.
+func readCell(cell []byte, usable int, to []audit.Digest) ([]audit.Digest, bool) {
 	size, n := varint(cell)
 	key, m := varint(cell[n:])
 	if n == 0 || m == 0 {
-		return audit.Digest{}, false
+		return to, false
 	}
 	payload := cell[n+m:]
 	unread := audit.Digest{Seq: key, Unread: true}
 	if size > uint64(usable-35) {
-		return unread, true
+		return append(to, unread), true
 	}
 	if size > uint64(len(payload)) {
-		return audit.Digest{}, false
+		return to, false
 	}
-	stored, ok := storedRecord(payload[:size])
+	block, ok := storedBlock(payload[:size])
 	if !ok {
-		return unread, true
+		return append(to, unread), true
 	}
-	return audit.DigestStored(int64(key), stored), true
+	for seq := int64(key); ; seq++ {
+		var digest audit.Digest
+		digest, block = audit.DigestStored(seq, block)
+		if digest.Unread && seq > int64(key) { // something that is no record stands behind one
+			return to, false
+		}
+		if to = append(to, digest); len(block) == 0 {
+			return to, true
+		}
+	}
 }
 
-// storedRecord takes a row apart: a header with its own size and a type for each
+// storedBlock takes a row apart: a header with its own size and a type for each
 // column, then the values. The key of the row is not among them: its type is 0.
-func storedRecord(payload []byte) ([]byte, bool) {
+func storedBlock(payload []byte) ([]byte, bool) {
 	header, n := varint(payload)
 	if n == 0 || header > uint64(len(payload)) || header < uint64(n)+2 || payload[n] != 0 {
 		return nil, false

@@ -95,8 +95,8 @@ func FuzzAuditPages(f *testing.F) {
 	})
 }
 
-// FuzzAuditPage reads a page of any bytes: there is no panic, and what comes of it
-// has as many rows as its header says.
+// FuzzAuditPage reads a page of any bytes: there is no panic, and each row that its
+// header speaks of is one record at least.
 func FuzzAuditPage(f *testing.F) {
 	file := paged(f)
 	const pageSize = 4096
@@ -110,8 +110,8 @@ func FuzzAuditPage(f *testing.F) {
 			return
 		}
 		p := &pager{usable: len(page) - int(reserved)}
-		if got := p.rows([][]byte{page}); got != nil && len(got) != int(page[3])<<8|int(page[4]) {
-			t.Errorf("%d rows", len(got))
+		if got := p.rows([][]byte{page}); got != nil && len(got) < int(page[3])<<8|int(page[4]) {
+			t.Errorf("%d records", len(got))
 		}
 		_, _ = p.children(page, nil) // errors are fine
 	})

@@ -72,24 +72,16 @@ func loadSpan(ctx context.Context, tx *sql.Tx, through int64) (*span, error) {
 		return nil, err
 	}
 	s := &span{first: last + 1, last: last}
-	for {
-		page, err := auditRows(ctx, tx, stretch{s.last + 1, through}, false, auditPage)
+	for r, err := range auditRecords(ctx, tx, stretch{s.first, through}, false, blockPage) {
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range page {
-			if err := s.note(ctx, tx, int64(r.Seq), r.Time.UnixNano(), resourceHash(r.Resource)); err != nil {
-				return nil, err
-			}
-		}
-		if len(page) < auditPage {
-			return s, nil
+		if err := s.note(ctx, tx, int64(r.Seq), r.Time.UnixNano(), resourceHash(r.Resource)); err != nil {
+			return nil, err
 		}
 	}
+	return s, nil
 }
-
-// stretch is from one record to another, both included.
-type stretch struct{ from, to int64 }
 
 // searched are what of a stretch has to be looked at for a filter, in order.
 func (db *DB) searched(ctx context.Context, within stretch, f *audit.Filter) ([]stretch, error) {
@@ -155,50 +147,18 @@ func (db *DB) find(ctx context.Context, in []stretch, f *audit.Filter, enough in
 		slices.Reverse(in)
 	}
 	var out []*audit.Record
-	page := enough
 	for _, s := range in {
-		for s.from <= s.to {
-			rows, err := auditRows(ctx, db.read, s, !f.Oldest, page)
+		for r, err := range auditRecords(ctx, db.read, s, !f.Oldest, enough) {
 			if err != nil {
 				return nil, err
 			}
-			for _, r := range rows {
-				if !f.Match(r) || !f.Where.Match(r.Field) {
-					continue
-				}
-				if out = append(out, r); len(out) == enough {
-					return out, nil
-				}
+			if f.Match(r) && f.Where.Match(r.Field) {
+				out = append(out, r)
 			}
-			if len(rows) < page {
-				break
+			if len(out) == enough {
+				return out, nil
 			}
-			if last := int64(rows[len(rows)-1].Seq); f.Oldest {
-				s.from = last + 1
-			} else {
-				s.to = last - 1
-			}
-			page = auditPage // the first may have been all
 		}
 	}
 	return out, nil
-}
-
-// auditRows returns the first records of a stretch, or the last ones, the latest
-// first.
-func auditRows(ctx context.Context, q querier, s stretch, latest bool, limit int) ([]*audit.Record, error) {
-	order := "ASC"
-	if latest {
-		order = "DESC"
-	}
-	return collect(ctx, q, scanAudit, "SELECT seq, record FROM audit_records WHERE seq BETWEEN $1 AND $2 ORDER BY seq "+order+" LIMIT $3", s.from, s.to, limit)
-}
-
-func scanAudit(scan func(...any) error) (*audit.Record, error) {
-	var seq int64
-	var stored sql.RawBytes
-	if err := scan(&seq, &stored); err != nil {
-		return nil, err
-	}
-	return audit.ReadStored(seq, stored), nil
 }

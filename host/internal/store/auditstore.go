@@ -110,12 +110,9 @@ func (db *DB) flushAudit(ctx context.Context, tx *sql.Tx, pending *pendingAudit)
 			return err
 		}
 	}
-	seq, begin := int64(pending.from), 0
-	err := insert(ctx, db, tx, putAudit, pending.sealed, func(args []any, r sealed) []any {
-		seq++
-		stored := pending.bytes[begin:r.end]
-		begin = r.end
-		return append(args, seq, stored)
+	db.writer.chunks = chunks(int64(pending.from)+1, pending.sealed, db.writer.chunks[:0])
+	err := insert(ctx, db, tx, putAudit, db.writer.chunks, func(args []any, c chunk) []any {
+		return append(args, c.first, pending.bytes[c.begin:c.end])
 	})
 	if err != nil {
 		return fmt.Errorf("store audit records: %w", err)
@@ -184,37 +181,21 @@ func (s *Audit) Head(ctx context.Context) (audit.Head, error) {
 	return head, s.db.translate(err)
 }
 
-// auditPage is how many records Records reads at a time: a reader that takes
-// its time holds nothing up.
-const auditPage = 2000
-
 // Records implements [audit.Store].
 func (s *Audit) Records(ctx context.Context, from uint64) iter.Seq2[*audit.Record, error] {
 	return func(yield func(*audit.Record, error) bool) {
-		next := int64(max(from, 1))
-		if from <= 1 {
-			next = math.MinInt64 // what was put before the first, too
+		low, err := s.unarchived(ctx)
+		if err != nil {
+			yield(nil, s.db.translate(err))
+			return
 		}
-		for {
-			low, err := s.unarchived(ctx)
-			if err != nil {
-				yield(nil, s.db.translate(err))
+		if from > 1 { // what was put before the first, too
+			low = max(low, int64(from))
+		}
+		for r, err := range auditRecords(ctx, s.db.read, stretch{low, math.MaxInt64}, false, blockPage) {
+			if !yield(r, s.db.translate(err)) {
 				return
 			}
-			page, err := auditRows(ctx, s.db.read, stretch{max(next, low), math.MaxInt64}, false, auditPage)
-			if err != nil {
-				yield(nil, s.db.translate(err))
-				return
-			}
-			for _, r := range page {
-				if !yield(r, nil) {
-					return
-				}
-			}
-			if len(page) < auditPage {
-				return
-			}
-			next = int64(page[len(page)-1].Seq) + 1
 		}
 	}
 }

@@ -80,14 +80,14 @@ func storeEventForms(ctx context.Context, tx *sql.Tx) error {
 	db := &DB{dialect: &sqliteDialect}
 	for after := int64(0); ; {
 		page, err := collect(ctx, tx, scanEventColumns,
-			"SELECT revision, at, kind, subject, actor, outcome, reason, workspace, attributes FROM event_columns WHERE revision > $1 ORDER BY revision LIMIT $2", after, auditPage)
+			"SELECT revision, at, kind, subject, actor, outcome, reason, workspace, attributes FROM event_columns WHERE revision > $1 ORDER BY revision LIMIT $2", after, migrationPage)
 		if err != nil {
 			return err
 		}
 		if err := insert(ctx, db, tx, putEvent, page, func(args []any, e *event.Record) []any { return append(args, e.Revision, appendEvent(nil, e)) }); err != nil {
 			return err
 		}
-		if len(page) < auditPage {
+		if len(page) < migrationPage {
 			break
 		}
 		after = page[len(page)-1].Revision

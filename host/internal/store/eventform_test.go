@@ -52,7 +52,7 @@ func FuzzReadEvent(f *testing.F) {
 // revisions.
 func TestEventFormsTakenOver(t *testing.T) {
 	write, open := olderDatabase(t, 15)
-	const first, n = 41, auditPage + 10
+	const first, n = 41, migrationPage + 10
 	want := make([]*event.Record, n)
 	for i := range want {
 		e := &event.Record{

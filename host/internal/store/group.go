@@ -45,6 +45,7 @@ type writer struct {
 	record audit.Record
 	sealed []sealed
 	bytes  []byte
+	chunks []chunk
 }
 
 // turn is one caller's work.

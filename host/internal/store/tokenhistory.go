@@ -131,7 +131,7 @@ func storeHistoryForms(ctx context.Context, tx *sql.Tx) error {
 			c.At = fromNano(at)
 			return r, err
 		}, `SELECT seq, token_id, action, at, from_state, to_state, by_whom, why FROM token_history_columns
-			WHERE seq > $1 ORDER BY seq LIMIT $2`, after, auditPage)
+			WHERE seq > $1 ORDER BY seq LIMIT $2`, after, migrationPage)
 		if err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func storeHistoryForms(ctx context.Context, tx *sql.Tx) error {
 		if err := db.flushHistory(ctx, tx, changes); err != nil {
 			return err
 		}
-		if len(page) < auditPage {
+		if len(page) < migrationPage {
 			break
 		}
 		after = page[len(page)-1].seq

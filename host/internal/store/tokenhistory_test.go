@@ -62,7 +62,7 @@ func FuzzReadChanges(f *testing.F) {
 // Histories that were written by version 16 of the schema are taken over.
 func TestHistoryFormsTakenOver(t *testing.T) {
 	write, open := olderDatabase(t, 16)
-	const tokens, each = 3, auditPage/2 + 10
+	const tokens, each = 3, migrationPage/2 + 10
 	want := make([]token.Change, each)
 	for i := range want {
 		want[i] = token.Change{At: time.Unix(int64(i), 5).UTC(), Action: token.Renewed, From: token.StateActive, To: token.StateActive, By: "me", Why: fmt.Sprint(i)}
