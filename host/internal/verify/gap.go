@@ -179,8 +179,8 @@ func (w *work) absent(ctx context.Context, gaps []Gap, verdict *StepVerdict) err
 	return nil
 }
 
-// unanswered is a detector that failed: no verdict, and so one against the
-// patch, unless the caller has had enough.
+// unanswered is a detector that failed: no verdict, and so in the end one against
+// the patch, unless the caller has had enough.
 func (w *work) unanswered(ctx context.Context, verdict *StepVerdict, err error) (*StepVerdict, error) {
 	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return nil, ctx.Err()
@@ -188,7 +188,7 @@ func (w *work) unanswered(ctx context.Context, verdict *StepVerdict, err error) 
 	if errors.Is(err, sandbox.ErrConflict) {
 		return nil, err
 	}
-	verdict.Why = err.Error()
+	verdict.Why, verdict.unanswered = err.Error(), true
 	return verdict, nil
 }
 

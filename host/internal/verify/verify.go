@@ -89,7 +89,14 @@ type StepVerdict struct {
 	Gaps  []GapEvidence `json:"gaps,omitempty"`
 	Took  time.Duration `json:"took_ns"`
 
-	coverage *Coverage // of RunnerGoTest; goes into that of the Verdict
+	coverage   *Coverage // of RunnerGoTest; goes into that of the Verdict
+	unanswered bool      // a detector has failed
+}
+
+// brokeDown says that what the step is done with has failed: the sandbox, or a
+// detector.
+func (s *StepVerdict) brokeDown() bool {
+	return s.unanswered || slices.ContainsFunc(s.Runs, func(r Run) bool { return r.Result.Status == sandbox.Lost })
 }
 
 // A Run is the evidence of one command.
@@ -179,7 +186,7 @@ func judge(ctx context.Context, parts []part) (*Verdict, error) {
 	for i := range parts {
 		part := &parts[i]
 		partBegan := time.Now()
-		step, err := part.do(ctx)
+		step, err := part.try(ctx)
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -257,6 +264,24 @@ type work struct {
 type part struct {
 	name, runner string
 	do           func(context.Context) (*StepVerdict, error)
+}
+
+// try does a part. Where that breaks down it says nothing of the patch yet, and a
+// second time decides: a patch that brings down what judges it does so again.
+func (p *part) try(ctx context.Context) (*StepVerdict, error) {
+	first, err := p.do(ctx)
+	if err != nil || first.Passed || !first.brokeDown() || ctx.Err() != nil {
+		return first, err
+	}
+	second, err := p.do(ctx)
+	if err != nil {
+		return nil, err
+	}
+	second.Runs = append(first.Runs, second.Runs...)
+	if !second.Passed {
+		second.Why = fmt.Sprintf("the second time: %s; the first time: %s", second.Why, first.Why)
+	}
+	return second, nil
 }
 
 // parts are all steps in order.
