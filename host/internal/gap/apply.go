@@ -121,7 +121,7 @@ func (a *application) matchKnown(known []*Gap) ([]finding, error) {
 func (a *application) left(g *Gap) bool {
 	how, _ := a.proof(g)
 	worked := g.State == StateInProgress || g.State == StateVerifying
-	return how != "" && !(how == Fixed && worked)
+	return how != "" && (how != Fixed || !worked)
 }
 
 // see updates a live gap from what was found.
