@@ -75,6 +75,17 @@ func DigestStored(seq int64, stored []byte) (d Digest, behind []byte) {
 	return d, stored[size:]
 }
 
+// StoredResource is the resource of the record that stands first in stored, which
+// must be one.
+func StoredResource(stored []byte) []byte {
+	rest := stored[fixedSize:]
+	for range 2 { // the actor and the action
+		_, rest, _ = cutText(rest)
+	}
+	resource, _, _ := cutText(rest)
+	return resource
+}
+
 const (
 	fixedSize   = 2 + 8 + 8 // bytes before the texts
 	storedTexts = 8

@@ -28,15 +28,8 @@ type span struct {
 	resources   []byte
 }
 
-// resourceHash is the CRC-32 of the resource. That of hash/crc32 takes bytes, and
-// would copy the text for every record.
-func resourceHash(resource string) uint32 {
-	sum := ^uint32(0)
-	for i := range len(resource) {
-		sum = crc32.IEEETable[byte(sum)^resource[i]] ^ sum>>8
-	}
-	return ^sum
-}
+// resourceHash is what a span keeps of a resource, its CRC-32.
+func resourceHash(resource string) uint32 { return crc32.ChecksumIEEE([]byte(resource)) }
 
 func (s *span) add(seq, at int64, resource uint32) {
 	if s.last < s.first {

@@ -3,12 +3,10 @@ package store
 import (
 	"database/sql"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"net/url"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -170,13 +168,5 @@ func olderDatabase(t *testing.T, version int64) (write *sql.DB, open func() *DB)
 			}
 		})
 		return db
-	}
-}
-
-func TestResourceHash(t *testing.T) {
-	for _, text := range []string{"", "a", "token/0198f2a0-0000-7000-8000-000000000000", strings.Repeat("é", 300)} {
-		if got, want := resourceHash(text), crc32.ChecksumIEEE([]byte(text)); got != want {
-			t.Errorf("%q: %x, want %x", text, got, want)
-		}
 	}
 }

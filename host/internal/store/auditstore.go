@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"iter"
 	"math"
 	"strconv"
@@ -69,8 +70,10 @@ func (db *DB) appendRecord(ctx context.Context, tx *sql.Tx, record audit.Record)
 	}
 	r := &db.writer.record // of the writer's, so that none is made
 	*r = record
+	begin := len(pending.bytes)
 	pending.bytes = audit.AppendSealed(ctx, &pending.head, r, pending.bytes)
-	pending.sealed = append(pending.sealed, sealed{len(pending.bytes), r.Time.UnixNano(), resourceHash(r.Resource)})
+	resource := audit.StoredResource(pending.bytes[begin:]) // the text would have to be copied
+	pending.sealed = append(pending.sealed, sealed{len(pending.bytes), r.Time.UnixNano(), crc32.ChecksumIEEE(resource)})
 	if e, ok := recordEvent(r); ok {
 		return db.appendEvents(ctx, tx, e)
 	}
