@@ -119,22 +119,24 @@ func (s *Audit) Remove(ctx context.Context) (more bool, err error) {
 
 // part has a row begin behind a record. One does already where that is the last of
 // a group, as it is where a checkpoint was signed, and where this was done before.
+// What is behind it stays as it is, byte for byte.
 func part(ctx context.Context, tx *sql.Tx, last int64) error {
-	for b, err := range blocks(ctx, tx, stretch{last, last}, false, 1) {
-		if err != nil {
-			return err
-		}
-		after := last + 1 - b.key
-		if after >= int64(len(b.records)) {
-			return nil
-		}
-		var rest []byte
-		for _, r := range b.records[after:] {
-			rest = r.AppendStored(rest)
-		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO audit_records (seq, record) VALUES ($1, $2) ON CONFLICT DO NOTHING", last+1, rest); err != nil {
-			return fmt.Errorf("part archived records from others: %w", err)
-		}
+	var key int64
+	rows, err := collect(ctx, tx, func(scan func(...any) error) (stored []byte, err error) {
+		return stored, scan(&key, &stored)
+	}, "SELECT seq, record FROM audit_records WHERE seq = (SELECT max(seq) FROM audit_records WHERE seq <= $1)", last)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	behind := rows[0]
+	for ; key <= last && len(behind) > 0; key++ {
+		_, behind = audit.ReadStored(key, behind)
+	}
+	if len(behind) == 0 {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO audit_records (seq, record) VALUES ($1, $2) ON CONFLICT DO NOTHING", last+1, behind); err != nil {
+		return fmt.Errorf("part archived records from others: %w", err)
 	}
 	return nil
 }
