@@ -43,7 +43,7 @@ func ReadStored(seq int64, stored []byte) (r *Record, behind []byte) {
 }
 
 // takeText takes a text that is there.
-func takeText(s string) (text, rest string) {
+func takeText[T string | []byte](s T) (text, rest T) {
 	end := 4 + binary.BigEndian.Uint32([]byte(s[:4]))
 	return s[4:end], s[end:]
 }
@@ -80,9 +80,9 @@ func DigestStored(seq int64, stored []byte) (d Digest, behind []byte) {
 func StoredResource(stored []byte) []byte {
 	rest := stored[fixedSize:]
 	for range 2 { // the actor and the action
-		_, rest, _ = cutText(rest)
+		_, rest = takeText(rest)
 	}
-	resource, _, _ := cutText(rest)
+	resource, _ := takeText(rest)
 	return resource
 }
 

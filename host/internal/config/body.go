@@ -20,6 +20,7 @@ type attribute struct {
 	expr      hclsyntax.Expression
 	value     cty.Value
 	nameRange hcl.Range
+	hint      string // said of a value that does not fit
 }
 
 // A block is a nested block. Its body is never nil.

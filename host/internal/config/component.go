@@ -130,6 +130,7 @@ func readComponent(r *reporter, b *block, dir string) Component {
 	r.nameLabel(b, 0)
 	r.allow(b, componentAttributes, componentBlocks)
 	s.require("command")
+	s.hint("command", commandHint)
 	c := Component{
 		Name:           b.labels[0],
 		Command:        s.program("command"),

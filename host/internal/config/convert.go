@@ -19,8 +19,8 @@ func (a *attribute) convert(want cty.Type) (cty.Value, hcl.Diagnostics) {
 		if m.key != "" {
 			rng = keyRange(a.expr, m.path, m.key)
 		}
-		if a.name == "command" && want == cty.String && a.value.CanIterateElements() { // as other tools have it
-			m.reason += "; its arguments go into \"args\""
+		if a.hint != "" {
+			m.reason += "; " + a.hint
 		}
 		diags = append(diags, problem(rng, m.summary, "The value of %q does not fit: %s.", a.name, m.reason))
 	}

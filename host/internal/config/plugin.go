@@ -92,6 +92,7 @@ func readPlugin(r *reporter, b *block, dir string) Plugin {
 	r.nameLabel(b, 1)
 	r.allow(b, pluginAttributes, pluginBlocks)
 	s.require("command")
+	s.hint("command", commandHint)
 	p := Plugin{
 		Kind: b.labels[0], Name: b.labels[1],
 		Command:      s.path("command", ""),

@@ -117,6 +117,16 @@ func (s section) require(name string) {
 	}
 }
 
+// hint has something said of a value of an attribute that does not fit.
+func (s section) hint(name, hint string) {
+	if attr := s.body.attributes[name]; attr != nil {
+		attr.hint = hint
+	}
+}
+
+// commandHint is for a command that is given as a list, as other tools have it.
+const commandHint = `its arguments go into "args"`
+
 // get converts an attribute's value. It answers false when the attribute is
 // absent or null, and when there is an error, which has then been reported.
 func (s section) get(name string, want cty.Type) (*attribute, cty.Value, bool) {

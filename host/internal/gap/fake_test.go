@@ -304,9 +304,9 @@ func (r *rig) want(result *gap.ScanResult, opened, reopened, resolved, unchanged
 // follow takes a gap to the state that the work on it has come to.
 func (r *rig) follow(g *gap.Gap, to gap.State) {
 	r.t.Helper()
-	err := r.store.Update(context.Background(), func(tx gap.Tx) error {
+	err := r.store.Update(r.t.Context(), func(tx gap.Tx) error {
 		changes, err := gap.Follow(g, to, "task", "", time.Now())
-		return errors.Join(err, tx.Put(context.Background(), []*gap.Gap{g}, changes))
+		return errors.Join(err, tx.Put(r.t.Context(), []*gap.Gap{g}, changes))
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -95,7 +95,7 @@ func TestCopyOfWhatWasMended(t *testing.T) {
 		"integrated, and renamed": {state: gap.StateVerifying, gone: true, moves: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(map[string]string{"a.go": "package a\n\n// TODO: everything that is to be done here\n"})
+			w := newWorld(map[string]string{"a.go": strings.Split(body, "func g")[0]})
 			r, d := newRig(t, w, gap.ScanOptions{}), todos(w)
 			r.scan(d)
 			first := r.the()

@@ -29,7 +29,7 @@ type span struct {
 }
 
 // resourceHash is what a span keeps of a resource, its CRC-32.
-func resourceHash(resource string) uint32 { return crc32.ChecksumIEEE([]byte(resource)) }
+func resourceHash(resource []byte) uint32 { return crc32.ChecksumIEEE(resource) }
 
 func (s *span) add(seq, at int64, resource uint32) {
 	if s.last < s.first {
@@ -69,7 +69,7 @@ func loadSpan(ctx context.Context, tx *sql.Tx, through int64) (*span, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.note(ctx, tx, int64(r.Seq), r.Time.UnixNano(), resourceHash(r.Resource)); err != nil {
+		if err := s.note(ctx, tx, int64(r.Seq), r.Time.UnixNano(), resourceHash([]byte(r.Resource))); err != nil {
 			return nil, err
 		}
 	}
@@ -115,7 +115,7 @@ func (db *DB) searched(ctx context.Context, within stretch, f *audit.Filter) ([]
 	for i := range spans {
 		s := &spans[i]
 		look(next, s.first-1) // of which no span says anything
-		if s.until >= since && s.from < until && (f.Resource == "" || s.holds(resourceHash(f.Resource))) {
+		if s.until >= since && s.from < until && (f.Resource == "" || s.holds(resourceHash([]byte(f.Resource)))) {
 			look(s.first, s.last)
 		}
 		next = s.last + 1

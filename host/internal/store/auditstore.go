@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"iter"
 	"math"
 	"strconv"
@@ -73,7 +72,7 @@ func (db *DB) appendRecord(ctx context.Context, tx *sql.Tx, record audit.Record)
 	begin := len(pending.bytes)
 	pending.bytes = audit.AppendSealed(ctx, &pending.head, r, pending.bytes)
 	resource := audit.StoredResource(pending.bytes[begin:]) // the text would have to be copied
-	pending.sealed = append(pending.sealed, sealed{len(pending.bytes), r.Time.UnixNano(), crc32.ChecksumIEEE(resource)})
+	pending.sealed = append(pending.sealed, sealed{len(pending.bytes), r.Time.UnixNano(), resourceHash(resource)})
 	if e, ok := recordEvent(r); ok {
 		return db.appendEvents(ctx, tx, e)
 	}
