@@ -52,7 +52,8 @@ type Store interface {
 
 // quick is a [Store] that can read its records for verification alone, faster
 // than Records and in order, batch by batch. It need not be able to: whatever
-// it answers, an error included, what it did not return is read by Records.
+// it answers, an error included, what it did not return is read by Records. A batch
+// is valid until the next.
 type quick interface {
 	Digests(ctx context.Context) iter.Seq2[[]Digest, error]
 }

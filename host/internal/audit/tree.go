@@ -77,10 +77,10 @@ func HeadOf(size uint64, last, edge []byte) (Head, error) {
 
 // Seal makes r the next record after h: it bounds and cleans what r says, ties
 // it to the request in ctx and its payload, to the time and to the record before, and moves h.
-func Seal(ctx context.Context, h *Head, r *Record) { AppendSealed(ctx, h, r, nil) }
+func Seal(ctx context.Context, h *Head, r *Record) { seal(ctx, h, r, nil) }
 
-// AppendSealed is Seal and appends the stored form of the record to b.
-func AppendSealed(ctx context.Context, h *Head, r *Record, b []byte) []byte {
+// seal is Seal and appends the canonical form of the record to b.
+func seal(ctx context.Context, h *Head, r *Record, b []byte) []byte {
 	r.belong(ctx)
 	r.clean()
 	r.carry(ctx)
@@ -93,5 +93,5 @@ func AppendSealed(ctx context.Context, h *Head, r *Record, b []byte) []byte {
 	b = r.appendCanonical(b)
 	r.Hash = leafHash(b[begin:])
 	h.add(r.Hash)
-	return append(b, r.Hash[:]...)
+	return b
 }

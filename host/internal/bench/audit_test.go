@@ -66,6 +66,7 @@ func treeHashing(n int) time.Duration {
 // one costs, and verifying them all against bare hashing in the same run.
 func TestBenchAudit(t *testing.T) {
 	wanted(t)
+	asHost(t)
 	const n, together = 1_000_000, 1000
 	path := filepath.Join(t.TempDir(), "sop.db")
 	db, err := store.Open(t.Context(), path)

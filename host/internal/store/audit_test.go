@@ -182,10 +182,11 @@ func drawRowTampering(t *rapid.T, rows [][]byte) (statements []string, first int
 	var records [][][]byte // of each row
 	for seq, row := 1, 0; row < len(rows); row++ {
 		keys, records = append(keys, seq), append(records, nil)
-		for rest := rows[row]; len(rest) > 0; seq++ {
-			_, behind := audit.ReadStored(int64(seq), rest)
-			records[row] = append(records[row], rest[:len(rest)-len(behind)])
-			rest = behind
+		var u audit.Unpacker
+		for u.Open(int64(seq), rows[row]); u.More(); seq++ {
+			before := u.Behind()
+			u.Digest()
+			records[row] = append(records[row], before[:len(before)-len(u.Behind())])
 		}
 	}
 	row := rapid.IntRange(0, len(rows)-1).Draw(t, "row")
@@ -275,8 +276,9 @@ func TestForgedEnd(t *testing.T) {
 	if err := errors.Join(err, written.Close()); err != nil {
 		t.Fatal(err)
 	}
-	forged := audit.AppendSealed(t.Context(), &head, &audit.Record{Actor: "me"}, nil)
-	tamper(t, path, fmt.Sprintf("INSERT INTO audit_records VALUES (8, x'%x')", forged))
+	forged := &audit.Record{Actor: "me"}
+	audit.Seal(t.Context(), &head, forged)
+	tamper(t, path, fmt.Sprintf("INSERT INTO audit_records VALUES (8, x'%x')", forged.AppendStored(nil)))
 	db, err := store.OpenReadOnly(t.Context(), path)
 	db = closeLater(t, db, err)
 	report, err := audit.VerifyStore(t.Context(), db.Audit(), verifier)

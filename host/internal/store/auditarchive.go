@@ -119,7 +119,7 @@ func (s *Audit) Remove(ctx context.Context) (more bool, err error) {
 
 // part has a row begin behind a record. One does already where that is the last of
 // a group, as it is where a checkpoint was signed, and where this was done before.
-// What is behind it stays as it is, byte for byte.
+// What is behind it stays as it is, but for its first, which stands by itself.
 func part(ctx context.Context, tx *sql.Tx, last int64) error {
 	var key int64
 	rows, err := collect(ctx, tx, func(scan func(...any) error) (stored []byte, err error) {
@@ -128,14 +128,14 @@ func part(ctx context.Context, tx *sql.Tx, last int64) error {
 	if err != nil || len(rows) == 0 {
 		return err
 	}
-	behind := rows[0]
-	for ; key <= last && len(behind) > 0; key++ {
-		_, behind = audit.ReadStored(key, behind)
+	var u audit.Unpacker
+	for u.Open(key, rows[0]); key <= last && u.More(); key++ {
+		u.Digest()
 	}
-	if len(behind) == 0 {
+	if !u.More() {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO audit_records (seq, record) VALUES ($1, $2) ON CONFLICT DO NOTHING", last+1, behind); err != nil {
+	if _, err := tx.ExecContext(ctx, "INSERT INTO audit_records (seq, record) VALUES ($1, $2) ON CONFLICT DO NOTHING", last+1, u.Rest()); err != nil {
 		return fmt.Errorf("part archived records from others: %w", err)
 	}
 	return nil

@@ -9,34 +9,13 @@ import (
 )
 
 // A row of audit_records holds records that follow each other: the number of the
-// first, and their stored forms one behind the other. Records of one group share
-// rows, since a row costs as much to write as ten records to copy; a row by itself
-// is what a group of one writes, and what hosts wrote for every record once.
+// first, and their stored forms as [audit.Packer] packs them. Records of one group
+// share rows, since a row costs as much to write as ten records to pack; a row by
+// itself is what a group of one writes, and what hosts wrote for every record once.
 
 // blockBytes is how much several records of one row may take: half of a page of
 // 4096 bytes, so that little of it is left empty.
 const blockBytes = 2030
-
-// chunk is what of a group's stored forms becomes one row.
-type chunk struct {
-	first      int64
-	begin, end int
-}
-
-// chunks parts records of which the first has a number.
-func chunks(first int64, records []sealed, to []chunk) []chunk {
-	begin := 0
-	for i := range records {
-		end := records[i].end
-		if n := len(to) - 1; i > 0 && end-to[n].begin <= blockBytes {
-			to[n].end = end
-		} else {
-			to = append(to, chunk{first + int64(i), begin, end})
-		}
-		begin = end
-	}
-	return to
-}
 
 // block is a row that was read: its number, and records, of which the last may be
 // none. It has one at least.
@@ -51,11 +30,9 @@ func scanBlock(scan func(...any) error) (block, error) {
 	if err := scan(&b.key, &stored); err != nil {
 		return b, err
 	}
-	rest := []byte(stored)
-	for seq := b.key; ; seq++ {
-		var r *audit.Record
-		r, rest = audit.ReadStored(seq, rest)
-		if b.records = append(b.records, r); len(rest) == 0 {
+	var u audit.Unpacker
+	for u.Open(b.key, stored); ; {
+		if b.records = append(b.records, u.Record()); !u.More() {
 			return b, nil
 		}
 	}

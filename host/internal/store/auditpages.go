@@ -188,10 +188,12 @@ func (p *pager) cell(page []byte, header, i int) (int, bool) {
 	return at, at < p.usable
 }
 
-// batch is some pages on their way through a worker.
+// batch is some pages on their way through a worker. It is used again once what
+// came of them has been yielded.
 type batch struct {
 	pages   [][]byte
-	digests chan []audit.Digest // nil: unusual
+	digests []audit.Digest
+	done    chan bool // false: unusual
 }
 
 // digest reads leaves in one goroutine, hashes their rows in others, and yields
@@ -199,7 +201,10 @@ type batch struct {
 func (p *pager) digest(ctx context.Context, leaves []uint32, yield func([]audit.Digest) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
-	todo, order := make(chan *batch), make(chan *batch, 2*workers)
+	todo, order, free := make(chan *batch), make(chan *batch, 2*workers), make(chan *batch, 4*workers)
+	for range cap(free) {
+		free <- &batch{done: make(chan bool, 1)}
+	}
 	failed := make(chan error, 1)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -207,25 +212,27 @@ func (p *pager) digest(ctx context.Context, leaves []uint32, yield func([]audit.
 	wg.Go(func() {
 		defer close(order)
 		defer close(todo)
-		if err := p.feed(ctx, leaves, todo, order); err != nil {
+		if err := p.feed(ctx, leaves, free, todo, order); err != nil {
 			failed <- err
 		}
 	})
 	for range workers {
 		wg.Go(func() {
 			for b := range todo {
-				b.digests <- p.rows(b.pages)
+				var usual bool
+				b.digests, usual = p.rows(b.pages, b.digests[:0])
+				b.done <- usual
 			}
 		})
 	}
 	for b := range order {
-		digests := <-b.digests
-		if digests == nil {
+		if usual := <-b.done; !usual {
 			return errUnusual
 		}
-		if !yield(digests) {
+		if !yield(b.digests) {
 			return nil
 		}
+		free <- b
 	}
 	select {
 	case err := <-failed:
@@ -237,13 +244,18 @@ func (p *pager) digest(ctx context.Context, leaves []uint32, yield func([]audit.
 
 // feed reads the leaves and hands each batch to a worker and to whoever waits
 // for what comes of it.
-func (p *pager) feed(ctx context.Context, leaves []uint32, todo, order chan<- *batch) error {
+func (p *pager) feed(ctx context.Context, leaves []uint32, free <-chan *batch, todo, order chan<- *batch) error {
 	for some := range slices.Chunk(leaves, pagesAtATime) {
-		pages, err := p.read(ctx, some)
-		if err != nil {
+		var b *batch
+		select {
+		case b = <-free:
+		case <-ctx.Done():
+			return nil
+		}
+		var err error
+		if b.pages, err = p.read(ctx, some); err != nil {
 			return err
 		}
-		b := &batch{pages, make(chan []audit.Digest, 1)}
 		select {
 		case todo <- b:
 		case <-ctx.Done():
@@ -258,32 +270,33 @@ func (p *pager) feed(ctx context.Context, leaves []uint32, todo, order chan<- *b
 	return nil
 }
 
-// rows hashes the records of leaf pages; nil says that a page is not one.
-func (p *pager) rows(pages [][]byte) []audit.Digest {
-	out := make([]audit.Digest, 0, len(pages)*16)
+// rows hashes the records of leaf pages and appends what comes of it; false says
+// that a page is not one.
+func (p *pager) rows(pages [][]byte, to []audit.Digest) ([]audit.Digest, bool) {
+	var u audit.Unpacker
 	for _, page := range pages {
 		if page[0] != leafPage {
-			return nil
+			return to, false
 		}
 		const header = 8
 		n := int(binary.BigEndian.Uint16(page[3:]))
 		for i := range n {
 			at, ok := p.cell(page, header, i)
 			if !ok {
-				return nil
+				return to, false
 			}
-			if out, ok = readCell(page[at:p.usable], p.usable, out); !ok {
-				return nil
+			if to, ok = readCell(page[at:p.usable], p.usable, &u, to); !ok {
+				return to, false
 			}
 		}
 	}
-	return out
+	return to, true
 }
 
 // readCell hashes the records of the row in a cell of a leaf and appends what
 // comes of it. A row that is continued on other pages, or is not a number and a
 // blob, is unread.
-func readCell(cell []byte, usable int, to []audit.Digest) ([]audit.Digest, bool) {
+func readCell(cell []byte, usable int, u *audit.Unpacker, to []audit.Digest) ([]audit.Digest, bool) {
 	size, n := varint(cell)
 	key, m := varint(cell[n:])
 	if n == 0 || m == 0 {
@@ -301,13 +314,12 @@ func readCell(cell []byte, usable int, to []audit.Digest) ([]audit.Digest, bool)
 	if !ok {
 		return append(to, unread), true
 	}
-	for seq := int64(key); ; seq++ {
-		var digest audit.Digest
-		digest, block = audit.DigestStored(seq, block)
-		if digest.Unread && seq > int64(key) { // something that is no record stands behind one
+	for u.Open(int64(key), block); ; {
+		digest := u.Digest()
+		if digest.Unread && digest.Seq != key { // something that is no record stands behind one
 			return to, false
 		}
-		if to = append(to, digest); len(block) == 0 {
+		if to = append(to, digest); !u.More() {
 			return to, true
 		}
 	}

@@ -29,13 +29,12 @@ type pendingAudit struct {
 	from   uint64 // size of the log before the group
 	head   audit.Head
 	sealed []sealed
-	bytes  []byte // stored forms, one behind the other
-	span   *span  // once they are written
+	packer audit.Packer
+	span   *span // once they are written
 }
 
 // sealed is what the store itself looks at in a record.
 type sealed struct {
-	end      int // of its stored form
 	at       int64
 	resource uint32
 }
@@ -46,7 +45,10 @@ const keptBytes = 1 << 20
 // mark remembers where the log stands, for reset.
 func (p *pendingAudit) mark() pendingAudit { return *p }
 
-func (p *pendingAudit) reset(mark pendingAudit) { *p = mark }
+func (p *pendingAudit) reset(mark pendingAudit) {
+	*p = mark
+	p.packer.Alone()
+}
 
 // appendAudit appends records to the log in the transaction of an update: they
 // are there exactly if what they speak of is. Call it from within update only.
@@ -69,10 +71,9 @@ func (db *DB) appendRecord(ctx context.Context, tx *sql.Tx, record audit.Record)
 	}
 	r := &db.writer.record // of the writer's, so that none is made
 	*r = record
-	begin := len(pending.bytes)
-	pending.bytes = audit.AppendSealed(ctx, &pending.head, r, pending.bytes)
-	resource := audit.StoredResource(pending.bytes[begin:]) // the text would have to be copied
-	pending.sealed = append(pending.sealed, sealed{len(pending.bytes), r.Time.UnixNano(), resourceHash(resource)})
+	pending.packer.Seal(ctx, &pending.head, r)
+	db.writer.resource = append(db.writer.resource[:0], r.Resource...)
+	pending.sealed = append(pending.sealed, sealed{r.Time.UnixNano(), resourceHash(db.writer.resource)})
 	if e, ok := recordEvent(r); ok {
 		return db.appendEvents(ctx, tx, e)
 	}
@@ -91,7 +92,9 @@ func (db *DB) loadHead(ctx context.Context, tx *sql.Tx, pending *pendingAudit) e
 		pending.head = head
 	}
 	pending.loaded, pending.from = true, pending.head.Size
-	pending.sealed, pending.bytes = db.writer.sealed[:0], db.writer.bytes[:0]
+	pending.sealed, pending.packer = db.writer.sealed[:0], db.writer.packer
+	pending.packer.Limit = blockBytes
+	pending.packer.Clear(keptBytes)
 	return nil
 }
 
@@ -112,10 +115,7 @@ func (db *DB) flushAudit(ctx context.Context, tx *sql.Tx, pending *pendingAudit)
 			return err
 		}
 	}
-	db.writer.chunks = chunks(int64(pending.from)+1, pending.sealed, db.writer.chunks[:0])
-	err := insert(ctx, db, tx, putAudit, db.writer.chunks, func(args []any, c chunk) []any {
-		return append(args, c.first, pending.bytes[c.begin:c.end])
-	})
+	err := insert(ctx, db, tx, putAudit, pending.packer.Rows(), func(args []any, r audit.Row) []any { return append(args, int64(r.First), r.Bytes) })
 	if err != nil {
 		return fmt.Errorf("store audit records: %w", err)
 	}
@@ -125,9 +125,7 @@ func (db *DB) flushAudit(ctx context.Context, tx *sql.Tx, pending *pendingAudit)
 		}
 	}
 	pending.span = span
-	if cap(pending.bytes) <= keptBytes {
-		db.writer.sealed, db.writer.bytes = pending.sealed, pending.bytes
-	}
+	db.writer.sealed, db.writer.packer = pending.sealed, pending.packer
 	return saveHead(ctx, tx, pending)
 }
 

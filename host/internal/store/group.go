@@ -42,10 +42,10 @@ type writer struct {
 	tokens   tokenRows   // as committed
 
 	// What appending to the audit log works in, by whoever has the turn.
-	record audit.Record
-	sealed []sealed
-	bytes  []byte
-	chunks []chunk
+	record   audit.Record
+	resource []byte
+	sealed   []sealed
+	packer   audit.Packer
 }
 
 // turn is one caller's work.
