@@ -40,13 +40,16 @@ func (d *door) authorize(ctx context.Context, spec connect.Spec, header http.Hea
 	if err != nil {
 		return ctx, err
 	}
-	facts := make(map[string]any)
+	var facts map[string]any
 	if isCall {
 		if facts, err = d.callFacts(ctx, call, presented, message); err != nil {
 			return ctx, err
 		}
 	}
 	if presented != nil {
+		if facts == nil {
+			facts = make(map[string]any)
+		}
 		facts["token_type"] = string(presented.Type)
 	}
 	resource, err := d.resourceOf(ctx, message)

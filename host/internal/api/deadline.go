@@ -30,24 +30,24 @@ type patience struct {
 // ServeHTTP implements [http.Handler].
 func (p *patience) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := http.NewResponseController(w)
-	out := &patientWriter{ResponseWriter: w, control: c, limit: p.write}
+	call := &struct { // in one piece
+		out  patientWriter
+		body patientBody
+	}{out: patientWriter{ResponseWriter: w, control: c, limit: p.write}}
 	if r.Body != nil && r.Body != http.NoBody && c.SetReadDeadline(time.Now().Add(p.body)) == nil {
-		r.Body = &patientBody{ReadCloser: r.Body, control: c, failed: func() {
-			if r.ProtoMajor == 1 { // what would come next is the rest of the body
-				w.Header().Set("Connection", "close")
-			}
-		}}
+		call.body = patientBody{ReadCloser: r.Body, out: &call.out, http1: r.ProtoMajor == 1}
+		r.Body = &call.body
 	}
-	defer out.arm() // for what is flushed at the end
-	p.next.ServeHTTP(out, r)
+	defer call.out.arm() // for what is flushed at the end
+	p.next.ServeHTTP(&call.out, r)
 }
 
 // patientBody lifts the deadline once all has been read: what reads from then
 // on only looks whether the caller is still there.
 type patientBody struct {
 	io.ReadCloser
-	control *http.ResponseController
-	failed  func()
+	out   *patientWriter // of the answer
+	http1 bool
 }
 
 // Read implements [io.Reader].
@@ -55,9 +55,9 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case errors.Is(err, io.EOF):
-		_ = b.control.SetReadDeadline(time.Time{}) // a connection that is gone needs none
-	case err != nil:
-		b.failed()
+		_ = b.out.control.SetReadDeadline(time.Time{}) // a connection that is gone needs none
+	case err != nil && b.http1: // what would come next is the rest of the body
+		b.out.Header().Set("Connection", "close")
 	}
 	return n, err
 }

@@ -46,6 +46,9 @@ func withOrigins(next http.Handler) http.Handler {
 
 // traceID returns the trace of a W3C traceparent, or nothing.
 func traceID(parent string) string {
+	if parent == "" {
+		return ""
+	}
 	parts := strings.Split(parent, "-")
 	if len(parts) < 4 || len(parts[1]) != 32 {
 		return ""

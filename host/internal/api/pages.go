@@ -21,11 +21,17 @@ const (
 	pageMAC      = 16       // bytes
 )
 
+// paged is a request for a page.
+type paged interface {
+	proto.Message
+	GetPageToken() string
+}
+
 // WrapUnary implements [connect.Interceptor].
 func (p *pages) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		msg, ok := req.Any().(proto.Message)
-		if !ok || msg.ProtoReflect().Descriptor().Fields().ByName("page_token") == nil {
+		msg, ok := req.Any().(paged)
+		if !ok {
 			return next(ctx, req)
 		}
 		digest, err := requestDigest(req.Spec().Procedure, msg, "page_token", "page_size")

@@ -146,6 +146,9 @@ func parseBare(body []byte) (wire bareWire, bare bool) {
 func completeStatus(header http.Header, prefix string) {
 	const detailsKey = "Grpc-Status-Details-Bin"
 	status := first(header[prefix+"Grpc-Status"])
+	if status == "" {
+		return
+	}
 	code, err := strconv.ParseUint(status, 10, 32)
 	if err != nil || code == 0 || len(header[prefix+detailsKey]) > 0 {
 		return

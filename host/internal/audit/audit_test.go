@@ -292,3 +292,17 @@ func TestExports(t *testing.T) {
 		t.Error("xml was accepted")
 	}
 }
+
+func TestIsPlain(t *testing.T) {
+	for length := range 20 {
+		for at := range length {
+			for b := range 256 {
+				text := []byte(strings.Repeat("~ ", length))[:length]
+				text[at] = byte(b)
+				if got, want := isPlain(string(text)), b >= ' ' && b <= '~'; got != want {
+					t.Fatalf("%q: %v", text, got)
+				}
+			}
+		}
+	}
+}

@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"maps"
 	"strconv"
 	"sync"
@@ -21,26 +20,25 @@ const (
 type Payload struct {
 	encode func() ([]byte, error)
 	once   sync.Once
-	values map[string]string
+	sum    string
+	size   string // empty: it has no encoding
 }
 
 // NewPayload returns the payload that encode encodes. The message behind it must
 // not change until the payload has been hashed.
 func NewPayload(encode func() ([]byte, error)) *Payload { return &Payload{encode: encode} }
 
-// attributes returns what records say of it. What has no encoding is said to
-// have none.
-func (p *Payload) attributes() map[string]string {
+// hash finds out what records say of it. What has no encoding is said to have
+// none.
+func (p *Payload) hash() {
 	p.once.Do(func() {
 		text, err := p.encode()
 		if err != nil {
-			p.values = map[string]string{AttributePayloadSum: "none: it cannot be encoded"}
+			p.sum = "none: it cannot be encoded"
 			return
 		}
-		sum := sha256.Sum256(text)
-		p.values = map[string]string{AttributePayloadSum: hex.EncodeToString(sum[:]), AttributePayloadSize: strconv.Itoa(len(text))}
+		p.sum, p.size = Hash(sha256.Sum256(text)).String(), strconv.Itoa(len(text))
 	})
-	return p.values
 }
 
 type payloadKey struct{}
@@ -54,7 +52,7 @@ func WithPayload(ctx context.Context, p *Payload) context.Context {
 // done while a record is written and others wait.
 func HashPayload(ctx context.Context) {
 	if p, ok := ctx.Value(payloadKey{}).(*Payload); ok {
-		p.attributes()
+		p.hash()
 	}
 }
 
@@ -65,10 +63,13 @@ func (r *Record) carry(ctx context.Context) {
 	if !ok {
 		return
 	}
-	asked := p.attributes()
-	all := make(map[string]string, len(r.Attributes)+len(asked)) // the caller may hold the other
+	p.hash()
+	all := make(map[string]string, len(r.Attributes)+2) // the caller may hold the other
 	maps.Copy(all, r.Attributes)
-	maps.Copy(all, asked)
+	all[AttributePayloadSum], all[AttributePayloadSize] = p.sum, p.size
+	if p.size == "" {
+		delete(all, AttributePayloadSize)
+	}
 	r.Attributes = all
 }
 

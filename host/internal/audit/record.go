@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -55,20 +56,9 @@ const (
 // clean bounds everything and makes it safe to print. It never changes a map
 // that the caller holds.
 func (r *Record) clean() {
-	for _, f := range []struct {
-		text  *string
-		limit int
-	}{
-		{&r.Actor, maxName},
-		{&r.Action, maxName},
-		{&r.Resource, maxText},
-		{&r.Reason, maxText},
-		{&r.RequestID, maxID},
-		{&r.TraceID, maxID},
-		{&r.Token, maxID},
-	} {
-		*f.text = safe(*f.text, f.limit)
-	}
+	r.Actor, r.Action = safe(r.Actor, maxName), safe(r.Action, maxName)
+	r.Resource, r.Reason = safe(r.Resource, maxText), safe(r.Reason, maxText)
+	r.RequestID, r.TraceID, r.Token = safe(r.RequestID, maxID), safe(r.TraceID, maxID), safe(r.Token, maxID)
 	switch r.Outcome {
 	case Success, Failure, Denied:
 	default:
@@ -132,7 +122,17 @@ func safe(s string, limit int) string {
 	return b.String()
 }
 
+// isPlain says that s is printable ASCII; it looks at eight bytes at a time.
 func isPlain(s string) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(s) >= 8; s = s[8:] {
+		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		// A byte below 0x80 stays there with 1 added unless it is 0x7f, and
+		// goes beyond it with 0x60 added unless it is a control character.
+		if (w|(w+each))&high != 0 || (w+0x60*each)&high != high {
+			return false
+		}
+	}
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
 			return false
@@ -178,9 +178,5 @@ func (r *Record) belong(ctx context.Context) {
 	if !ok {
 		return
 	}
-	for _, f := range []struct{ to, from *string }{{&r.RequestID, &o.RequestID}, {&r.TraceID, &o.TraceID}, {&r.Token, &o.Token}} {
-		if *f.to == "" {
-			*f.to = *f.from
-		}
-	}
+	r.RequestID, r.TraceID, r.Token = cmp.Or(r.RequestID, o.RequestID), cmp.Or(r.TraceID, o.TraceID), cmp.Or(r.Token, o.Token)
 }

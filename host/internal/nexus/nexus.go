@@ -8,8 +8,8 @@ package nexus
 
 import (
 	"context"
-	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -135,7 +135,7 @@ type Caller struct {
 // PeerCaller is the process at the other end of a unix socket. The owner of the
 // host and root are system agents, anybody else is an exterior one.
 func PeerCaller(uid uint32, pid int32) Caller {
-	c := Caller{Name: fmt.Sprintf("uid:%d", uid), Trust: Exterior, Method: MethodPeer, UID: uid, PID: pid}
+	c := Caller{Name: "uid:" + strconv.FormatUint(uint64(uid), 10), Trust: Exterior, Method: MethodPeer, UID: uid, PID: pid}
 	c.Source = c.Name
 	if uid == 0 || int(uid) == os.Geteuid() {
 		c.Trust = System

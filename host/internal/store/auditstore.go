@@ -172,7 +172,9 @@ func (s *Audit) Append(ctx context.Context, records ...audit.Record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	return s.db.inTurn(ctx, &turn{lazy: true, records: records}, nil)
+	t := newTurn(ctx, true)
+	t.records = records
+	return s.db.inTurn(t, nil)
 }
 
 // Head implements [audit.Store].

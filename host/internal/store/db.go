@@ -219,10 +219,13 @@ const (
 
 // translate gives errors of the engine the host's vocabulary.
 func (db *DB) translate(err error) error {
+	if err == nil {
+		return nil
+	}
 	var own *sdk.Error
 	var coded interface{ Code() int }
 	switch {
-	case err == nil, errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &own), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case !errors.As(err, &coded):
 		return fmt.Errorf("database: %w", err)

@@ -48,16 +48,34 @@ type writer struct {
 	packer   audit.Packer
 }
 
-// turn is one caller's work.
+// turn is one caller's work. Its channels are used again, see turns.
 type turn struct {
 	ctx    context.Context //nolint:containedctx // of one call, which waits for it
 	start  chan *sql.Tx
-	over   chan error // what the work returned
+	over   chan error // what the work returned; has room
 	result chan error // what came of it; has room, so that nobody waits for the caller
 
 	records []audit.Record // all that it does is to append them, which the writer does for it
 	lazy    bool           // it has no savepoint until it asks for one; see lazyTx
 	saved   bool           // it has one
+}
+
+// turns are those that have come to their end: there is nothing in their channels,
+// and the writer does not look at them any more.
+var turns = sync.Pool{New: func() any {
+	return &turn{start: make(chan *sql.Tx), over: make(chan error, 1), result: make(chan error, 1)}
+}}
+
+func newTurn(ctx context.Context, lazy bool) *turn {
+	t, _ := turns.Get().(*turn)
+	t.ctx, t.lazy = ctx, lazy
+	return t
+}
+
+// end gives back a turn of which the writer has told what came of it.
+func (t *turn) end() {
+	*t = turn{start: t.start, over: t.over, result: t.result}
+	turns.Put(t)
 }
 
 // group is a transaction under way.
@@ -107,15 +125,15 @@ func (w *writer) run() {
 // but tx. The transaction is shared with other callers that come at the same
 // time; they neither see each other's failures nor suffer from them.
 func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	return db.inTurn(ctx, new(turn), fn)
+	return db.inTurn(newTurn(ctx, false), fn)
 }
 
 // lazily is update for work that mostly leaves what it does to the end of the
 // group, and reads: it gets a savepoint, which costs as much as a small write, only
 // if it asks for one by [lazyTx.writing].
 func (db *DB) lazily(ctx context.Context, fn func(tx *lazyTx) error) error {
-	t := &turn{lazy: true}
-	return db.inTurn(ctx, t, func(tx *sql.Tx) error { return fn(&lazyTx{tx, db.writer.group, t}) })
+	t := newTurn(ctx, true)
+	return db.inTurn(t, func(tx *sql.Tx) error { return fn(&lazyTx{tx, db.writer.group, t}) })
 }
 
 // lazyTx is the transaction of a group in a turn of lazily.
@@ -143,11 +161,11 @@ func (t *turn) save(ctx context.Context, g *group) error {
 }
 
 // inTurn has fn do the work of a turn; without fn, the turn's records are appended.
-func (db *DB) inTurn(ctx context.Context, t *turn, fn func(tx *sql.Tx) error) (err error) {
+func (db *DB) inTurn(t *turn, fn func(tx *sql.Tx) error) (err error) {
 	if err := db.check.found(); err != nil {
 		return err
 	}
-	ctx, span := trace.Start(ctx, trace.Internal, "store transaction")
+	ctx, span := trace.Start(t.ctx, trace.Internal, "store transaction")
 	defer func() {
 		db.watch.came(err)
 		span.End(err)
@@ -155,10 +173,7 @@ func (db *DB) inTurn(ctx context.Context, t *turn, fn func(tx *sql.Tx) error) (e
 	db.watch.waiting.Add(1)
 	defer db.watch.waiting.Add(-1)
 	w := db.writer
-	t.ctx, t.result = ctx, make(chan error, 1)
-	if fn != nil {
-		t.start, t.over = make(chan *sql.Tx), make(chan error, 1)
-	}
+	t.ctx = ctx
 	select {
 	case w.queue <- t:
 	case <-ctx.Done():
@@ -167,16 +182,18 @@ func (db *DB) inTurn(ctx context.Context, t *turn, fn func(tx *sql.Tx) error) (e
 		return errClosed
 	}
 	if fn == nil {
-		return db.translate(t.outcome())
+		err = t.outcome()
+	} else {
+		select {
+		case tx := <-t.start:
+			err = t.run(tx, fn)
+		case err = <-t.result: // there is no transaction
+		case <-ctx.Done():
+			return ctx.Err() // the writer has yet to see that
+		}
 	}
-	select {
-	case tx := <-t.start:
-		return db.translate(t.run(tx, fn))
-	case err := <-t.result: // there is no transaction
-		return db.translate(err)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	t.end()
+	return db.translate(err)
 }
 
 // run does the work and waits for what comes of it.

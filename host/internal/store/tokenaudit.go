@@ -7,8 +7,12 @@ import (
 
 // tokenRecord is a change of a token as the audit log has it.
 func tokenRecord(c *token.Change) audit.Record {
+	action := "token." + string(token.Used) // nearly all are: it is not put together for each
+	if c.Action != token.Used {
+		action = "token." + string(c.Action)
+	}
 	r := audit.Record{
-		Actor: c.By, Action: "token." + string(c.Action), Resource: "token/" + c.TokenID, Outcome: audit.Success,
+		Actor: c.By, Action: action, Resource: "token/" + c.TokenID, Outcome: audit.Success,
 		Reason: c.Why, Token: c.Accessor,
 	}
 	if c.From != c.To {

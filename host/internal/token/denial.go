@@ -61,8 +61,11 @@ func mayKnow(ctx context.Context) bool {
 // told returns what the caller in ctx may know of a refusal. Why it was stays
 // in the cause, for the record.
 func told(ctx context.Context, err error) error {
+	if err == nil || mayKnow(ctx) {
+		return err
+	}
 	var e *sdk.Error
-	if err == nil || mayKnow(ctx) || !errors.As(err, &e) || e.Code != codes.PermissionDenied {
+	if !errors.As(err, &e) || e.Code != codes.PermissionDenied {
 		return err
 	}
 	return &sdk.Error{
