@@ -13,7 +13,7 @@ func (s *Service) CheckChild(ctx context.Context, text string, holder Request, s
 	}
 	now := s.clock.now()
 	if err := parent.usable(now); err != nil {
-		return told(ctx, err)
+		return told(ctx, s.settle(ctx, parent, now, err))
 	}
 	if err := parent.At(now).narrow(&spec, now); err != nil {
 		return err
@@ -36,12 +36,12 @@ func (s *Service) CheckConsume(ctx context.Context, text string, req Request) (*
 	if err == nil {
 		err = t.permits(&req)
 	}
-	now := s.clock.now()
-	if err == nil {
-		err = t.usable(now)
-	}
 	if err != nil {
 		return nil, told(ctx, err)
+	}
+	now := s.clock.now()
+	if err := t.usable(now); err != nil {
+		return nil, told(ctx, s.settle(ctx, t, now, err))
 	}
 	return t.At(now), nil
 }

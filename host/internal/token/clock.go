@@ -35,8 +35,8 @@ func (c *clock) now() time.Time {
 }
 
 // markEvery is how far the mark in the store may lag behind what a write has
-// seen. Nothing that was answered depends on it: a token that somebody was told
-// is expired is expired in the store.
+// seen. Nothing that was answered depends on it: before somebody is told that a
+// token has expired, it is expired in the store, or the mark is not before that.
 const markEvery = time.Second
 
 // marked is the mark as the store has it.
@@ -53,6 +53,19 @@ func (m *marked) set(ctx context.Context, tx Tx, now time.Time) error {
 // is says that a transaction with set at that time was committed.
 func (m *marked) is(now time.Time) {
 	if now.UnixNano()-m.at.Load() >= int64(markEvery) {
-		m.at.Store(now.UnixNano())
+		m.raise(now)
+	}
+}
+
+// reached says that the mark is not before a time.
+func (m *marked) reached(at time.Time) bool { return m.at.Load() >= at.UnixNano() }
+
+// raise says that the store has the mark at a time, or later.
+func (m *marked) raise(to time.Time) {
+	for {
+		is := m.at.Load()
+		if is >= to.UnixNano() || m.at.CompareAndSwap(is, to.UnixNano()) {
+			return
+		}
 	}
 }

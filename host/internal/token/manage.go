@@ -17,17 +17,44 @@ func (s *Service) Get(ctx context.Context, ref string) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.At(s.clock.now()), nil
+	now := s.clock.now()
+	if t.lapsed(now) {
+		s.remember(ctx, t.ExpiresAt)
+	}
+	return t.At(now), nil
 }
 
 // List returns one page of the tokens that pass the filter, latest first.
 func (s *Service) List(ctx context.Context, filter Filter) (Page, error) {
 	filter.At = s.clock.now()
 	page, err := s.store.List(ctx, filter)
+	seen := filter.At.Add(-markEvery) // what is left out since it has expired is not known
 	for i, t := range page.Tokens {
+		if t.lapsed(filter.At) && t.ExpiresAt.After(seen) {
+			seen = t.ExpiresAt
+		}
 		page.Tokens[i] = t.At(filter.At)
 	}
+	s.remember(ctx, seen)
 	return page, err
+}
+
+// remember has the store know that a time has come before somebody is told what it
+// has brought, so that a clock that is set back brings nothing back. A store that
+// takes no writes says so where it is asked, and is read all the same: nothing that
+// it holds can be used meanwhile.
+func (s *Service) remember(ctx context.Context, at time.Time) {
+	if s.marked.reached(at) {
+		return
+	}
+	var told time.Time
+	err := s.update(ctx, func(tx Tx, now time.Time) (written, error) {
+		told = now
+		return written{}, tx.SetClock(ctx, now)
+	})
+	if err == nil {
+		s.marked.raise(told)
+	}
 }
 
 // Renew gives a token that lives a new life of ttl from now, or of what is usual

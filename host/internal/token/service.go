@@ -62,6 +62,9 @@ func NewService(ctx context.Context, store Store, opt Options) (*Service, error)
 		return nil, err
 	}
 	s := &Service{store: store, opt: opt, clock: newClock(opt.Now, mark), cache: newCache(opt.Cached), guard: secret.NewGuard()}
+	if !mark.IsZero() {
+		s.marked.raise(mark)
+	}
 	s.SetLimits(opt.Limits)
 	return s, nil
 }

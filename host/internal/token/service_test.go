@@ -387,6 +387,26 @@ func TestClockSetBack(t *testing.T) {
 			}
 		},
 		"another write": func(s *site, _ string) { s.issue(nil) },
+		"shown": func(s *site, secret string) {
+			parsed, err := token.ParseSecret(secret)
+			if err != nil || s.show(parsed.Accessor()).State != token.StateExpired {
+				s.t.Errorf("it lives; %v", err)
+			}
+		},
+		"listed": func(s *site, _ string) {
+			page, err := s.List(s.ctx, token.Filter{})
+			if err != nil || len(page.Tokens) != 1 || page.Tokens[0].State != token.StateExpired {
+				s.t.Errorf("%+v, %v", page, err)
+			}
+		},
+		"checked": func(s *site, secret string) {
+			_, err := s.CheckConsume(s.ctx, secret, request)
+			wantReason(s.t, err, token.ReasonExpired)
+		},
+		"checked for a child": func(s *site, secret string) {
+			err := s.CheckChild(s.ctx, secret, request, token.Spec{})
+			wantReason(s.t, err, token.ReasonExpired)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
@@ -394,13 +414,15 @@ func TestClockSetBack(t *testing.T) {
 			s.pass(time.Hour)
 			seen(s, secret)
 			s.pass(-50 * time.Minute)
-			_, err := s.Validate(s.ctx, secret, request)
-			wantReason(t, err, token.ReasonExpired)
 			s.close()
 			s.open()
+			_, err := s.Validate(s.ctx, secret, request)
+			wantReason(t, err, token.ReasonExpired)
+			s.pass(time.Hour)
+			s.pass(-50 * time.Minute)
+			fresh, _ := s.issue(nil)
 			_, err = s.Validate(s.ctx, secret, request)
 			wantReason(t, err, token.ReasonExpired)
-			fresh, _ := s.issue(nil)
 			if _, err := s.Consume(s.ctx, fresh, request); err != nil {
 				t.Errorf("what is issued under such a clock: %v", err)
 			}
