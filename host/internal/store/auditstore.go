@@ -172,7 +172,7 @@ func (s *Audit) Append(ctx context.Context, records ...audit.Record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	t := newTurn(ctx, true)
+	t := s.db.writer.turn(ctx, true)
 	t.records = records
 	return s.db.inTurn(t, nil)
 }

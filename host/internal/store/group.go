@@ -31,6 +31,7 @@ const (
 type writer struct {
 	db       *DB
 	queue    chan *turn
+	turns    sync.Pool // that have come to their end
 	stop     chan struct{}
 	done     chan struct{}
 	once     sync.Once
@@ -48,7 +49,7 @@ type writer struct {
 	packer   audit.Packer
 }
 
-// turn is one caller's work. Its channels are used again, see turns.
+// turn is one caller's work. Its channels are used again.
 type turn struct {
 	ctx    context.Context //nolint:containedctx // of one call, which waits for it
 	start  chan *sql.Tx
@@ -60,22 +61,21 @@ type turn struct {
 	saved   bool           // it has one
 }
 
-// turns are those that have come to their end: there is nothing in their channels,
-// and the writer does not look at them any more.
-var turns = sync.Pool{New: func() any {
-	return &turn{start: make(chan *sql.Tx), over: make(chan error, 1), result: make(chan error, 1)}
-}}
-
-func newTurn(ctx context.Context, lazy bool) *turn {
-	t, _ := turns.Get().(*turn)
+// turn returns a turn that has yet to be queued.
+func (w *writer) turn(ctx context.Context, lazy bool) *turn {
+	t, ok := w.turns.Get().(*turn)
+	if !ok {
+		t = &turn{start: make(chan *sql.Tx), over: make(chan error, 1), result: make(chan error, 1)}
+	}
 	t.ctx, t.lazy = ctx, lazy
 	return t
 }
 
-// end gives back a turn of which the writer has told what came of it.
-func (t *turn) end() {
+// end gives back a turn of which the writer has told what came of it: there is
+// nothing in its channels, and the writer does not look at it any more.
+func (w *writer) end(t *turn) {
 	*t = turn{start: t.start, over: t.over, result: t.result}
-	turns.Put(t)
+	w.turns.Put(t)
 }
 
 // group is a transaction under way.
@@ -125,14 +125,14 @@ func (w *writer) run() {
 // but tx. The transaction is shared with other callers that come at the same
 // time; they neither see each other's failures nor suffer from them.
 func (db *DB) update(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	return db.inTurn(newTurn(ctx, false), fn)
+	return db.inTurn(db.writer.turn(ctx, false), fn)
 }
 
 // lazily is update for work that mostly leaves what it does to the end of the
 // group, and reads: it gets a savepoint, which costs as much as a small write, only
 // if it asks for one by [lazyTx.writing].
 func (db *DB) lazily(ctx context.Context, fn func(tx *lazyTx) error) error {
-	t := newTurn(ctx, true)
+	t := db.writer.turn(ctx, true)
 	return db.inTurn(t, func(tx *sql.Tx) error { return fn(&lazyTx{tx, db.writer.group, t}) })
 }
 
@@ -192,7 +192,7 @@ func (db *DB) inTurn(t *turn, fn func(tx *sql.Tx) error) (err error) {
 			return ctx.Err() // the writer has yet to see that
 		}
 	}
-	t.end()
+	w.end(t)
 	return db.translate(err)
 }
 
