@@ -27,7 +27,7 @@ var exitMeanings = []string{
 	exitUsage:       "wrong usage",
 	exitPending:     "changes pending, degraded, or gaps over the threshold",
 	exitDenied:      "denied",
-	exitUnreachable: "host unreachable",
+	exitUnreachable: "host unreachable, or not able to do it now",
 	exitConflict:    "conflict or lost lease",
 	exitTimeout:     "timeout",
 }
