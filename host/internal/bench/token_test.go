@@ -259,33 +259,42 @@ func measureCost(t *testing.T, callers int, fn func(ctx context.Context, i int) 
 	return rate, float64(ownCPU()-cpu) / (rate * spell.Seconds())
 }
 
-// TestBenchTokenAPI compares uses through the whole path with uses in process. The
-// callers share the cores with the host, so there are two kinds: those of Go's HTTP
-// client and Connect, as most are, and those that write their requests themselves,
-// as a load generator does, so that it is the host that is measured.
+// TestBenchTokenAPI compares uses and issues through the whole path with those in
+// process. The callers share the cores with the host, so there are two kinds: those
+// of Go's HTTP client and Connect, as most are, and those that write their requests
+// themselves, as a load generator does, so that it is the host that is measured.
 func TestBenchTokenAPI(t *testing.T) {
 	wanted(t)
 	asHost(t)
 	v := newVault(t, nil)
 	secrets := v.secrets(1000)
 	path := v.serve()
-	client, plain := connectClient(t, path), newPlainClient(t, path, secrets)
+	var uses []proto.Message
+	for _, secret := range secrets {
+		uses = append(uses, consumeRequest(secret))
+	}
+	issue := &apiv1.IssueTokenRequest{Spec: &apiv1.TokenSpec{
+		Type: string(tokenSpec.Type), Operations: tokenSpec.Operations, Requester: tokenSpec.Requester, MaxUses: int64(tokenSpec.MaxUses),
+	}}
+	client := connectClient(t, path)
+	type work = func(ctx context.Context, i int) error
 	kinds := []struct {
 		name, target string
-		call         func(ctx context.Context, i int) error
+		call, floor  work
 	}{
-		{"consume through the API / in process", "≥ 0.5×", plain.consume},
+		{"consume through the API / in process", "≥ 0.5×", newPlainClient(t, path, apiv1connect.TokenConsumeTokenProcedure, uses...).call, v.consume(secrets)},
 		{"  of callers with Connect", "-", func(ctx context.Context, i int) error {
 			_, err := client.ConsumeToken(ctx, connect.NewRequest(consumeRequest(secrets[i%len(secrets)])))
 			return err
-		}},
+		}, v.consume(secrets)},
+		{"issue through the API / in process", "≥ 0.5×", newPlainClient(t, path, apiv1connect.TokenIssueTokenProcedure, issue).call, v.issue},
 	}
 	for _, k := range kinds {
 		var ratios, tails, rates, costs, floors []float64
 		measure(t, crowd, spell, k.call) // connects
 		for range rounds {
 			cpu := ownCPU()
-			floor := measure(t, crowd, spell, v.consume(secrets))
+			floor := measure(t, crowd, spell, k.floor)
 			floors = append(floors, float64(ownCPU()-cpu)/(floor.rate*spell.Seconds())/1e3)
 			cpu = ownCPU()
 			whole := measure(t, crowd, spell, k.call)
@@ -348,16 +357,17 @@ type plainClient struct {
 	idle     chan *bufio.ReadWriter
 }
 
-func newPlainClient(t *testing.T, path string, secrets []string) *plainClient {
+// newPlainClient returns a client that calls a procedure with messages in turns.
+func newPlainClient(t *testing.T, path, procedure string, messages ...proto.Message) *plainClient {
 	t.Helper()
 	c := &plainClient{idle: make(chan *bufio.ReadWriter, crowd)}
-	for _, secret := range secrets {
-		body, err := proto.Marshal(consumeRequest(secret))
+	for _, message := range messages {
+		body, err := proto.Marshal(message)
 		if err != nil {
 			t.Fatal(err)
 		}
 		head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: sop\r\nContent-Type: application/proto\r\nConnect-Protocol-Version: 1\r\nContent-Length: %d\r\n\r\n",
-			apiv1connect.TokenConsumeTokenProcedure, len(body))
+			procedure, len(body))
 		c.requests = append(c.requests, append([]byte(head), body...))
 	}
 	for range crowd {
@@ -375,7 +385,7 @@ func newPlainClient(t *testing.T, path string, secrets []string) *plainClient {
 	return c
 }
 
-func (c *plainClient) consume(_ context.Context, i int) error {
+func (c *plainClient) call(_ context.Context, i int) error {
 	conn := <-c.idle
 	defer func() { c.idle <- conn }()
 	if _, err := conn.Write(c.requests[i%len(c.requests)]); err != nil {

@@ -149,7 +149,11 @@ const maxCredentialFile = 16 << 10
 func (a *app) credential() (text string, err error) {
 	path := a.global.remote.credentialFile
 	if path == "" {
-		return strings.TrimSpace(a.env("SOP_CREDENTIAL")), nil
+		text = strings.TrimSpace(a.env("SOP_CREDENTIAL"))
+		if _, err := os.Stat(text); text != "" && err == nil {
+			return "", usagef("SOP_CREDENTIAL holds the name of a file, and not a credential").WithRemedy("name the file with --credential-file, or: SOP_CREDENTIAL=$(cat FILE)")
+		}
+		return text, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {

@@ -39,8 +39,11 @@ type sealed struct {
 	resource uint32
 }
 
-// keptBytes bounds the memory that one group leaves to the next.
-const keptBytes = 1 << 20
+// keptBytes and keptRecords bound the memory that one group leaves to the next.
+const (
+	keptBytes   = 1 << 20
+	keptRecords = keptBytes / 64
+)
 
 // mark remembers where the log stands, for reset.
 func (p *pendingAudit) mark() pendingAudit { return *p }
@@ -126,6 +129,9 @@ func (db *DB) flushAudit(ctx context.Context, tx *sql.Tx, pending *pendingAudit)
 	}
 	pending.span = span
 	db.writer.sealed, db.writer.packer = pending.sealed, pending.packer
+	if cap(pending.sealed) > keptRecords {
+		db.writer.sealed = nil
+	}
 	return saveHead(ctx, tx, pending)
 }
 
@@ -285,8 +291,9 @@ func (s *Audit) Checkpoints(ctx context.Context) ([]*audit.Checkpoint, error) {
 func (s *Audit) Changed() <-chan struct{} { return s.db.audited.Wait() }
 
 // OpenReadOnly opens the database at path for reading, and changes nothing: it
-// is for looking at the log while no host runs. A database of another schema is
-// refused.
+// is for looking at the log while no host runs. A database of before there was a
+// log of this kind, and one that a newer host has written, are refused: what it
+// does not know would look like damage.
 func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 	db, err := openReadOnly(ctx, path)
 	if err != nil {
@@ -297,6 +304,9 @@ func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 	if err == nil && found < 3 {
 		err = sdk.Errorf(codes.FailedPrecondition, "STORE_OLDER", "database %s has no audit log as this sop writes it", db.path).
 			WithRemedy("start the host once with this sop")
+	}
+	if err == nil {
+		err = db.knowsSchema(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(db.translate(err), db.Close())

@@ -117,6 +117,8 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 	_, err = store.Open(t.Context(), path)
 	wantReason(t, err, "STORE_NEWER")
+	_, err = store.OpenReadOnly(t.Context(), path) // what it does not know would look like damage
+	wantReason(t, err, "STORE_NEWER")
 }
 
 func TestDamagedFileIsRefusedAndKept(t *testing.T) {
