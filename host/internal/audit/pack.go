@@ -75,10 +75,12 @@ func (p *Packer) pack(r *Record) {
 	}
 	if p.known {
 		out, ok := appendLike(p.bytes, p.last, p.next)
-		if p.bytes = out[:begin]; ok && len(out)-begin <= room {
-			p.bytes = append(out, r.Hash[:]...)
+		if ok && len(out)-begin <= room {
+			out = append(out, r.Hash[:]...)
+			p.bytes = out
 			return
 		}
+		p.bytes = out[:begin]
 	}
 	if len(p.next) > room {
 		p.rows = append(p.rows, packed{r.Seq, begin})

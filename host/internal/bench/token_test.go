@@ -278,26 +278,33 @@ func TestBenchTokenAPI(t *testing.T) {
 	}}
 	client := connectClient(t, path)
 	type work = func(ctx context.Context, i int) error
+	plain := func(procedure string, messages ...proto.Message) func() work {
+		return func() work { return newPlainClient(t, path, procedure, messages...).call } // who connects must call soon
+	}
 	kinds := []struct {
 		name, target string
-		call, floor  work
+		caller       func() work
+		floor        work
 	}{
-		{"consume through the API / in process", "≥ 0.5×", newPlainClient(t, path, apiv1connect.TokenConsumeTokenProcedure, uses...).call, v.consume(secrets)},
-		{"  of callers with Connect", "-", func(ctx context.Context, i int) error {
-			_, err := client.ConsumeToken(ctx, connect.NewRequest(consumeRequest(secrets[i%len(secrets)])))
-			return err
+		{"consume through the API / in process", "≥ 0.5×", plain(apiv1connect.TokenConsumeTokenProcedure, uses...), v.consume(secrets)},
+		{"  of callers with Connect", "-", func() work {
+			return func(ctx context.Context, i int) error {
+				_, err := client.ConsumeToken(ctx, connect.NewRequest(consumeRequest(secrets[i%len(secrets)])))
+				return err
+			}
 		}, v.consume(secrets)},
-		{"issue through the API / in process", "≥ 0.5×", newPlainClient(t, path, apiv1connect.TokenIssueTokenProcedure, issue).call, v.issue},
+		{"issue through the API / in process", "≥ 0.5×", plain(apiv1connect.TokenIssueTokenProcedure, issue), v.issue},
 	}
 	for _, k := range kinds {
 		var ratios, tails, rates, costs, floors []float64
-		measure(t, crowd, spell, k.call) // connects
+		call := k.caller()
+		measure(t, crowd, spell, call) // connects
 		for range rounds {
 			cpu := ownCPU()
 			floor := measure(t, crowd, spell, k.floor)
 			floors = append(floors, float64(ownCPU()-cpu)/(floor.rate*spell.Seconds())/1e3)
 			cpu = ownCPU()
-			whole := measure(t, crowd, spell, k.call)
+			whole := measure(t, crowd, spell, call)
 			costs = append(costs, float64(ownCPU()-cpu)/(whole.rate*spell.Seconds())/1e3)
 			ratios, rates = append(ratios, whole.rate/floor.rate), append(rates, whole.rate)
 			tails = append(tails, float64(whole.p99)/float64(whole.p50))
