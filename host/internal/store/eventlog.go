@@ -120,7 +120,7 @@ func scanEvent(scan func(...any) error) (*event.Record, error) {
 // and gaps tell of themselves.
 func recordEvent(r *audit.Record) (event.Record, bool) {
 	noun, _, _ := strings.Cut(r.Action, ".")
-	if noun == "access" || noun == "gap" || r.Action == "token.used" || r.Action == "protocol.call" && r.Outcome == audit.Success {
+	if noun == "access" || noun == "gap" || r.Action == usedAction || r.Action == "protocol.call" && r.Outcome == audit.Success {
 		return event.Record{}, false
 	}
 	return event.Record{
