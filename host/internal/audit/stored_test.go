@@ -12,11 +12,11 @@ import (
 )
 
 // packedRows seals records and packs them.
-func packedRows(limit int, records ...*Record) []Row {
+func packedRows(ctx context.Context, limit int, records ...*Record) []Row {
 	p := Packer{Limit: limit}
 	var head Head
 	for _, r := range records {
-		p.Seal(context.Background(), &head, r)
+		p.Seal(ctx, &head, r)
 	}
 	return p.Rows()
 }
@@ -26,7 +26,7 @@ func packedRows(limit int, records ...*Record) []Row {
 // same behind it, and no other bytes are the form of that record.
 func FuzzUnpack(f *testing.F) {
 	at := time.Unix(5, 9)
-	for _, row := range packedRows(2000,
+	for _, row := range packedRows(f.Context(), 2000,
 		&Record{Time: at},
 		&Record{Time: at.Add(-time.Hour), Actor: "a", Action: "x.y", Attributes: map[string]string{"k": "v", "l": "", "": "ü"}},
 		&Record{Time: at, Actor: "a", Action: "x.z", Attributes: map[string]string{"k": "w", "l": "", "m": "ü"}},
@@ -136,7 +136,7 @@ func TestDigestAllocatesNothing(t *testing.T) {
 	for range 9 {
 		records = append(records, &Record{Actor: "a", Attributes: map[string]string{"a": "1", "b": "2"}})
 	}
-	row := packedRows(2000, records...)[0]
+	row := packedRows(t.Context(), 2000, records...)[0]
 	var u Unpacker
 	n := testing.AllocsPerRun(100, func() {
 		for u.Open(1, row.Bytes); u.More(); {
