@@ -40,16 +40,13 @@ func (d *door) authorize(ctx context.Context, spec connect.Spec, header http.Hea
 	if err != nil {
 		return ctx, err
 	}
-	var facts map[string]any
+	facts := make(map[string]any)
 	if isCall {
 		if facts, err = d.callFacts(ctx, call, presented, message); err != nil {
 			return ctx, err
 		}
 	}
 	if presented != nil {
-		if facts == nil {
-			facts = make(map[string]any)
-		}
 		facts["token_type"] = string(presented.Type)
 	}
 	resource, err := d.resourceOf(ctx, message)

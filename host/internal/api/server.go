@@ -188,8 +188,8 @@ func (d *door) untilClosing(ctx context.Context) (context.Context, context.Cance
 
 // permission returns what the called method states; empty if it states nothing.
 func permission(spec connect.Spec) string {
-	known, _ := permissions.Load(spec.Procedure)
-	if p, ok := known.(string); ok {
+	known, called := permissions.Load(spec.Procedure)
+	if p, ok := known.(string); called && ok {
 		return p
 	}
 	method, ok := spec.Schema.(protoreflect.MethodDescriptor)

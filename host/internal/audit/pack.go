@@ -28,7 +28,7 @@ type packed struct {
 	begin int
 }
 
-// Clear begins with no rows, and uses the memory of those that there were, unless
+// Clear begins with no rows. They will use the memory of those that there were, unless
 // that is more than keep bytes.
 func (p *Packer) Clear(keep int) {
 	p.bytes, p.rows, p.known = p.bytes[:0], p.rows[:0], false
@@ -62,7 +62,7 @@ func (p *Packer) Rows() []Row {
 
 // Seal is [Seal], and packs the record.
 func (p *Packer) Seal(ctx context.Context, h *Head, r *Record) {
-	p.next = seal(ctx, h, r, p.next[:0])
+	p.next = seal(ctx, h, r, p.next)
 	p.pack(r)
 	p.last, p.next, p.known = p.next, p.last, true
 }

@@ -77,7 +77,7 @@ func FuzzUnpack(f *testing.F) {
 // on.
 func TestPackedIsRead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		records, _ := drawLog(t)
+		records, whole := drawLog(t)
 		p := Packer{Limit: rapid.IntRange(1, 600).Draw(t, "limit")}
 		var head Head
 		for _, r := range records {
@@ -90,6 +90,9 @@ func TestPackedIsRead(t *testing.T) {
 				p.Alone()
 			}
 			p.Seal(t.Context(), &head, r)
+		}
+		if head != whole {
+			t.Fatalf("the log ends with %+v, and not %+v", head, whole)
 		}
 		var got []*Record
 		for _, row := range p.Rows() {

@@ -79,7 +79,7 @@ func HeadOf(size uint64, last, edge []byte) (Head, error) {
 // it to the request in ctx and its payload, to the time and to the record before, and moves h.
 func Seal(ctx context.Context, h *Head, r *Record) { seal(ctx, h, r, nil) }
 
-// seal is Seal and appends the canonical form of the record to b.
+// seal is Seal and returns the canonical form of the record, in the memory of b.
 func seal(ctx context.Context, h *Head, r *Record, b []byte) []byte {
 	r.belong(ctx)
 	r.clean()
@@ -89,9 +89,8 @@ func seal(ctx context.Context, h *Head, r *Record, b []byte) []byte {
 	}
 	r.Time = time.Unix(0, r.Time.UnixNano()).UTC()
 	r.Seq, r.PrevHash = h.Size+1, h.Last
-	begin := len(b)
-	b = r.appendCanonical(b)
-	r.Hash = leafHash(b[begin:])
+	b = r.appendCanonical(b[:0])
+	r.Hash = leafHash(b)
 	h.add(r.Hash)
 	return b
 }

@@ -150,7 +150,7 @@ func (a *app) credential() (text string, err error) {
 	path := a.global.remote.credentialFile
 	if path == "" {
 		text = strings.TrimSpace(a.env("SOP_CREDENTIAL"))
-		if _, err := os.Stat(text); text != "" && err == nil {
+		if _, err := os.Stat(text); err == nil {
 			return "", usagef("SOP_CREDENTIAL holds the name of a file, and not a credential").WithRemedy("name the file with --credential-file, or: SOP_CREDENTIAL=$(cat FILE)")
 		}
 		return text, nil

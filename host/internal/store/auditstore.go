@@ -53,6 +53,15 @@ func (p *pendingAudit) reset(mark pendingAudit) {
 	p.packer.Alone()
 }
 
+// leave hands the memory on to the next group.
+func (p *pendingAudit) leave(w *writer) {
+	p.packer.Clear(keptBytes)
+	w.packer = p.packer
+	if w.sealed = p.sealed[:0]; cap(w.sealed) > keptRecords {
+		w.sealed = nil
+	}
+}
+
 // appendAudit appends records to the log in the transaction of an update: they
 // are there exactly if what they speak of is. Call it from within update only.
 func (db *DB) appendAudit(ctx context.Context, tx *sql.Tx, records ...audit.Record) error {
@@ -95,9 +104,7 @@ func (db *DB) loadHead(ctx context.Context, tx *sql.Tx, pending *pendingAudit) e
 		pending.head = head
 	}
 	pending.loaded, pending.from = true, pending.head.Size
-	pending.sealed, pending.packer = db.writer.sealed[:0], db.writer.packer
-	pending.packer.Limit = blockBytes
-	pending.packer.Clear(keptBytes)
+	pending.sealed, pending.packer = db.writer.sealed, db.writer.packer
 	return nil
 }
 
@@ -128,10 +135,7 @@ func (db *DB) flushAudit(ctx context.Context, tx *sql.Tx, pending *pendingAudit)
 		}
 	}
 	pending.span = span
-	db.writer.sealed, db.writer.packer = pending.sealed, pending.packer
-	if cap(pending.sealed) > keptRecords {
-		db.writer.sealed = nil
-	}
+	pending.leave(db.writer)
 	return saveHead(ctx, tx, pending)
 }
 

@@ -96,7 +96,7 @@ var (
 )
 
 func newWriter(db *DB) *writer {
-	w := &writer{db: db, queue: make(chan *turn), stop: make(chan struct{}), done: make(chan struct{}), revision: -1}
+	w := &writer{db: db, queue: make(chan *turn), stop: make(chan struct{}), done: make(chan struct{}), revision: -1, packer: audit.Packer{Limit: blockBytes}}
 	go w.run()
 	return w
 }
