@@ -2,14 +2,12 @@ package audit
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 )
 
 // Packer seals records that follow each other and packs their stored forms into
-// rows. A copy of it, kept before some records are sealed, is what it goes back to
-// when they are not to be: see [Packer.Alone].
+// rows.
 type Packer struct {
 	// Limit is how many bytes a row of several records has at most.
 	Limit int
@@ -37,10 +35,6 @@ func (p *Packer) Clear(keep int) {
 	}
 }
 
-// Alone has the next record stand by itself. It must be called on a copy that
-// another has gone on from.
-func (p *Packer) Alone() { p.known = false }
-
 // Row is a row and the number of its first record.
 type Row struct {
 	First uint64
@@ -60,9 +54,9 @@ func (p *Packer) Rows() []Row {
 	return p.out
 }
 
-// Seal is [Seal], and packs the record.
-func (p *Packer) Seal(ctx context.Context, h *Head, r *Record) {
-	p.next = seal(ctx, h, r, p.next)
+// Seal makes r, which is complete, the next record after h, and packs it.
+func (p *Packer) Seal(h *Head, r *Record) {
+	p.next = seal(h, r, p.next)
 	p.pack(r)
 	p.last, p.next, p.known = p.next, p.last, true
 }

@@ -51,7 +51,7 @@ func (h *Head) Root() Hash {
 // Edge returns what a store keeps of the tree: 32 bytes for each bit that is
 // set in Size, from the lowest.
 func (h *Head) Edge() []byte {
-	var out []byte
+	out := make([]byte, 0, bits.OnesCount64(h.Size)*sha256.Size)
 	for level := range h.edge {
 		if h.Size>>level&1 == 1 {
 			out = append(out, h.edge[level][:]...)
@@ -75,12 +75,15 @@ func HeadOf(size uint64, last, edge []byte) (Head, error) {
 	return h, nil
 }
 
-// Seal makes r the next record after h: it bounds and cleans what r says, ties
-// it to the request in ctx and its payload, to the time and to the record before, and moves h.
-func Seal(ctx context.Context, h *Head, r *Record) { seal(ctx, h, r, nil) }
+// Seal completes r, and makes it the next record after h.
+func Seal(ctx context.Context, h *Head, r *Record) {
+	r.Complete(ctx)
+	seal(h, r, nil)
+}
 
-// seal is Seal and returns the canonical form of the record, in the memory of b.
-func seal(ctx context.Context, h *Head, r *Record, b []byte) []byte {
+// Complete bounds and cleans what r says, and ties it to the request in ctx and its
+// payload, and to the time. All that it lacks then is its place in the log.
+func (r *Record) Complete(ctx context.Context) {
 	r.belong(ctx)
 	r.clean()
 	r.carry(ctx)
@@ -88,6 +91,11 @@ func seal(ctx context.Context, h *Head, r *Record, b []byte) []byte {
 		r.Time = time.Now()
 	}
 	r.Time = time.Unix(0, r.Time.UnixNano()).UTC()
+}
+
+// seal ties a complete record to the one before, and moves h. It returns the
+// canonical form of the record, in the memory of b.
+func seal(h *Head, r *Record, b []byte) []byte {
 	r.Seq, r.PrevHash = h.Size+1, h.Last
 	b = r.appendCanonical(b[:0])
 	r.Hash = leafHash(b)

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"math"
 	"strconv"
+	"sync"
 
 	"google.golang.org/grpc/codes"
 
@@ -25,12 +26,13 @@ func (db *DB) Audit() *Audit { return &Audit{db} }
 
 // pendingAudit is what a group has appended to the log and not yet written.
 type pendingAudit struct {
-	loaded bool
-	from   uint64 // size of the log before the group
-	head   audit.Head
-	sealed []sealed
-	packer audit.Packer
-	span   *span // once they are written
+	loaded  bool
+	from    uint64     // size of the log before the group
+	head    audit.Head // after the records that are sealed
+	records []audit.Record
+	sealed  []sealed // of the records
+	packer  audit.Packer
+	span    *span // once they are written
 }
 
 // sealed is what the store itself looks at in a record.
@@ -42,23 +44,41 @@ type sealed struct {
 // keptBytes and keptRecords bound the memory that one group leaves to the next.
 const (
 	keptBytes   = 1 << 20
-	keptRecords = keptBytes / 64
+	keptRecords = keptBytes / 256
 )
 
-// mark remembers where the log stands, for reset.
-func (p *pendingAudit) mark() pendingAudit { return *p }
+// sealedBeside is from how many records on sealing them is worth a goroutine.
+const sealedBeside = 8
 
-func (p *pendingAudit) reset(mark pendingAudit) {
-	*p = mark
-	p.packer.Alone()
+// sealing returns what gives the records their places in the log. It must be called.
+// Of many it is done beside what the caller goes on with first, where there is a
+// processor for that.
+func (p *pendingAudit) sealing() (seal func()) {
+	if len(p.records) < sealedBeside {
+		return p.seal
+	}
+	seal = sync.OnceFunc(p.seal)
+	go seal()
+	return seal
+}
+
+func (p *pendingAudit) seal() {
+	var resource []byte
+	for i := range p.records {
+		r := &p.records[i]
+		p.packer.Seal(&p.head, r)
+		resource = append(resource[:0], r.Resource...)
+		p.sealed = append(p.sealed, sealed{r.Time.UnixNano(), resourceHash(resource)})
+	}
 }
 
 // leave hands the memory on to the next group.
 func (p *pendingAudit) leave(w *writer) {
 	p.packer.Clear(keptBytes)
 	w.packer = p.packer
-	if w.sealed = p.sealed[:0]; cap(w.sealed) > keptRecords {
-		w.sealed = nil
+	clear(p.records) // so that nothing is kept that they speak of
+	if w.records, w.sealed = p.records[:0], p.sealed[:0]; cap(w.records) > keptRecords {
+		w.records, w.sealed = nil, nil
 	}
 }
 
@@ -81,11 +101,9 @@ func (db *DB) appendRecord(ctx context.Context, tx *sql.Tx, record audit.Record)
 			return err
 		}
 	}
-	r := &db.writer.record // of the writer's, so that none is made
-	*r = record
-	pending.packer.Seal(ctx, &pending.head, r)
-	db.writer.resource = append(db.writer.resource[:0], r.Resource...)
-	pending.sealed = append(pending.sealed, sealed{r.Time.UnixNano(), resourceHash(db.writer.resource)})
+	pending.records = append(pending.records, record)
+	r := &pending.records[len(pending.records)-1]
+	r.Complete(ctx)
 	if e, ok := recordEvent(r); ok {
 		return db.appendEvents(ctx, tx, e)
 	}
@@ -104,7 +122,7 @@ func (db *DB) loadHead(ctx context.Context, tx *sql.Tx, pending *pendingAudit) e
 		pending.head = head
 	}
 	pending.loaded, pending.from = true, pending.head.Size
-	pending.sealed, pending.packer = db.writer.sealed, db.writer.packer
+	pending.records, pending.sealed, pending.packer = db.writer.records, db.writer.sealed, db.writer.packer
 	return nil
 }
 
@@ -112,9 +130,9 @@ const auditColumns = "seq, record"
 
 var putAudit = bulk{"audit_records (" + auditColumns + ")", 2, ""}
 
-// flushAudit writes what the group has appended.
+// flushAudit writes what the group has appended and sealed.
 func (db *DB) flushAudit(ctx context.Context, tx *sql.Tx, pending *pendingAudit) error {
-	if len(pending.sealed) == 0 {
+	if len(pending.records) == 0 {
 		return nil
 	}
 	span := db.writer.span

@@ -42,11 +42,10 @@ type writer struct {
 	revision int64       // of the last event; negative: look it up
 	tokens   tokenRows   // as committed
 
-	// What appending to the audit log works in, by whoever has the turn.
-	record   audit.Record
-	resource []byte
-	sealed   []sealed
-	packer   audit.Packer
+	// Memory that one group's audit records leave to the next.
+	records []audit.Record
+	sealed  []sealed
+	packer  audit.Packer
 }
 
 // turn is one caller's work. Its channels are used again.
@@ -281,7 +280,7 @@ func (w *writer) take(t *turn) error {
 			return lost(err)
 		}
 	}
-	before, told, changes, tokens := g.audit.mark(), g.events, len(g.history), g.tokens.mark()
+	records, told, changes, tokens := len(g.audit.records), g.events, len(g.history), g.tokens.mark()
 	err := w.work(t)
 	if err == nil && t.saved {
 		if _, err := g.tx.ExecContext(ctx, "RELEASE caller"); err != nil {
@@ -293,7 +292,7 @@ func (w *writer) take(t *turn) error {
 		g.turns = append(g.turns, t)
 		return nil
 	}
-	g.audit.reset(before)
+	g.audit.records = g.audit.records[:records]
 	g.events = told
 	g.history = g.history[:changes]
 	g.tokens.reset(tokens)
@@ -348,6 +347,7 @@ func (w *writer) commit() error {
 	rows := w.tokens
 	w.tokens = tokenRows{}
 	ctx := context.Background() // the work of several callers is no one's to give up
+	seal := g.audit.sealing()
 	err := w.db.flushTokens(ctx, g.tx, &g.tokens)
 	if err == nil {
 		err = w.db.flushAnswers(ctx, g.tx, &g.tokens)
@@ -355,6 +355,7 @@ func (w *writer) commit() error {
 	if err == nil {
 		err = w.db.flushHistory(ctx, g.tx, g.history)
 	}
+	seal()
 	if err == nil && (g.audit.loaded || g.events.loaded) {
 		w.head, w.revision = nil, -1
 		err = w.db.flushAudit(ctx, g.tx, &g.audit)
@@ -385,7 +386,7 @@ func (w *writer) commit() error {
 // answer tells everybody in the group what came of it.
 func (w *writer) answer(err error) {
 	g := w.group
-	if err == nil && len(g.audit.sealed) > 0 {
+	if err == nil && len(g.audit.records) > 0 {
 		w.db.audited.Tell()
 	}
 	if err == nil && len(g.events.events) > 0 {
