@@ -96,6 +96,7 @@ type host struct {
 	watcher *config.Watcher
 	metrics *metrics.Metrics
 	tracer  atomic.Pointer[trace.Tracer] // nil: traces are off
+	spans   trace.Counts                 // of all tracers
 	probe   probe
 	levels  sandboxLevels
 

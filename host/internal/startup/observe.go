@@ -223,7 +223,7 @@ func (h *host) measure(ctx context.Context) metrics.State {
 	s.Audit.Records = head.Size
 	s.Audit.Waiting, s.Audit.Lost = h.facts.Stats()
 	s.Events = metrics.Events(h.bus.Stats())
-	s.Spans.Exported, s.Spans.Failed = h.tracer.Load().Counts()
+	s.Spans.Exported, s.Spans.Failed = h.spans.Exported(), h.spans.Failed()
 	h.measurePlugins(&s)
 	h.measureComponents(&s)
 	h.measureProtocols(&s)

@@ -59,7 +59,7 @@ func (h *host) newTracer(ctx context.Context, cfg config.Traces) *trace.Tracer {
 	}
 	logger := h.logger.Named("trace")
 	t, err := trace.New(context.WithoutCancel(ctx), trace.Options{
-		Endpoint: cfg.Endpoint, Ratio: cfg.SampleRatio, Headers: headers, Version: h.opt.Version, Every: h.opt.traceEvery,
+		Endpoint: cfg.Endpoint, Ratio: cfg.SampleRatio, Headers: headers, Version: h.opt.Version, Every: h.opt.traceEvery, Counts: &h.spans,
 		OnError: func(err error, since int) {
 			logger.Warn("spans could not be exported", "endpoint", cfg.Endpoint, "error", err, "failures", since)
 		},

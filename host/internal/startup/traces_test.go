@@ -190,6 +190,12 @@ func TestTraceBeginsHere(t *testing.T) {
 	}
 	c.find("sop", "sop.api.v1.Plugin/RestartPlugin", id, nil)
 
+	s.configure(c.block("0")) // from now on there is nothing to export
+	s.reload()
+	if n := value(s.scrape(), "sop_trace_spans_exported_total", ""); n < 1 {
+		t.Errorf("%v spans counted after the traces were configured anew", n)
+	}
+
 	s.configure(strings.ReplaceAll(c.block("1"), "SOP_TEST_TEAM", "SOP_TEST_NOT_SET"))
 	st := s.await("refused", func(st *apiv1.Status) bool { return !st.GetLastReload().GetOk() })
 	if text := fmt.Sprint(st.GetLastReload().GetDiagnostics()); !strings.Contains(text, "SOP_TEST_NOT_SET") {

@@ -51,7 +51,8 @@ func collect(t *testing.T) (*Tracer, func() map[string]*tracev1.Span) {
 			}
 		}
 	}))
-	tracer, err := New(t.Context(), Options{Endpoint: server.URL + "/", Ratio: 1, Version: "test", Every: time.Hour})
+	var counts Counts
+	tracer, err := New(t.Context(), Options{Endpoint: server.URL + "/", Ratio: 1, Version: "test", Every: time.Hour, Counts: &counts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +60,8 @@ func collect(t *testing.T) (*Tracer, func() map[string]*tracev1.Span) {
 		if err := tracer.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if exported, failed := tracer.Counts(); exported != int64(len(spans)) || failed != 0 {
-			t.Errorf("counted %d exported, %d failed; there are %d", exported, failed, len(spans))
+		if counts.Exported() != int64(len(spans)) || counts.Failed() != 0 {
+			t.Errorf("counted %d exported, %d failed; there are %d", counts.Exported(), counts.Failed(), len(spans))
 		}
 		server.Close()
 		return spans
@@ -148,15 +149,15 @@ func (failing) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { ret
 func TestFailuresAreToldSparingly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []int
-		e := newExporter(failing{}, func(_ error, since int) { told = append(told, since) })
+		e := newExporter(failing{}, nil, func(_ error, since int) { told = append(told, since) })
 		for range 180 {
 			if err := e.ExportSpans(t.Context(), make([]sdktrace.ReadOnlySpan, 2)); err != nil {
 				t.Error(err)
 			}
 			time.Sleep(time.Second)
 		}
-		if len(told) != 3 || told[0] != 1 || told[1] != 60 || e.failed.Load() != 360 {
-			t.Errorf("told %v, counted %d", told, e.failed.Load())
+		if len(told) != 3 || told[0] != 1 || told[1] != 60 || e.counts.Failed() != 360 {
+			t.Errorf("told %v, counted %d", told, e.counts.Failed())
 		}
 	})
 }

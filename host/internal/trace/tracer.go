@@ -38,6 +38,9 @@ type Options struct {
 	Version string
 	// Every is how often spans are sent; 0 means 5 seconds.
 	Every time.Duration
+	// Counts counts the spans, with those of other tracers that were given it; it may
+	// be nil.
+	Counts *Counts
 	// OnError is told why spans could not be exported, at most once a minute.
 	OnError func(err error, since int)
 }
@@ -66,7 +69,7 @@ func New(ctx context.Context, opt Options) (*Tracer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trace exporter: %w", err)
 	}
-	t := &Tracer{exporter: newExporter(client, opt.OnError)}
+	t := &Tracer{exporter: newExporter(client, opt.Counts, opt.OnError)}
 	t.batch = sdktrace.NewBatchSpanProcessor(t.exporter,
 		sdktrace.WithMaxQueueSize(queueSize), sdktrace.WithMaxExportBatchSize(batchSize),
 		sdktrace.WithBatchTimeout(opt.Every), sdktrace.WithExportTimeout(retryFor+exportTimeout))
@@ -121,12 +124,4 @@ func (t *Tracer) Close(ctx context.Context) error {
 		return fmt.Errorf("send the last spans: %w", err)
 	}
 	return nil
-}
-
-// Counts says how many spans were exported and how many could not be.
-func (t *Tracer) Counts() (exported, failed int64) {
-	if t == nil {
-		return 0, 0
-	}
-	return t.exporter.exported.Load(), t.exporter.failed.Load()
 }
