@@ -23,7 +23,7 @@ func (a *app) newTokenConsumeCommand() *cobra.Command {
 		Short: "Take one use of a token",
 		Long: `Take one use of a token that permits what the flags name; all that it is bound to must be named. The secret is
 read from FILE, or from standard input. Exit code 4 says that it was refused, which costs no use.`,
-		Example:     "  sop token consume token --operation gap.suppress\n  sop token consume --operation patch.propose --path docs/a.md --key 7f3a < token",
+		Example:     "  sop token consume token --operation gap.suppress\n  sop token consume --operation patch.propose --path docs/a.md --idempotency-key 7f3a < token",
 		Args:        secretArguments,
 		Annotations: exits("4567"),
 		RunE:        func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args) },
