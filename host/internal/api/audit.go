@@ -150,14 +150,26 @@ func (l *lines) flush() error {
 	return l.stream.Send(&apiv1.ExportRecordsResponse{Text: l.buf.String()})
 }
 
+// outcomeOf reads the outcome of a record.
+func outcomeOf(word string) (audit.Outcome, error) {
+	outcome := audit.Outcome(word)
+	if !slices.Contains(audit.Outcomes(), outcome) {
+		return "", sdk.Errorf(codes.InvalidArgument, "AUDIT_OUTCOME", "there is no outcome %q", word).
+			WithRemedy("the outcomes are %v", audit.Outcomes()).WithField("outcome", "")
+	}
+	return outcome, nil
+}
+
 // auditFilter converts the request.
 func auditFilter(f *apiv1.AuditFilter) (audit.Filter, error) {
 	out := audit.Filter{
-		Actor: f.GetActor(), Action: f.GetAction(), Resource: f.GetResource(), Outcome: audit.Outcome(f.GetOutcome()),
+		Actor: f.GetActor(), Action: f.GetAction(), Resource: f.GetResource(),
 	}
-	if out.Outcome != "" && !slices.Contains(audit.Outcomes(), out.Outcome) {
-		return out, sdk.Errorf(codes.InvalidArgument, "AUDIT_OUTCOME", "there is no outcome %q", f.GetOutcome()).
-			WithRemedy("the outcomes are %v", audit.Outcomes()).WithField("outcome", "")
+	if f.GetOutcome() != "" {
+		var err error
+		if out.Outcome, err = outcomeOf(f.GetOutcome()); err != nil {
+			return out, err
+		}
 	}
 	if f.GetSince() != nil {
 		out.Since = f.GetSince().AsTime()

@@ -25,7 +25,7 @@ func (s *maintenanceService) ListMaintenance(ctx context.Context, req *connect.R
 	if filter.Order, err = parseOrder(req.Msg.GetOrderBy(), maintenance.ListFields); err != nil {
 		return nil, err
 	}
-	if filter.States, err = known("state", maintenance.States(), req.Msg.GetStates()); err != nil {
+	if filter.States, err = known("MAINTENANCE_STATE", "state of a maintenance request", "states", maintenance.States(), req.Msg.GetStates()); err != nil {
 		return nil, err
 	}
 	if len(filter.States) == 0 {

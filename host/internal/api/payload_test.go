@@ -1,13 +1,10 @@
 package api
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"maps"
-	"net"
-	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,20 +12,15 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
-	"github.com/hashicorp/go-hclog"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/nexus"
-	"github.com/sop-host/sop/host/internal/store"
-	"github.com/sop-host/sop/host/internal/token"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
-	"github.com/sop-host/sop/proto/sop/plugin/v1/pluginv1connect"
-	"github.com/sop-host/sop/sdk/scaffold"
 )
 
 // about says whether r names the payload m.
@@ -94,49 +86,14 @@ func TestPayloadsOfTokens(t *testing.T) {
 // What a plugin asks of the host is recorded with its message, and it cannot say
 // that it asked for something else.
 func TestPayloadsOfPlugins(t *testing.T) {
-	ctx := t.Context()
-	db, err := store.OpenMemory(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := token.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tokens, err := token.NewService(ctx, db.Tokens(), token.Options{Key: key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	log := &fakeLog{}
-	server := NewServer(&nexus.Nexus{Tokens: tokens, Audit: log, Logger: hclog.NewNullLogger()})
-	done := make(chan error, 1)
-	go func() { done <- server.ServePlugin(l, "detector.x") }()
-	transport := new(http.Transport)
-	defer func() {
-		transport.CloseIdleConnections()
-		_ = l.Close() // which ends the server
-		<-done
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	secret, _, err := tokens.Issue(ctx, token.Spec{
-		Type: token.Operation, Protocol: nexus.ProtocolSOP, Requester: nexus.PluginName("detector.x"), Operations: []string{"audit.append"}, MaxUses: 2,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := pluginv1connect.NewHostClient(&http.Client{Transport: transport}, "http://"+l.Addr().String())
+	client, secret := pluginHostClient(t, &nexus.Nexus{Audit: log}, "detector.x", "audit.append")
 	for _, m := range []*pluginv1.AppendAuditRequest{
-		{Token: secret.Reveal(), Action: "prune", Resource: "r", Outcome: "success", Attributes: map[string]string{audit.AttributePayloadSum: "forged"}},
+		{Token: secret, Action: "prune", Resource: "r", Outcome: "success", Attributes: map[string]string{audit.AttributePayloadSum: "forged"}},
 		{Token: "none", Action: "prune", Resource: "r", Outcome: "success"},
 	} {
 		before := len(log.all())
-		_, err := client.AppendAudit(ctx, connect.NewRequest(m))
+		_, err := client.AppendAudit(t.Context(), connect.NewRequest(m))
 		if (err == nil) != (m.GetToken() != "none") {
 			t.Fatal(err)
 		}
@@ -148,69 +105,6 @@ func TestPayloadsOfPlugins(t *testing.T) {
 			if !about(t, r, m) {
 				t.Errorf("record %+v", r)
 			}
-		}
-	}
-}
-
-// A plugin reads a scaffold under its token, and only one that there is.
-func TestReadScaffold(t *testing.T) {
-	ctx := t.Context()
-	db, err := store.OpenMemory(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := token.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tokens, err := token.NewService(ctx, db.Tokens(), token.Options{Key: key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	scaffolds, err := scaffold.Bundled()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := NewServer(&nexus.Nexus{Tokens: tokens, Audit: &fakeLog{}, Scaffolds: scaffolds, Logger: hclog.NewNullLogger()})
-	done := make(chan error, 1)
-	go func() { done <- server.ServePlugin(l, "sandbox.x") }()
-	transport := new(http.Transport)
-	defer func() {
-		transport.CloseIdleConnections()
-		_ = l.Close() // which ends the server
-		<-done
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	secret, _, err := tokens.Issue(ctx, token.Spec{
-		Type: token.Operation, Protocol: nexus.ProtocolSOP, Requester: nexus.PluginName("sandbox.x"), Operations: []string{"scaffold.read"}, MaxUses: 2,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := pluginv1connect.NewHostClient(&http.Client{Transport: transport}, "http://"+l.Addr().String())
-	read := func(secret, name string) (*pluginv1.ReadScaffoldResponse, error) {
-		got, err := client.ReadScaffold(ctx, connect.NewRequest(&pluginv1.ReadScaffoldRequest{Token: secret, Name: name}))
-		if err != nil {
-			return nil, err
-		}
-		return got.Msg, nil
-	}
-	got, err := read(secret.Reveal(), "go-doc")
-	if err != nil || got.GetVersion() == "" || !bytes.Equal(got.GetContent(), scaffolds.Get("go-doc").Source) {
-		t.Errorf("%v, %v", got, err)
-	}
-	if _, err := read(secret.Reveal(), "nothing"); connect.CodeOf(err) != connect.CodeNotFound {
-		t.Errorf("one that is not there: %v", err)
-	}
-	for _, other := range []string{"none", secret.Reveal()} { // which has been used up
-		if _, err := read(other, "go-doc"); err == nil {
-			t.Errorf("read under the token %.4s", other)
 		}
 	}
 }

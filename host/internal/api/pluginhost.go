@@ -49,7 +49,7 @@ func (s *pluginHost) ReportGap(ctx context.Context, req *connect.Request[pluginv
 // AppendAudit implements the rpc.
 func (s *pluginHost) AppendAudit(ctx context.Context, req *connect.Request[pluginv1.AppendAuditRequest]) (*connect.Response[pluginv1.AppendAuditResponse], error) {
 	m := req.Msg
-	outcome, err := known("outcome", audit.Outcomes(), []string{m.GetOutcome()})
+	outcome, err := outcomeOf(m.GetOutcome())
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (s *pluginHost) AppendAudit(ctx context.Context, req *connect.Request[plugi
 		return nil, err
 	}
 	err = s.Audit.Append(ctx, audit.Record{
-		Actor: by(ctx), Action: "plugin." + m.GetAction(), Resource: m.GetResource(), Outcome: outcome[0],
+		Actor: by(ctx), Action: "plugin." + m.GetAction(), Resource: m.GetResource(), Outcome: outcome,
 		Reason: m.GetReason(), Token: accessor, Attributes: m.GetAttributes(),
 	})
 	if err != nil {

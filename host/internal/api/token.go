@@ -147,10 +147,10 @@ func (s *tokenService) ListTokens(ctx context.Context, req *connect.Request[apiv
 	if filter.Order, err = parseOrder(req.Msg.GetOrderBy(), token.ListFields); err != nil {
 		return nil, err
 	}
-	if filter.Types, err = known("type", token.Types(), req.Msg.GetTypes()); err != nil {
+	if filter.Types, err = known("TOKEN_REQUEST", "token type", "types", token.Types(), req.Msg.GetTypes()); err != nil {
 		return nil, err
 	}
-	if filter.States, err = known("state", token.States(), req.Msg.GetStates()); err != nil {
+	if filter.States, err = known("TOKEN_REQUEST", "token state", "states", token.States(), req.Msg.GetStates()); err != nil {
 		return nil, err
 	}
 	page, err := s.Tokens.List(ctx, filter)
@@ -164,13 +164,13 @@ func (s *tokenService) ListTokens(ctx context.Context, req *connect.Request[apiv
 	return connect.NewResponse(resp), nil
 }
 
-// known converts words, of which each must be one of all.
-func known[T ~string](what string, all []T, words []string) ([]T, error) {
+// known converts words of a field, of which each must be one of all; what is one of them.
+func known[T ~string](reason, what, field string, all []T, words []string) ([]T, error) {
 	var out []T
 	for _, w := range words {
 		if !slices.Contains(all, T(w)) {
-			return nil, sdk.Errorf(codes.InvalidArgument, "TOKEN_REQUEST", "there is no token %s %q", what, w).WithRemedy("they are %v", all).
-				WithField(what+"s", "")
+			return nil, sdk.Errorf(codes.InvalidArgument, reason, "there is no %s %q", what, w).WithRemedy("they are %v", all).
+				WithField(field, "")
 		}
 		out = append(out, T(w))
 	}
