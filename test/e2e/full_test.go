@@ -35,10 +35,9 @@ func fill(t *testing.T, dir string) (empty func()) {
 	}
 }
 
-// A host whose disk is full does nothing that it cannot record, lets people look,
-// says that it is not ready, and goes on by itself when there is room.
-func TestDiskFull(t *testing.T) {
-	t.Parallel()
+// fullSite is a site whose data lie on a small file system of their own.
+func fullSite(t *testing.T) *site {
+	t.Helper()
 	s := newSite(t)
 	if err := os.Mkdir(s.data, 0o700); err != nil {
 		t.Fatal(err)
@@ -52,6 +51,14 @@ func TestDiskFull(t *testing.T) {
 		}
 	})
 	s.write("README.md", readme)
+	return s
+}
+
+// A host whose disk is full does nothing that it cannot record, lets people look,
+// says that it is not ready, and goes on by itself when there is room.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	s := fullSite(t)
 	s.configure()
 	s.lock()
 	h := s.up()
@@ -83,5 +90,56 @@ func TestDiskFull(t *testing.T) {
 	if found := s.must(0, "audit", "search", "--action", "store.writable", "-o", "json", "--config", s.conf).stdout; !strings.Contains(found, `"refused_since"`) {
 		t.Errorf("the log does not say since when nothing was written: %s", found)
 	}
+	h.stop()
+}
+
+// What fills the disk may be what is to be stopped: the stop is marked all the same,
+// and recorded when there is room. Where it cannot even be marked, it lasts as long as
+// the host, which says so.
+func TestEmergencyStopOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	s := fullSite(t)
+	s.configure(shellComponent("loop", "echo up; exec sleep 1000", `readiness { log = "up" }`))
+	s.lock()
+	stop := []string{"emergency-stop", "--yes", "--reason", "it fills the disk", "--config", s.conf}
+	recorded := func(action string) bool {
+		found := s.must(0, "audit", "search", "--action", action, "-o", "json", "--config", s.conf).stdout
+		return strings.Contains(found, action) && (action == "host.resume" || strings.Contains(found, "it fills the disk"))
+	}
+	stopped := func(st *apiv1.Status) bool {
+		return st.GetEmergency().GetReason() == "it fills the disk" && component(st, "loop").GetPid() == 0
+	}
+
+	h := s.up()
+	h.waitFor("the component runs", stateOf("loop", "ready"))
+	empty := fill(t, s.data)
+	t.Log(s.must(0, stop...).stderr) // what is there of the database's log may yet hold the record
+	h.waitFor("stopped", stopped)
+	h.kill()
+	empty()
+	h = s.up()
+	h.waitFor("still stopped", stopped)
+	if !recorded("host.emergency_stop") {
+		t.Error("the stop was never recorded")
+	}
+	s.must(0, "resume", "--config", s.conf)
+	h.waitFor("the component runs again", stateOf("loop", "ready"))
+
+	if err := os.Remove(filepath.Join(s.data, "state", "emergency", ".room")); err != nil {
+		t.Errorf("no room was kept for the next stop: %v", err)
+	}
+	empty = fill(t, s.data)
+	if said := s.must(1, stop...).stderr; !strings.Contains(said, "stays so while this host runs") {
+		t.Errorf("the stop that cannot be marked says %q", said)
+	}
+	h.waitFor("stopped again", stopped)
+	s.must(5, "resume", "--config", s.conf)
+	empty()
+	s.must(0, "resume", "--config", s.conf)
+	h.waitFor("the component runs at last", stateOf("loop", "ready"))
+	if !recorded("host.resume") {
+		t.Error("the end of the stop was not recorded")
+	}
+	s.must(0, "audit", "verify", "--config", s.conf)
 	h.stop()
 }

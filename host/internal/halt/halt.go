@@ -7,6 +7,8 @@
 package halt
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +49,22 @@ type Mark struct{ Dir string }
 
 func (m Mark) stopped() string { return filepath.Join(m.Dir, "stopped.json") }
 func (m Mark) lifted() string  { return filepath.Join(m.Dir, "lifted.json") }
+func (m Mark) room() string    { return filepath.Join(m.Dir, ".room") }
+
+// roomSize is what a mark may take, in bytes.
+const roomSize = 4096
+
+// Reserve keeps room for a mark, which [Mark.Set] uses up: what fills a disk may be
+// what is to be stopped.
+func (m Mark) Reserve() error {
+	if _, err := os.Lstat(m.room()); err == nil {
+		return nil
+	}
+	if err := m.replace(m.room(), bytes.Repeat([]byte{' '}, roomSize), m.create); err != nil {
+		return fmt.Errorf("keep room for the mark of an emergency stop: %w", err)
+	}
+	return nil
+}
 
 // Check returns an error while an emergency stop is in force. It costs one look
 // at a directory.
@@ -69,11 +87,11 @@ func (m Mark) Set(s State) error {
 	if m.Check() != nil {
 		return nil //nolint:nilerr // what cannot be read is no mark
 	}
-	return m.write(m.stopped(), &s)
+	return m.write(m.stopped(), &s, m.reserved)
 }
 
 // Update replaces what the mark that is in force says.
-func (m Mark) Update(s *State) error { return m.write(m.stopped(), s) }
+func (m Mark) Update(s *State) error { return m.write(m.stopped(), s, m.create) }
 
 // Read returns the emergency stop that is in force; nil for none. A mark that
 // cannot be read is one.
@@ -101,7 +119,7 @@ func (m Mark) Lift(l Lift) error {
 		return nil
 	}
 	s.Lifted = &l
-	if err := m.write(m.lifted(), s); err != nil {
+	if err := m.write(m.lifted(), s, m.create); err != nil {
 		return err
 	}
 	if err := os.Remove(m.stopped()); err != nil {
@@ -118,28 +136,48 @@ func (m Mark) Forget() error {
 	return nil
 }
 
-// write replaces a file so that it is there after a power failure too.
-func (m Mark) write(path string, s *State) (err error) {
-	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
-		return fmt.Errorf("mark the emergency stop: %w", err)
-	}
+func (m Mark) write(path string, s *State, open func() (*os.File, error)) error {
 	data, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(m.Dir, ".new-")
-	if err != nil {
+	if err := m.replace(path, data, open); err != nil {
 		return fmt.Errorf("mark the emergency stop: %w", err)
 	}
+	return nil
+}
+
+// replace replaces a file by one that is opened for it, so that it is there after a
+// power failure too.
+func (m Mark) replace(path string, data []byte, open func() (*os.File, error)) error {
+	if err := os.MkdirAll(m.Dir, 0o700); err != nil {
+		return err
+	}
+	f, err := open()
+	if err != nil {
+		return err
+	}
 	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
+	err = errors.Join(err, f.Truncate(int64(len(data))), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("mark the emergency stop: %w", err), os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return syncDir(m.Dir)
+}
+
+func (m Mark) create() (*os.File, error) { return os.CreateTemp(m.Dir, ".new-") }
+
+// reserved opens the room that was kept, or a new file where there is none. Its name
+// is this process's alone.
+func (m Mark) reserved() (*os.File, error) {
+	name := filepath.Join(m.Dir, ".new-"+rand.Text())
+	if err := os.Rename(m.room(), name); err != nil {
+		return m.create()
+	}
+	return os.OpenFile(name, os.O_WRONLY, 0)
 }
 
 func syncDir(dir string) error {

@@ -32,8 +32,9 @@ type emergency struct {
 	// ends holds what must end, registered by whoever runs something.
 	ends []func(context.Context) error
 
-	refusing atomic.Bool  // from the moment a stop is asked for, before there is a mark
-	own      atomic.Int32 // stops and ends that are being carried out, which the watch leaves alone
+	refusing atomic.Bool                // from the moment a stop is asked for, before there is a mark
+	unmarked atomic.Pointer[halt.State] // a stop that is not marked yet
+	own      atomic.Int32               // stops and ends that are being carried out, which the watch leaves alone
 
 	mu     sync.Mutex // held while a stop or its end is carried out
 	halted bool       // it has been carried out
@@ -45,6 +46,37 @@ func (e *emergency) check() error {
 		return halt.Stopped()
 	}
 	return e.mark.Check()
+}
+
+// stopped is the stop in force: what the mark says, or what is not marked yet. It is
+// the caller's.
+func (e *emergency) stopped() *halt.State {
+	s := e.mark.Read()
+	if unmarked := e.unmarked.Load(); s == nil && unmarked != nil {
+		s = new(halt.State)
+		*s = *unmarked
+	}
+	return s
+}
+
+// marked marks what is not marked yet.
+func (e *emergency) marked() error {
+	s := e.unmarked.Load()
+	if s == nil {
+		return nil
+	}
+	if err := e.mark.Set(*s); err != nil {
+		return err
+	}
+	e.unmarked.Store(nil)
+	return nil
+}
+
+// reserve keeps room for the next mark.
+func (e *emergency) reserve() {
+	if err := e.mark.Reserve(); err != nil {
+		e.host.logger.Warn("an emergency stop may not be marked on a full disk", "error", err)
+	}
 }
 
 // onHalt registers what an emergency stop must end. It is called while the host
@@ -71,6 +103,7 @@ func (h *host) openEmergency(undo *closers) error {
 	if err := os.MkdirAll(e.mark.Dir, 0o700); err != nil {
 		return err
 	}
+	e.reserve()
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch for an emergency stop: %w", err)
@@ -118,7 +151,7 @@ func (e *emergency) follow() {
 	defer cancel()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch stopped := e.mark.Check() != nil; {
+	switch stopped := e.stopped() != nil; {
 	case stopped && !e.halted:
 		e.host.logger.Error("emergency stop, made without the host")
 		for _, problem := range e.carryOut(ctx, time.Now(), &apiv1.EmergencyStopResponse{}) {
@@ -163,14 +196,15 @@ func (e *emergency) Stop(ctx context.Context, by, reason string) (*apiv1.Emergen
 	// From here on tokens are refused and nothing is started: no disk is waited for.
 	e.refusing.Store(true)
 	resp := &apiv1.EmergencyStopResponse{TokensRefusedAfter: durationpb.New(time.Since(begin))}
-	err := e.mark.Set(halt.State{At: begin.UTC(), By: by, Reason: reason})
+	e.unmarked.CompareAndSwap(nil, &halt.State{At: begin.UTC(), By: by, Reason: reason})
+	err := e.marked()
 	e.host.logger.Error("emergency stop", "by", by, "reason", reason)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	resp.Problems = e.carryOut(ctx, begin, resp)
 	if err != nil {
-		return nil, sdk.Errorf(codes.Internal, "EMERGENCY_MARK", "everything was killed, and the stop could not be marked: %w", err).
-			WithRemedy("make room in the data directory, or stop the host: it would start everything again")
+		return nil, sdk.Errorf(codes.Internal, "EMERGENCY_MARK", "everything was killed and stays so while this host runs, but the stop could not be marked: %w", err).
+			WithRemedy("make room in the data directory and say it again: a host that is started before would start everything")
 	}
 	resp.State = e.State()
 	return resp, nil
@@ -186,7 +220,7 @@ func (e *emergency) carryOut(ctx context.Context, begin time.Time, resp *apiv1.E
 	e.halted = true
 	problems := e.kill(ctx)
 	resp.DeadAfter = durationpb.New(time.Since(begin))
-	s := e.mark.Read()
+	s := e.stopped()
 	if s == nil {
 		return problems
 	}
@@ -276,7 +310,11 @@ func (e *emergency) record(ctx context.Context, s *halt.State) error {
 	if s.Lifted != nil {
 		return nil
 	}
-	return e.mark.Update(s)
+	if e.mark.Check() != nil {
+		return e.mark.Update(s)
+	}
+	e.unmarked.Store(s)
+	return e.marked()
 }
 
 // recordLift puts the end of a stop on record, and forgets it then.
@@ -302,6 +340,9 @@ func (e *emergency) Resume(ctx context.Context, by, reason string) (*apiv1.Emerg
 	if was == nil {
 		return nil, sdk.Errorf(codes.FailedPrecondition, "NOT_STOPPED", "there is no emergency stop in force").WithRemedy("`sop status` says how the host stands")
 	}
+	if err := e.marked(); err != nil {
+		return nil, err
+	}
 	if s := e.mark.Read(); s != nil {
 		if _, err := e.settle(ctx, s); err != nil { // what was given out before must not come back to life
 			return nil, err
@@ -324,6 +365,7 @@ func (e *emergency) release(ctx context.Context) {
 	}
 	e.halted = false
 	e.refusing.Store(false)
+	e.reserve()
 	e.host.logger.Warn("the emergency stop was lifted")
 	e.host.components.Release()
 	e.host.pool.Retry()
@@ -332,7 +374,7 @@ func (e *emergency) release(ctx context.Context) {
 
 // State implements nexus.Emergency.
 func (e *emergency) State() *apiv1.EmergencyState {
-	s := e.mark.Read()
+	s := e.stopped()
 	if s == nil {
 		return nil
 	}
