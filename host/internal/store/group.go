@@ -246,7 +246,8 @@ func (w *writer) serve(first *turn) {
 // next returns who else wants to write now, or nil. After a group of several,
 // those who were just answered may be on their way back: they get the chance to
 // arrive, which makes the difference between large groups and a large one and a
-// small one in turns.
+// small one in turns. They get it once in any case: on a single processor nobody has
+// come near the queue since the group began.
 func (w *writer) next() *turn {
 	g := w.group
 	if len(g.turns) >= groupSize || time.Since(g.begun) > groupTime {
@@ -258,7 +259,7 @@ func (w *writer) next() *turn {
 			return t
 		default:
 		}
-		if len(g.turns) >= w.crowd || tries >= maxYields {
+		if tries > 0 && len(g.turns) >= w.crowd || tries >= maxYields {
 			return nil
 		}
 		runtime.Gosched()

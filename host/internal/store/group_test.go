@@ -5,9 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sop-host/sop/host/internal/audit"
 )
@@ -225,6 +228,74 @@ func BenchmarkUpdate(b *testing.B) {
 				wg.Wait()
 				b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "op/s")
 			})
+		}
+	}
+}
+
+// On a single processor, too, callers that come over connections share groups: they
+// are let run before one is closed.
+func TestGroupsOnOneProcessor(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	db := openGroups(t)
+	var groups, turns int // the writer's
+	db.OnGroup(func(size int, _ time.Duration, err error) {
+		groups, turns = groups+1, turns+size
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const callers, calls = 32, 30
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			exchange(t, calls, func() (net.Conn, error) { return net.Dial("unix", l.Addr().String()) }, nil)
+		})
+		wg.Go(func() {
+			exchange(t, calls, l.Accept, func() error { return db.update(t.Context(), func(*sql.Tx) error { return nil }) })
+		})
+	}
+	wg.Wait()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if turns != callers*calls || turns/groups < callers/4 {
+		t.Errorf("%d turns of %d callers in %d groups", turns, callers, groups)
+	}
+}
+
+// exchange asks over a connection and waits for the answer so many times; who is given
+// work does it and answers.
+func exchange(t *testing.T, times int, connect func() (net.Conn, error), work func() error) {
+	conn, err := connect()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	word := []byte{0}
+	for range times {
+		if work == nil {
+			_, err = conn.Write(word)
+		}
+		if err == nil {
+			_, err = conn.Read(word)
+		}
+		if err == nil && work != nil {
+			if err = work(); err == nil {
+				_, err = conn.Write(word)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+			return
 		}
 	}
 }
