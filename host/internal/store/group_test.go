@@ -250,12 +250,40 @@ func TestGroupsOnOneProcessor(t *testing.T) {
 	}
 	const callers, calls = 32, 30
 	var wg sync.WaitGroup
+	talk := func(conn net.Conn, err error, turn func(net.Conn) error) {
+		for i := 0; i < calls && err == nil; i++ {
+			err = turn(conn)
+		}
+		if conn != nil {
+			err = errors.Join(err, conn.Close())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
 	for range callers {
 		wg.Go(func() {
-			exchange(t, calls, func() (net.Conn, error) { return net.Dial("unix", l.Addr().String()) }, nil)
+			conn, err := net.Dial("unix", l.Addr().String())
+			talk(conn, err, func(conn net.Conn) error { // ask, and wait for the answer
+				_, err := conn.Write([]byte{1})
+				if err == nil {
+					_, err = conn.Read(make([]byte, 1))
+				}
+				return err
+			})
 		})
 		wg.Go(func() {
-			exchange(t, calls, l.Accept, func() error { return db.update(t.Context(), func(*sql.Tx) error { return nil }) })
+			conn, err := l.Accept()
+			talk(conn, err, func(conn net.Conn) error { // write what is asked for, and answer
+				_, err := conn.Read(make([]byte, 1))
+				if err == nil {
+					err = db.update(t.Context(), func(*sql.Tx) error { return nil })
+				}
+				if err == nil {
+					_, err = conn.Write([]byte{1})
+				}
+				return err
+			})
 		})
 	}
 	wg.Wait()
@@ -264,38 +292,5 @@ func TestGroupsOnOneProcessor(t *testing.T) {
 	}
 	if turns != callers*calls || turns/groups < callers/4 {
 		t.Errorf("%d turns of %d callers in %d groups", turns, callers, groups)
-	}
-}
-
-// exchange asks over a connection and waits for the answer so many times; who is given
-// work does it and answers.
-func exchange(t *testing.T, times int, connect func() (net.Conn, error), work func() error) {
-	conn, err := connect()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer func() {
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	word := []byte{0}
-	for range times {
-		if work == nil {
-			_, err = conn.Write(word)
-		}
-		if err == nil {
-			_, err = conn.Read(word)
-		}
-		if err == nil && work != nil {
-			if err = work(); err == nil {
-				_, err = conn.Write(word)
-			}
-		}
-		if err != nil {
-			t.Error(err)
-			return
-		}
 	}
 }
