@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/http"
 	"testing"
@@ -10,7 +11,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/sop-host/sop/host/internal/nexus"
-	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/token"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/proto/sop/plugin/v1/pluginv1connect"
@@ -21,18 +21,7 @@ import (
 // it and the secret of a token that permits an operation twice.
 func pluginHostClient(t *testing.T, n *nexus.Nexus, id, operation string) (pluginv1connect.HostClient, string) {
 	t.Helper()
-	ctx := t.Context()
-	db, err := store.OpenMemory(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := token.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n.Tokens, err = token.NewService(ctx, db.Tokens(), token.Options{Key: key}); err != nil {
-		t.Fatal(err)
-	}
+	n.Tokens = memoryTokens(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -44,13 +33,14 @@ func pluginHostClient(t *testing.T, n *nexus.Nexus, id, operation string) (plugi
 	transport := new(http.Transport)
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		_ = l.Close() // which ends the server
-		<-done
-		if err := db.Close(); err != nil {
-			t.Error(err)
+		closed := l.Close() // which ends the server
+		for _, err := range []error{closed, <-done} {
+			if err != nil && !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
 		}
 	})
-	secret, _, err := n.Tokens.Issue(ctx, token.Spec{
+	secret, _, err := n.Tokens.Issue(t.Context(), token.Spec{
 		Type: token.Operation, Protocol: nexus.ProtocolSOP, Requester: nexus.PluginName(id), Operations: []string{operation}, MaxUses: 2,
 	})
 	if err != nil {

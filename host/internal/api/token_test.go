@@ -25,6 +25,29 @@ import (
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 )
 
+// memoryTokens are tokens kept in memory.
+func memoryTokens(t *testing.T) *token.Service {
+	t.Helper()
+	db, err := store.OpenMemory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	key, err := token.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := token.NewService(t.Context(), db.Tokens(), token.Options{Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
 // serveTokens serves tokens kept in memory on a socket.
 func serveTokens(t *testing.T) apiv1connect.TokenClient {
 	t.Helper()
@@ -34,18 +57,7 @@ func serveTokens(t *testing.T) apiv1connect.TokenClient {
 
 func serveTokensWithLog(t *testing.T) (apiv1connect.TokenClient, *fakeLog) {
 	t.Helper()
-	db, err := store.OpenMemory(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := token.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tokens, err := token.NewService(t.Context(), db.Tokens(), token.Options{Key: key})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tokens := memoryTokens(t) // which outlive the server
 	path := filepath.Join(t.TempDir(), "sop.sock")
 	l, err := Listen(path)
 	if err != nil {
@@ -58,7 +70,7 @@ func serveTokensWithLog(t *testing.T) (apiv1connect.TokenClient, *fakeLog) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, path) }}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		if err := errors.Join(server.Shutdown(context.WithoutCancel(t.Context())), <-done, db.Close()); err != nil {
+		if err := errors.Join(server.Shutdown(context.WithoutCancel(t.Context())), <-done); err != nil {
 			t.Error(err)
 		}
 	})
@@ -151,24 +163,9 @@ func TestWhoPresentsAToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		db, err := store.OpenMemory(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, err := token.NewKey()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := token.NewService(ctx, db.Tokens(), token.Options{Key: key})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = s.Validate(ctx, "garbage", token.Request{Requester: who})
+		_, err = memoryTokens(t).Validate(ctx, "garbage", token.Request{Requester: who})
 		if got := fmt.Sprint(wireError(err)); tokenReason(t, wireError(err)) != tt.want {
 			t.Errorf("%s: %s", name, got)
-		}
-		if err := db.Close(); err != nil {
-			t.Error(err)
 		}
 	}
 }

@@ -14,10 +14,9 @@ type Packer struct {
 
 	bytes []byte // the rows, one behind the other
 	rows  []packed
-	// known says that last is the canonical form of the record that was sealed last.
-	known      bool
-	last, next []byte
-	out        []Row
+	last  []byte // canonical form of the record that was sealed last; empty: there is none
+	next  []byte
+	out   []Row
 }
 
 // packed is a row that ends where the next one begins.
@@ -29,7 +28,7 @@ type packed struct {
 // Clear begins with no rows. They will use the memory of those that there were, unless
 // that is more than keep bytes.
 func (p *Packer) Clear(keep int) {
-	p.bytes, p.rows, p.known = p.bytes[:0], p.rows[:0], false
+	p.bytes, p.rows, p.last = p.bytes[:0], p.rows[:0], p.last[:0]
 	if cap(p.bytes) > keep {
 		*p = Packer{Limit: p.Limit}
 	}
@@ -58,7 +57,7 @@ func (p *Packer) Rows() []Row {
 func (p *Packer) Seal(h *Head, r *Record) {
 	p.next = seal(h, r, p.next)
 	p.pack(r)
-	p.last, p.next, p.known = p.next, p.last, true
+	p.last, p.next = p.next, p.last
 }
 
 // pack puts next into the last row where there is room, or begins a row.
@@ -67,7 +66,7 @@ func (p *Packer) pack(r *Record) {
 	if n := len(p.rows); n > 0 {
 		room = p.rows[n-1].begin + p.Limit - begin - len(r.Hash)
 	}
-	if p.known {
+	if len(p.last) > 0 {
 		out, ok := appendLike(p.bytes, p.last, p.next)
 		if ok && len(out)-begin <= room {
 			out = append(out, r.Hash[:]...)

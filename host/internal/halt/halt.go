@@ -174,10 +174,18 @@ func (m Mark) create() (*os.File, error) { return os.CreateTemp(m.Dir, ".new-") 
 // is this process's alone.
 func (m Mark) reserved() (*os.File, error) {
 	name := filepath.Join(m.Dir, ".new-"+rand.Text())
-	if err := os.Rename(m.room(), name); err != nil {
-		return m.create()
+	if kept := os.Rename(m.room(), name); kept != nil {
+		f, err := m.create()
+		if err != nil {
+			err = errors.Join(err, kept)
+		}
+		return f, err
 	}
-	return os.OpenFile(name, os.O_WRONLY, 0)
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return f, err
 }
 
 func syncDir(dir string) error {

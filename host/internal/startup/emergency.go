@@ -32,8 +32,7 @@ type emergency struct {
 	// ends holds what must end, registered by whoever runs something.
 	ends []func(context.Context) error
 
-	refusing atomic.Bool                // from the moment a stop is asked for, before there is a mark
-	unmarked atomic.Pointer[halt.State] // a stop that is not marked yet
+	unmarked atomic.Pointer[halt.State] // from the moment a stop is asked for until it is marked
 	own      atomic.Int32               // stops and ends that are being carried out, which the watch leaves alone
 
 	mu     sync.Mutex // held while a stop or its end is carried out
@@ -42,7 +41,7 @@ type emergency struct {
 
 // check says why nothing may be started and no token accepted; nil when all may.
 func (e *emergency) check() error {
-	if e.refusing.Load() {
+	if e.unmarked.Load() != nil {
 		return halt.Stopped()
 	}
 	return e.mark.Check()
@@ -194,9 +193,8 @@ func (e *emergency) Stop(ctx context.Context, by, reason string) (*apiv1.Emergen
 	e.own.Add(1)
 	defer e.own.Add(-1)
 	// From here on tokens are refused and nothing is started: no disk is waited for.
-	e.refusing.Store(true)
-	resp := &apiv1.EmergencyStopResponse{TokensRefusedAfter: durationpb.New(time.Since(begin))}
 	e.unmarked.CompareAndSwap(nil, &halt.State{At: begin.UTC(), By: by, Reason: reason})
+	resp := &apiv1.EmergencyStopResponse{TokensRefusedAfter: durationpb.New(time.Since(begin))}
 	err := e.marked()
 	e.host.logger.Error("emergency stop", "by", by, "reason", reason)
 	e.mu.Lock()
@@ -364,7 +362,6 @@ func (e *emergency) release(ctx context.Context) {
 		e.recordLift(ctx, s)
 	}
 	e.halted = false
-	e.refusing.Store(false)
 	e.reserve()
 	e.host.logger.Warn("the emergency stop was lifted")
 	e.host.components.Release()
