@@ -183,6 +183,9 @@ func (db *DB) migrate(ctx context.Context) error {
 	if err := db.check.begin(ctx, db); err != nil {
 		return err
 	}
+	if err := db.create(ctx, provider); err != nil {
+		return db.translate(err)
+	}
 	current, target, err := provider.GetVersions(ctx)
 	if err != nil {
 		return db.translate(err)

@@ -11,6 +11,8 @@ import (
 type dialect struct {
 	goose      goose.Dialect
 	migrations string // directory in the embedded file system
+	schema     string // that they make
+	things     string // a query for how many tables and the like there are
 	// numbered says that placeholders of generated lists are $1, $2 …;
 	// otherwise they are bare question marks. SQLite knows both, but looks for
 	// numbered ones from the first, each time: quadratic in long lists.
@@ -31,7 +33,10 @@ func (d *dialect) by(index string) string {
 	return ""
 }
 
-var sqliteDialect = dialect{goose: goose.DialectSQLite3, migrations: "migrations/sqlite", hinted: true, version: "PRAGMA data_version"}
+var sqliteDialect = dialect{
+	goose: goose.DialectSQLite3, migrations: "migrations/sqlite", schema: sqliteSchema, things: "SELECT count(*) FROM sqlite_master",
+	hinted: true, version: "PRAGMA data_version",
+}
 
 // tuples returns rows × columns placeholders: "(?,?),(?,?)".
 func (d *dialect) tuples(rows, columns int) string {
