@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"net/http"
@@ -255,15 +256,22 @@ func connectionOf(ctx context.Context) connection {
 
 // onConnect notes where a connection comes from.
 func onConnect(ctx context.Context, conn net.Conn) context.Context {
-	if b, is := conn.(*boundedConn); is {
-		conn = b.NetConn()
+	if t, is := conn.(*tls.Conn); is {
+		conn = t.NetConn()
 	}
+	if b, is := conn.(*boundedConn); is {
+		return context.WithValue(ctx, connectionKey{}, b.from)
+	}
+	return context.WithValue(ctx, connectionKey{}, connectionFrom(conn))
+}
+
+func connectionFrom(conn net.Conn) connection {
 	c := connection{source: sourceOf(conn.RemoteAddr())}
 	if p, ok := peerOf(conn); ok {
 		c.peer = &p
 		c.source = "uid:" + itoa(int(p.uid))
 	}
-	return context.WithValue(ctx, connectionKey{}, c)
+	return c
 }
 
 // sourceOf is the address without its port. Of IPv6 it is the network: a host

@@ -3,10 +3,7 @@ package api
 import (
 	"errors"
 	"io"
-	"net"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -105,41 +102,3 @@ func (w *patientWriter) Flush() {
 
 // Unwrap is for [http.ResponseController].
 func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// bounded closes connections that are too many, at once: a caller is told
-// rather than left waiting.
-type bounded struct {
-	net.Listener
-	limit func() int
-	open  *atomic.Int64 // connections of all listeners
-}
-
-// Accept implements [net.Listener].
-func (b *bounded) Accept() (net.Conn, error) {
-	for {
-		conn, err := b.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if b.open.Add(1) <= int64(b.limit()) {
-			return &boundedConn{Conn: conn, release: sync.OnceFunc(func() { b.open.Add(-1) })}, nil
-		}
-		b.open.Add(-1)
-		_ = conn.Close() // nothing was sent
-	}
-}
-
-// boundedConn makes room when it is closed.
-type boundedConn struct {
-	net.Conn
-	release func()
-}
-
-// Close implements [net.Conn].
-func (c *boundedConn) Close() error {
-	c.release()
-	return c.Conn.Close()
-}
-
-// NetConn returns the connection beneath, for who looks at its credentials.
-func (c *boundedConn) NetConn() net.Conn { return c.Conn }

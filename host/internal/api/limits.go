@@ -27,7 +27,8 @@ type Limits struct {
 	LimitSystem bool
 	// MaxStreams bounds the streams that one caller has open, system or not.
 	MaxStreams int
-	// MaxConnections bounds the connections of all callers.
+	// MaxConnections bounds the connections of all callers, those of the socket and
+	// those of TCP each; see [entrance].
 	MaxConnections int
 }
 

@@ -25,11 +25,15 @@ type Observers struct {
 	Health Health
 }
 
-// Meter counts calls of the methods that are served. It must not block.
+// Meter counts connections, and calls of the methods that are served. It must not block.
 type Meter interface {
 	CallStarted(method string)
 	// CallEnded is told the name of the code: "ok", "not_found" …
 	CallEnded(method, code string, took time.Duration)
+	// A way is "socket" or "tcp".
+	ConnectionOpened(way string)
+	ConnectionClosed(way string)
+	ConnectionRefused(way string)
 }
 
 // permissionMetrics is what reading /metrics takes.
@@ -108,6 +112,23 @@ func (o *observer) end(c observed, err error) {
 	}
 	c.span.Set("rpc.response.status_code", code)
 	c.span.End(err)
+}
+
+// connection counts one that was let in, or not.
+func (o *observer) connection(way string, entered bool) {
+	switch {
+	case o.Meter == nil:
+	case entered:
+		o.Meter.ConnectionOpened(way)
+	default:
+		o.Meter.ConnectionRefused(way)
+	}
+}
+
+func (o *observer) connectionClosed(way string) {
+	if o.Meter != nil {
+		o.Meter.ConnectionClosed(way)
+	}
 }
 
 // errAborted is what became of a call that did not return.

@@ -24,6 +24,7 @@ type tally struct {
 	mu       sync.Mutex
 	inFlight int
 	ended    []string
+	ways     map[string]int // what became of how many connections
 }
 
 func (m *tally) CallStarted(string) {
@@ -39,6 +40,19 @@ func (m *tally) CallEnded(method, code string, took time.Duration) {
 	if took >= 0 {
 		m.ended = append(m.ended, method+" "+code)
 	}
+}
+
+func (m *tally) ConnectionOpened(way string)  { m.connections(way + " opened") }
+func (m *tally) ConnectionClosed(way string)  { m.connections(way + " closed") }
+func (m *tally) ConnectionRefused(way string) { m.connections(way + " refused") }
+
+func (m *tally) connections(what string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ways == nil {
+		m.ways = make(map[string]int)
+	}
+	m.ways[what]++
 }
 
 // standing is a Health that stands as it is told to.

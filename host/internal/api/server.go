@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -40,10 +39,9 @@ type Server struct {
 	mux      *http.ServeMux
 	door     *door
 	observer *observer
-	limits   func() Limits
 	limiter  *limiter
 
-	connections atomic.Int64
+	socket, tcp *entrance
 }
 
 // NewServer returns a server of n.
@@ -85,7 +83,10 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	server := newHTTPServer(authn.wrap(withDetails(mux)), n.Logger)
 	server.ConnContext = onConnect
 	server.RegisterOnShutdown(d.close)
-	return &Server{http: server, plugins: withOrigins(withDetails(plugins)), authn: authn, logger: n.Logger, mux: mux, door: d, observer: watch, limits: o.limits, limiter: calls}
+	s := &Server{http: server, plugins: withOrigins(withDetails(plugins)), authn: authn, logger: n.Logger, mux: mux, door: d, observer: watch, limiter: calls}
+	most := func() int { return o.limits().MaxConnections }
+	s.socket, s.tcp = newEntrance(waySocket, most, watch), newEntrance(wayTCP, most, watch)
+	return s
 }
 
 // newHTTPServer returns a server with the bounds of all of ours.
@@ -103,16 +104,16 @@ func newHTTPServer(handler http.Handler, logger hclog.Logger) *http.Server {
 	}
 }
 
-// Serve serves on l until Shutdown; it closes l.
-func (s *Server) Serve(l net.Listener) error { return s.serve(s.bounded(l)) }
-
-// bounded closes the connections of l that are too many among all.
-func (s *Server) bounded(l net.Listener) net.Listener {
-	return &bounded{Listener: l, open: &s.connections, limit: func() int { return s.limits().MaxConnections }}
+// Serve serves on l, a unix socket, until Shutdown; it closes l.
+func (s *Server) Serve(l net.Listener) error {
+	return s.serve(s.socket, l, func(l net.Listener) net.Listener { return l })
 }
 
-func (s *Server) serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+// serve serves on what secure makes of the connections of l that are let in.
+func (s *Server) serve(e *entrance, l net.Listener, secure func(net.Listener) net.Listener) error {
+	bounded := &boundedListener{Listener: l, entrance: e, report: s.turnedAway}
+	defer bounded.reports.Wait() // each has a time limit, and no more begin
+	if err := s.http.Serve(secure(bounded)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve api: %w", err)
 	}
 	return nil

@@ -35,6 +35,8 @@ var (
 	defCalls        = Definition{"sop_api_calls_total", Counter, []string{"method", "code"}, "Calls of the API that have ended, by method and code (ok, not_found …).", nil}
 	defCallTime     = Definition{"sop_api_call_duration_seconds", Histogram, []string{"method"}, "How long calls of the API took; a stream until its end.", callBuckets}
 	defInFlight     = Definition{"sop_api_calls_in_flight", Gauge, []string{"method"}, "Calls of the API under way.", nil}
+	defConnections  = Definition{"sop_api_connections", Gauge, []string{"way"}, "Connections that are open, by the socket and by tcp.", nil}
+	defTurnedAway   = Definition{"sop_api_connections_refused_total", Counter, []string{"way"}, "Connections that were closed at once, because there were too many.", nil}
 	defDenied       = Definition{"sop_access_denied_total", Counter, []string{"reason"}, "Requests that were not authenticated or not permitted, by reason.", nil}
 	defIssued       = Definition{"sop_tokens_issued_total", Counter, []string{"type"}, "Tokens that were issued, children included.", nil}
 	defUses         = Definition{"sop_token_uses_total", Counter, []string{"type"}, "Uses of tokens; a retry with the same idempotency key is none.", nil}
@@ -103,7 +105,7 @@ var (
 // Those of the Go runtime (go_…) and of the process (process_…) come with them.
 func Definitions() []Definition {
 	return []Definition{
-		defCalls, defCallTime, defInFlight, defDenied, defIssued, defUses, defRefused, defTokens, defGaps, defScans, defScanTime, defScanFiles,
+		defCalls, defCallTime, defInFlight, defConnections, defTurnedAway, defDenied, defIssued, defUses, defRefused, defTokens, defGaps, defScans, defScanTime, defScanFiles,
 		defPluginState, defPluginNumber, defPluginRestarts, defPluginCalls, defPluginFailures, defPluginInFlight, defPluginBusy, defPluginLines,
 		defComponentState, defComponentRestarts, defComponentProbe, defComponentLines,
 		defProtocolState, defProtocolCalls, defProtocolFailures, defProtocolRefused, defProtocolInFlight, defProtocolWaiting, defTasks,

@@ -17,9 +17,9 @@ type Metrics struct {
 	reasons  reasons
 	calls    *calls
 
-	reloadOK, checkpoint                                                *prometheus.GaugeVec
+	reloadOK, checkpoint, connections                                   *prometheus.GaugeVec
 	denied, issued, uses, refused, scans, scanFiles, verified, reloads  *prometheus.CounterVec
-	commitFailed, appendFailed                                          *prometheus.CounterVec
+	commitFailed, appendFailed, turnedAway                              *prometheus.CounterVec
 	scanTime, groupSize, commitTime, appendTime, verifyTime, reloadTime *prometheus.HistogramVec
 }
 
@@ -30,7 +30,8 @@ const maxScrapes = 4
 func New(version string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(), scrapes: make(chan struct{}, maxScrapes),
-		calls:  newCalls(),
+		calls:       newCalls(),
+		connections: defConnections.gauge(), turnedAway: defTurnedAway.counter(),
 		denied: defDenied.counter(), issued: defIssued.counter(), uses: defUses.counter(), refused: defRefused.counter(),
 		scans: defScans.counter(), scanTime: defScanTime.histogram(), scanFiles: defScanFiles.counter(),
 		groupSize: defGroupSize.histogram(), commitTime: defCommitTime.histogram(), commitFailed: defCommitFailed.counter(),
@@ -41,7 +42,7 @@ func New(version string) *Metrics {
 	build := defBuild.gauge()
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m.registry.MustRegister(
-		m.calls.total, m.calls.took, m.calls.inFlight, m.denied, m.issued, m.uses, m.refused, m.scans, m.scanTime, m.scanFiles,
+		m.calls.total, m.calls.took, m.calls.inFlight, m.connections, m.turnedAway, m.denied, m.issued, m.uses, m.refused, m.scans, m.scanTime, m.scanFiles,
 		m.groupSize, m.commitTime, m.commitFailed, m.appendTime, m.appendFailed, m.verifyTime, m.verified, m.checkpoint,
 		m.reloads, m.reloadTime, m.reloadOK, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -52,6 +53,15 @@ func New(version string) *Metrics {
 	m.reloadOK.WithLabelValues().Set(1) // what a host starts with is in force
 	return m
 }
+
+// ConnectionOpened counts a connection to the API.
+func (m *Metrics) ConnectionOpened(way string) { m.connections.WithLabelValues(way).Inc() }
+
+// ConnectionClosed counts one that is there no more.
+func (m *Metrics) ConnectionClosed(way string) { m.connections.WithLabelValues(way).Dec() }
+
+// ConnectionRefused counts one that was not let in.
+func (m *Metrics) ConnectionRefused(way string) { m.turnedAway.WithLabelValues(way).Inc() }
 
 // Denied counts a request that was not let in.
 func (m *Metrics) Denied(reason string) { m.denied.WithLabelValues(m.reasons.bound(reason)).Inc() }

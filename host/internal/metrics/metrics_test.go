@@ -36,6 +36,9 @@ func filled(context.Context) State {
 func fill(m *Metrics) {
 	m.CallStarted("s/M")
 	m.CallEnded("s/M", "ok", time.Millisecond)
+	m.ConnectionOpened("socket")
+	m.ConnectionClosed("socket")
+	m.ConnectionRefused("tcp")
 	m.Denied("NOBODY")
 	m.TokenIssued("test")
 	m.TokenUsed("test")

@@ -1,0 +1,137 @@
+package api
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/sop-host/sop/host/internal/audit"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+)
+
+// TestRoomForOthers lets sources take all the connections that they get, one after
+// the other.
+func TestRoomForOthers(t *testing.T) {
+	meter := &tally{}
+	e := newEntrance(waySocket, func() int { return 16 }, &observer{Observers{Meter: meter}})
+	take := func(source string) (n int) {
+		for entered := true; entered; n++ {
+			if entered, _ = e.enter(source); !entered {
+				return n
+			}
+		}
+		return n
+	}
+	for _, tt := range []struct {
+		source string
+		want   int
+	}{{"uid:1", 8}, {"uid:2", 4}, {"uid:1", 0}, {"uid:3", 2}, {"uid:4", 1}, {"uid:5", 1}, {"uid:6", 0}} {
+		if n := take(tt.source); n != tt.want {
+			t.Errorf("%s got %d connections, want %d", tt.source, n, tt.want)
+		}
+	}
+	for range 8 {
+		e.leave("uid:1")
+	}
+	if n := take("uid:6"); n != 4 {
+		t.Errorf("of the eight that are free again another got %d, want 4", n)
+	}
+	for source, n := range map[string]int{"uid:2": 4, "uid:3": 2, "uid:4": 1, "uid:5": 1, "uid:6": 4} {
+		for range n {
+			e.leave(source)
+		}
+	}
+	if e.open != 0 || len(e.sources) != 0 {
+		t.Errorf("%d connections are counted, and sources %v", e.open, e.sources)
+	}
+	if opened, closed := meter.ways["socket opened"], meter.ways["socket closed"]; opened != 20 || closed != 20 || meter.ways["socket refused"] != 8 {
+		t.Errorf("counted %v", meter.ways)
+	}
+}
+
+// TestRefusedConnectionsAreReported counts reports of a flood: one at its begin, and
+// one after a while with the number of all since.
+func TestRefusedConnectionsAreReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEntrance(wayTCP, func() int { return 0 }, &observer{})
+		var reports []int
+		for range 25 {
+			for range 4 {
+				if entered, refused := e.enter("192.0.2.1"); entered {
+					t.Fatal("let in")
+				} else if refused > 0 {
+					reports = append(reports, refused)
+				}
+			}
+			time.Sleep(reportEvery / 10)
+		}
+		if got, want := fmt.Sprint(reports), "[1 40 40]"; got != want {
+			t.Errorf("reported %s, want %s", got, want)
+		}
+	})
+}
+
+func shut(t *testing.T, c io.Closer) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFloodOfTheNetwork takes all connections by TCP, and calls by the socket.
+func TestFloodOfTheNetwork(t *testing.T) {
+	s := newSite(t, limits(func(l *Limits) { l.MaxConnections = 8 }))
+	flood, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounded := &boundedListener{Listener: flood, entrance: s.server.tcp, report: s.server.turnedAway}
+	accepted := make(chan net.Conn, 16)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer bounded.reports.Wait()
+		for {
+			conn, err := bounded.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- conn
+		}
+	}()
+	var last net.Conn
+	for range 16 {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", flood.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer shut(t, conn)
+		last = conn
+	}
+	if n, err := last.Read(make([]byte, 1)); err == nil {
+		t.Errorf("the last connection was sent %d bytes", n)
+	}
+	if _, err := s.gaps().ListGaps(t.Context(), connect.NewRequest(&apiv1.ListGapsRequest{})); err != nil {
+		t.Errorf("by the socket: %v", err)
+	}
+	shut(t, flood)
+	<-done
+	if len(accepted) != 4 {
+		t.Errorf("%d of 16 connections were let in, want half of 8", len(accepted))
+	}
+	for len(accepted) > 0 {
+		shut(t, <-accepted)
+	}
+	page, err := s.db.Audit().List(t.Context(), audit.Filter{Action: "access.limit"})
+	if err != nil || len(page.Records) == 0 {
+		t.Fatalf("recorded %+v, %v", page.Records, err)
+	}
+	if r := page.Records[0]; r.Reason != "TOO_MANY_CONNECTIONS" || r.Attributes["way"] != "tcp" || r.Attributes["source"] != "127.0.0.1" {
+		t.Errorf("recorded %+v", r)
+	}
+}
