@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -96,6 +98,47 @@ func TestSocketOfSomebodyElse(t *testing.T) {
 	f := explain(connect.NewError(connect.CodeUnavailable, dial))
 	if f.exit != exitDenied || f.Reason != "SOCKET_DENIED" || unreachable(dial) {
 		t.Errorf("exit code %d, reason %s", f.exit, f.Reason)
+	}
+}
+
+// TestConnectionThatEnds calls a host that goes away at several points of a call.
+func TestConnectionThatEnds(t *testing.T) {
+	const begun = "HTTP/1.1 200 OK\r\nContent-Type: application/proto\r\nContent-Length: 100\r\n\r\n\x0a"
+	read := func(conn net.Conn) error {
+		_, err := conn.Read(make([]byte, 1<<16))
+		return err
+	}
+	for name, host := range map[string]func(conn net.Conn) error{
+		"at once":    func(net.Conn) error { return nil },
+		"unanswered": read,
+		"half an answer": func(conn net.Conn) error {
+			_, err := conn.Write([]byte(begun))
+			return errors.Join(read(conn), err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "sop.sock")
+			l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() {
+				conn, err := l.Accept()
+				if err == nil {
+					err = errors.Join(host(conn), conn.Close())
+				}
+				done <- err
+			}()
+			var stderr bytes.Buffer
+			code := newTestApp(Streams{Out: io.Discard, Err: &stderr}).execute(t.Context(), []string{"token", "list", "--socket", path, "-o", "json"})
+			if err := errors.Join(<-done, l.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if code != exitUnreachable || !strings.Contains(stderr.String(), `"reason":"CONNECTION_LOST"`) {
+				t.Errorf("exit code %d, stderr %q", code, stderr.String())
+			}
+		})
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
@@ -144,11 +146,25 @@ func fromWire(wire *connect.Error) *fault.Error {
 	if local := (hereError{}); errors.As(wire, &local) && errors.As(local, &own) {
 		return own
 	}
+	if cut(wire) {
+		e := fault.Errorf(codes.Unavailable, "CONNECTION_LOST", "the host ended the connection before it had answered")
+		e.Cause = wire
+		return e.WithRemedy("see `sop status` and the host's log: it was stopped, or has too many connections; " +
+			"what was to be changed may have been, so look first, or repeat it with the same --idempotency-key")
+	}
 	e := apierr.Decode(wire)
 	if e.Code == codes.DeadlineExceeded && e.Reason == "" {
 		return timeoutError(wire) // ours, whichever side noticed it first
 	}
 	return e
+}
+
+// cut says that the connection ended under the call, and nobody here ended it.
+func cut(wire *connect.Error) bool {
+	if connect.IsWireError(wire) || errors.Is(wire, context.Canceled) || errors.Is(wire, context.DeadlineExceeded) {
+		return false
+	}
+	return slices.ContainsFunc([]error{syscall.EPIPE, syscall.ECONNRESET, io.EOF, io.ErrUnexpectedEOF}, func(end error) bool { return errors.Is(wire, end) })
 }
 
 // report writes err to standard error in the form that was asked for and
