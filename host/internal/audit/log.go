@@ -77,8 +77,12 @@ func (l *Log) Append(ctx context.Context, records ...Record) error {
 }
 
 func unrecorded(cause error) error {
+	remedy := "make room for the database, or mend it"
+	if why := sdk.FromError(cause); why.Remedy != "" {
+		remedy = why.Remedy
+	}
 	e := sdk.Errorf(codes.Unavailable, "AUDIT_UNAVAILABLE", "the audit record cannot be written: %w", cause).
-		WithRemedy("make room for the database, or mend it; nothing is done that cannot be recorded")
+		WithRemedy("%s; nothing is done that cannot be recorded", remedy)
 	e.Retryable = true
 	return e
 }

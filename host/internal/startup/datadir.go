@@ -3,6 +3,7 @@ package startup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/socket"
 	"github.com/sop-host/sop/sdk"
 )
@@ -53,6 +55,25 @@ func (d dataDir) create() error {
 			return sdk.Errorf(codes.FailedPrecondition, "DATA_DIR", "make data directory: %w", err).
 				WithRemedy("set host.data_dir to a directory that this user may write to")
 		}
+	}
+	return nil
+}
+
+// complete says that the database is not there though it once was: the key of the
+// audit log is made after it. To go on with none would forget every token, agent and
+// record, and sign a second log with the key of the first.
+func (d dataDir) complete() error {
+	if _, err := os.Stat(d.join("state", audit.KeyFile)); err != nil {
+		return nil //nolint:nilerr // there is none, or the audit log will say what is wrong with it
+	}
+	info, err := os.Stat(d.database())
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0:
+		return sdk.Errorf(codes.FailedPrecondition, "STORE_MISSING", "the database is gone: %s; the key of its audit log is there", d.database()).
+			WithRemedy("restore it from a backup; or move %s and %s away, too, to begin with nothing and under a new key", audit.KeyFile, audit.PublicKeyFile)
+	case err != nil:
+		return sdk.Errorf(codes.FailedPrecondition, "DATA_DIR", "look for the database: %w", err).
+			WithRemedy("make %s readable for the user that runs sop", d.join("state"))
 	}
 	return nil
 }

@@ -1,13 +1,17 @@
 package startup
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -82,4 +86,40 @@ func TestLockOfAKilledHost(t *testing.T) {
 	if err := child.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A host whose database is gone does not begin another, unless it is told to by
+// the key of its log being gone, too.
+func TestDatabaseThatIsGone(t *testing.T) {
+	s := newSite(t)
+	d := dataDir(filepath.Join(s.dir, "data"))
+	s.lock()
+	s.start()
+	s.end()
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(d.database() + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	for _, left := range []func() error{
+		func() error { return nil },
+		func() error { return os.WriteFile(d.database(), nil, 0o600) },
+	} {
+		if err := left(); err != nil {
+			t.Fatal(err)
+		}
+		err := Run(t.Context(), Options{ConfigPath: s.config})
+		if e := sdk.FromError(err); e == nil || e.Reason != "STORE_MISSING" || e.Remedy == "" {
+			t.Fatalf("got %v", err)
+		}
+		if info, err := os.Stat(d.database()); err == nil && info.Size() > 0 {
+			t.Errorf("a database was made, of %d bytes", info.Size())
+		}
+	}
+	for _, name := range []string{audit.KeyFile, audit.PublicKeyFile} {
+		if err := os.Remove(d.join("state", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
 }

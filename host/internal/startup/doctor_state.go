@@ -35,6 +35,9 @@ func (p *patient) lookIn(ctx context.Context, look func(*store.DB) ([]doctor.Fin
 
 // examineStore reads every page and index of the database.
 func (p *patient) examineStore(ctx context.Context) []doctor.Finding {
+	if err := p.dir.complete(); err != nil {
+		return []doctor.Finding{doctor.FromError(err, "run this as the user who runs `sop up`")}
+	}
 	return p.lookIn(ctx, func(db *store.DB) ([]doctor.Finding, error) {
 		size, err := db.Size()
 		if err != nil {

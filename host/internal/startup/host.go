@@ -243,6 +243,9 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	})
 	h.steps.add(Step{Component: "config", Phase: "ready", Detail: first.config.Path})
 
+	if err := h.dir.complete(); err != nil {
+		return err
+	}
 	db, err := store.Open(ctx, h.dir.database())
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ type DB struct {
 	watch    watch
 	check    structureCheck
 	copying  *checkpointer // nil in memory, and where nothing is written
+	place    place
 }
 
 // Open opens the SQLite database at path, makes it where there is none, and
@@ -82,7 +83,11 @@ func OpenMemory(ctx context.Context) (*DB, error) {
 
 // start migrates and, if that fails, closes.
 func start(ctx context.Context, db *DB) (*DB, error) {
-	if err := db.migrate(ctx); err != nil {
+	err := db.migrate(ctx)
+	if err == nil {
+		db.place, err = placeOf(db.path)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	if db.read != db.write {
@@ -210,7 +215,7 @@ func (db *DB) newer(current, target int64) error {
 
 func (db *DB) corrupt(cause error) error {
 	return sdk.Errorf(codes.DataLoss, "STORE_CORRUPT", "database %s is damaged: %w", db.path, cause).
-		WithRemedy("stop the host and restore the database from a backup, or move it away to start empty; what is damaged is not written to")
+		WithRemedy("stop the host and restore the database from a backup, or move it away, with audit.key and audit.pub, to begin with nothing; what is damaged is not written to")
 }
 
 // Why the database takes no writes, for what is wrong beneath it.
@@ -218,6 +223,7 @@ const (
 	reasonFull     = "STORE_FULL"
 	reasonReadOnly = "STORE_READ_ONLY"
 	reasonIO       = "STORE_IO"
+	reasonGone     = "STORE_GONE"
 )
 
 // translate gives errors of the engine the host's vocabulary.

@@ -218,6 +218,10 @@ func (t *turn) outcome() error { return <-t.result }
 
 // serve begins a group with first, takes in others, and commits.
 func (w *writer) serve(first *turn) {
+	if err := w.db.place.check(); err != nil {
+		first.result <- err
+		return
+	}
 	tx, err := w.db.write.BeginTx(context.Background(), nil)
 	if err != nil {
 		first.result <- err
@@ -235,7 +239,9 @@ func (w *writer) serve(first *turn) {
 		}
 	}
 	committing := time.Now()
-	err = w.commit()
+	if err = w.commit(); err == nil {
+		err = w.db.place.check()
+	}
 	w.db.observeGroup(len(w.group.turns), time.Since(committing), err)
 	if err == nil && w.db.copying != nil {
 		w.db.copying.wrote(len(w.group.turns))

@@ -36,14 +36,18 @@ func (w *watch) came(err error) {
 		return
 	}
 	switch e := sdk.FromError(err); e.Reason {
-	case reasonFull, reasonIO, reasonReadOnly:
+	case reasonFull, reasonIO, reasonReadOnly, reasonGone:
 		w.refused.CompareAndSwap(nil, &refusal{time.Now(), err})
 	}
 }
 
 // Refused says why the latest write was refused, if it was for what is wrong
-// beneath the database, or nil. [DB.Writable] says whether it is still so.
+// beneath the database, or why any would be, or nil. [DB.Writable] says whether it is still
+// so.
 func (db *DB) Refused() error {
+	if err := db.place.check(); err != nil {
+		return err
+	}
 	if r := db.watch.refused.Load(); r != nil {
 		return r.err
 	}
