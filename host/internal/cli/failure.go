@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"slices"
 	"strings"
 	"syscall"
@@ -164,7 +165,9 @@ func cut(wire *connect.Error) bool {
 	if connect.IsWireError(wire) || errors.Is(wire, context.Canceled) || errors.Is(wire, context.DeadlineExceeded) {
 		return false
 	}
-	return slices.ContainsFunc([]error{syscall.EPIPE, syscall.ECONNRESET, io.EOF, io.ErrUnexpectedEOF}, func(end error) bool { return errors.Is(wire, end) })
+	const idle = "http: server closed idle connection" // before anything was sent; net/http has no name for it
+	ends := []error{syscall.EPIPE, syscall.ECONNRESET, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed}
+	return wire.Message() == idle || slices.ContainsFunc(ends, func(end error) bool { return errors.Is(wire, end) })
 }
 
 // report writes err to standard error in the form that was asked for and

@@ -9,19 +9,38 @@ import (
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 )
 
-// statusResources writes what the host uses and the machine has.
+// statusResources writes what the host uses and the machine has. What is none of
+// what there must be some of could not be measured.
 func (a *app) statusResources(b *strings.Builder, r *apiv1.ResourceUse) {
 	if r == nil {
 		return
 	}
-	fmt.Fprintf(b, "      uses %s, %s, %s", processorText(r.GetHost().GetCpuPercent()), sizeText(r.GetHost().GetMemory()), count(int64(r.GetHost().GetOpenFiles()), "open file", "open files"))
+	h, m := r.GetHost(), r.GetMachine()
+	b.WriteString("      ")
+	if h.GetMemory() > 0 {
+		fmt.Fprintf(b, "uses %s, %s, %s", processorText(h.GetCpuPercent()), sizeText(h.GetMemory()),
+			measured(int64(h.GetOpenFiles()), "open files", count(int64(h.GetOpenFiles()), "open file", "open files")))
+	} else {
+		b.WriteString("what it uses could not be measured")
+	}
 	if s := r.GetStarted(); s.GetProcesses() > 0 {
 		fmt.Fprintf(b, "; %s that it started: %s, %s", count(int64(s.GetProcesses()), "process", "processes"), processorText(s.GetCpuPercent()), sizeText(s.GetMemory()))
 	}
-	m := r.GetMachine()
-	fmt.Fprintf(b, "\n      machine %.0f%% of %s, load %.2f, memory %s of %s available, disk %s of %s free, %s\n",
-		m.GetCpuPercent(), count(int64(m.GetCpus()), "processor", "processors"), m.GetLoad1(), sizeText(m.GetMemoryAvailable()), sizeText(m.GetMemoryTotal()),
-		sizeText(m.GetDiskFree()), sizeText(m.GetDiskTotal()), count(int64(m.GetProcesses()), "process", "processes"))
+	room := func(available, total int64, word string) string {
+		return measured(total, "", fmt.Sprintf("%s of %s %s", sizeText(available), sizeText(total), word))
+	}
+	fmt.Fprintf(b, "\n      machine %.0f%% of %s, load %.2f, memory %s, disk %s, %s\n",
+		m.GetCpuPercent(), count(int64(m.GetCpus()), "processor", "processors"), m.GetLoad1(), room(m.GetMemoryAvailable(), m.GetMemoryTotal(), "available"),
+		room(m.GetDiskFree(), m.GetDiskTotal(), "free"), measured(int64(m.GetProcesses()), "processes", count(int64(m.GetProcesses()), "process", "processes")))
+}
+
+// measured returns text, or that what it is about could not be measured where there
+// is none.
+func measured(n int64, what, text string) string {
+	if n > 0 {
+		return text
+	}
+	return joinNonEmpty(" ", what, "unknown")
 }
 
 func processorText(percent float64) string { return fmt.Sprintf("%.1f%% of a processor", percent) }
