@@ -148,7 +148,7 @@ func fromWire(wire *connect.Error) *fault.Error {
 		return own
 	}
 	if cut(wire) {
-		e := fault.Errorf(codes.Unavailable, "CONNECTION_LOST", "the host ended the connection before it had answered")
+		e := fault.Errorf(codes.Unavailable, "CONNECTION_LOST", "the host ended the connection before its answer was complete")
 		e.Cause = wire
 		return e.WithRemedy("see `sop status` and the host's log: it was stopped, or has too many connections; " +
 			"what was to be changed may have been, so look first, or repeat it with the same --idempotency-key")

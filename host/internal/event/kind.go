@@ -15,7 +15,7 @@ var kinds = map[string][]string{
 	"component":   {"adopt", "exit", "start", "stop", "unready"},
 	"config":      {"reload"},
 	"gap":         {"acknowledge", "in_progress", "open", "reopen", "resolved", "suppress", "ticketed", "verifying"},
-	"host":        {"emergency_stop", "resume", "start", "stop"},
+	"host":        {"emergency_stop", "rekey", "resume", "start", "stop"},
 	"maintenance": {"closed", "filed", "raised", "routed"},
 	"patch": {
 		"approved", "backed_up", "consented", "denied", "integrated", "integrating", "lost", "proposed", "rejected", "reopened",

@@ -11,6 +11,7 @@ import (
 // openAgents makes the agent service and, at the first start, the root
 // credential. It keeps the times of last use stored until the host stops.
 func (h *host) openAgents(ctx context.Context, undo *closers) error {
+	gone := isGone(h.dir.agentKey())
 	key, err := agent.LoadHostKey(h.dir.agentKey())
 	if err != nil {
 		return err
@@ -20,6 +21,15 @@ func (h *host) openAgents(ctx context.Context, undo *closers) error {
 	})
 	if err != nil {
 		return err
+	}
+	if gone {
+		enrolled, err := h.agents.List(ctx, agent.Filter{Limit: 1})
+		if err != nil {
+			return err
+		}
+		if enrolled.Total > 0 {
+			h.rekeyed(h.dir.agentKey(), "no agent's key of before is accepted any more")
+		}
 	}
 	wrong, err := h.agents.EnsureRoot(ctx)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 // openTokens makes the token service and keeps it swept until the host stops.
 func (h *host) openTokens(ctx context.Context, undo *closers) error {
+	gone := isGone(h.dir.tokenKey())
 	key, err := token.LoadKey(h.dir.tokenKey())
 	if err != nil {
 		return err
@@ -20,6 +21,15 @@ func (h *host) openTokens(ctx context.Context, undo *closers) error {
 	})
 	if err != nil {
 		return err
+	}
+	if gone {
+		live, err := h.tokens.List(ctx, token.Filter{States: []token.State{token.StatePending, token.StateActive}, Limit: 1})
+		if err != nil {
+			return err
+		}
+		if live.Total > 0 {
+			h.rekeyed(h.dir.tokenKey(), "no token of before is accepted any more")
+		}
 	}
 	sweeps, cancel := context.WithCancel(context.WithoutCancel(ctx)) // until everything that uses tokens has ended
 	done := make(chan struct{})

@@ -6,12 +6,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"connectrpc.com/connect"
+
 	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/store"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -122,4 +128,41 @@ func TestDatabaseThatIsGone(t *testing.T) {
 		}
 	}
 	s.start()
+}
+
+// That a key is made anew is on record where it ends anything.
+func TestKeysMadeAnew(t *testing.T) {
+	s := newSite(t)
+	d := dataDir(filepath.Join(s.dir, "data"))
+	s.lock()
+	s.start()
+	_, err := apiv1connect.NewTokenClient(s.http(), "http://sop").IssueToken(t.Context(), connect.NewRequest(&apiv1.IssueTokenRequest{
+		Spec: &apiv1.TokenSpec{Type: "todo", Operations: []string{"op"}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.end()
+	for _, path := range []string{d.tokenKey(), d.agentKey()} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	s.end()
+	db, err := store.OpenReadOnly(t.Context(), d.database())
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := db.Audit().List(t.Context(), audit.Filter{Action: "host.rekey", Oldest: true})
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, r := range page.Records {
+		keys = append(keys, r.Attributes["key"])
+	}
+	if want := []string{"token.key", "agent.key"}; !slices.Equal(keys, want) {
+		t.Errorf("recorded %q, want %q", keys, want)
+	}
 }
