@@ -30,11 +30,10 @@ type entrance struct {
 	open     int
 	refused  int // since the last report
 	reported time.Time
-	now      func() time.Time
 }
 
 func newEntrance(way string, limit func() int, o *observer) *entrance {
-	return &entrance{way: way, limit: limit, observer: o, sources: make(map[string]int), now: time.Now}
+	return &entrance{way: way, limit: limit, observer: o, sources: make(map[string]int)}
 }
 
 // enter counts a connection, and is false where it is one too many. It says how many
@@ -45,8 +44,8 @@ func (e *entrance) enter(source string) (entered bool, refused int) {
 	if entered = e.sources[source] < limit-e.open; entered {
 		e.sources[source]++
 		e.open++
-	} else if e.refused++; e.now().Sub(e.reported) >= reportEvery {
-		refused, e.refused, e.reported = e.refused, 0, e.now()
+	} else if e.refused++; time.Since(e.reported) >= reportEvery {
+		refused, e.refused, e.reported = e.refused, 0, time.Now()
 	}
 	e.mu.Unlock()
 	e.observer.connection(e.way, entered)
