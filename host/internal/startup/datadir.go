@@ -85,16 +85,36 @@ func (d dataDir) acquire() (release func() error, err error) {
 	if err != nil {
 		return nil, unusable("open host lock", err)
 	}
-	if err := takeLock(f); err != nil {
+	if err := takeLock(f, func() bool { return lives(holderOf(f)) }); err != nil {
 		return nil, errors.Join(
 			sdk.Errorf(codes.AlreadyExists, "HOST_RUNNING", "a host already runs on %s (pid %d)", string(d), holderOf(f)).
 				WithRemedy("use the one that runs (`sop status`), or set another host.data_dir"),
 			f.Close())
 	}
-	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {
-		return nil, errors.Join(unusable("write host lock", err), f.Close())
+	dir, err := d.lockState()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
-	return f.Close, nil
+	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {
+		return nil, errors.Join(unusable("write host lock", err), f.Close(), dir.Close())
+	}
+	return func() error { return errors.Join(f.Close(), dir.Close()) }, nil
+}
+
+// lockState locks the directory of the state as well: the file with the number of the
+// process can be removed by who takes it for a leftover, and two hosts on one database
+// would not know of each other's revocations.
+func (d dataDir) lockState() (*os.File, error) {
+	dir, err := os.Open(d.join("state"))
+	if err != nil {
+		return nil, unusable("open the directory of the state", err)
+	}
+	if err := takeLock(dir, func() bool { return false }); errors.Is(err, syscall.EWOULDBLOCK) {
+		err := sdk.Errorf(codes.AlreadyExists, "HOST_RUNNING", "a host already runs on %s; its lock file %s was removed", string(d), d.lockFile()).
+			WithRemedy("find the process and stop it, and start it again: fuser -v %s", d.join("state"))
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil // a file system that cannot lock directories has the file
 }
 
 // unusable says that nothing can be written to the data directory that is there.
@@ -108,18 +128,19 @@ func unusable(doing string, cause error) error {
 const releaseTime = 2 * time.Second
 
 // takeLock locks a file, at once or as soon as what a killed host has left lets
-// go of it.
-func takeLock(f *os.File) error {
+// go of it. It does not wait for a host that lives.
+func takeLock(f *os.File, lives func() bool) error {
 	for deadline := time.Now().Add(releaseTime); ; time.Sleep(10 * time.Millisecond) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		if pid := holderOf(f); pid <= 0 || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		if err == nil || time.Now().After(deadline) || lives() {
 			return err
 		}
 	}
 }
+
+// lives says whether there is such a process; one that nobody knows the number of may be
+// there.
+func lives(pid int) bool { return pid <= 0 || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 // holderOf is the process id that a lock file names, 0 if it names none.
 func holderOf(f *os.File) int {

@@ -326,6 +326,14 @@ func TestOneHostOnADataDirectory(t *testing.T) {
 	if e := sdk.FromError(err); e == nil || e.Reason != "HOST_RUNNING" || !strings.Contains(e.Message, fmt.Sprint(os.Getpid())) {
 		t.Errorf("got %v", err)
 	}
+	lock := dataDir(filepath.Join(s.dir, "data")).lockFile()
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	err = Run(t.Context(), Options{ConfigPath: s.config})
+	if e := sdk.FromError(err); e == nil || e.Reason != "HOST_RUNNING" || !strings.Contains(e.Message, lock) {
+		t.Errorf("without the lock file: %v", err)
+	}
 }
 
 func TestPluginThatIsNotLockedDoesNotKeepTheHostFromStarting(t *testing.T) {
