@@ -34,8 +34,9 @@ type gate struct {
 	certs    atomic.Pointer[api.Certificates] // nil: not on TCP
 	listener net.Listener                     // nil: not on TCP
 	watch    func()                           // ends the watch of certs
-	opened   bool                             // to others than the host's user
 	serving  sync.WaitGroup
+
+	socket socketAccess
 
 	mu      sync.Mutex // guards what follows
 	cfg     *config.Config
@@ -184,14 +185,50 @@ func (o *opening) commit() {
 	g.trouble("socket", g.openSocket(os.FileMode(o.cfg.API.SocketMode), o.group))
 }
 
+// socketAccess is who may call by the socket.
+type socketAccess struct {
+	mu     sync.Mutex
+	opened bool // to others than the host's user
+	mode   os.FileMode
+	group  int
+}
+
 // openSocket lets those call by the socket whom mode and group name. A data
 // directory that never was opened is left as its owner made it.
 func (g *gate) openSocket(mode os.FileMode, group int) error {
-	if mode == 0o600 && !g.opened {
+	g.socket.mu.Lock()
+	defer g.socket.mu.Unlock()
+	g.socket.mode, g.socket.group = mode, group
+	if mode == 0o600 && !g.socket.opened {
 		return nil
 	}
-	g.opened = true
+	g.socket.opened = true
 	return errors.Join(g.dir.open(mode, group), api.Restrict(g.dir.socket(), mode, group))
+}
+
+// socketAgain makes the socket anew, for those whom it was for.
+func (g *gate) socketAgain() (net.Listener, error) {
+	l, err := api.Listen(g.dir.socket())
+	if err != nil {
+		return nil, err
+	}
+	g.socket.mu.Lock()
+	mode, group := g.socket.mode, g.socket.group
+	g.socket.mu.Unlock()
+	if err := g.openSocket(mode, group); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// socketTrouble says what came of making the socket anew.
+func (g *gate) socketTrouble(err error) {
+	if err == nil {
+		g.logger.Warn("the socket was removed, and is made anew", "path", g.dir.socket())
+	} else {
+		err = fmt.Errorf("the socket was removed and cannot be made anew: %w", err)
+	}
+	g.trouble("socket file", err)
 }
 
 // serve serves on l until it is closed.

@@ -1,6 +1,7 @@
 package startup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -333,9 +334,15 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))
 	}
 	h.server.Observe(api.Observers{Meter: h.metrics, Metrics: h.metrics.Handler(h.measure), Tracer: h.tracer.Load, Health: h})
+	step := &doorstep{path: h.dir.socket(), serve: h.server.Serve, again: h.gate.socketAgain, trouble: h.gate.socketTrouble, made: func() {
+		h.steps.add(Step{Component: "api", Phase: "ready", Detail: h.dir.socket() + ", made anew"})
+	}}
 	done := make(chan error, 1)
-	go func() { done <- h.server.Serve(listener) }()
-	undo.add(func() error { return h.stopAPI(listener) })
+	go func() { done <- step.run(listener, cmp.Or(h.opt.socketEvery, socketEvery)) }()
+	undo.add(func() error {
+		step.stop()
+		return h.stopAPI(listener)
+	})
 	if remove, err := socket.Announce(h.opt.ConfigPath, h.dir.socket()); err != nil {
 		h.logger.Warn("commands will not find the host when its configuration is edited or deleted", "error", err)
 	} else {

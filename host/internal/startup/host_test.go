@@ -89,6 +89,7 @@ type site struct {
 	done  chan error
 	ready chan struct{}
 	scans chan *apiv1.WorkspaceStatus
+	anew  chan struct{} // the socket was made
 }
 
 func newSite(t *testing.T) *site {
@@ -97,7 +98,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, dir: t.TempDir(), exe: exe, scans: make(chan *apiv1.WorkspaceStatus, 16)}
+	s := &site{t: t, dir: t.TempDir(), exe: exe, scans: make(chan *apiv1.WorkspaceStatus, 16), anew: make(chan struct{}, 16)}
 	s.config = filepath.Join(s.dir, "config.hcl")
 	s.write("work/a.txt", "bad\n")
 	s.configure("")
@@ -151,7 +152,7 @@ func (s *site) start() {
 	go func() {
 		s.done <- Run(ctx, Options{
 			ConfigPath: s.config, Version: "test", OnStep: s.onStep, OnScan: func(w *apiv1.WorkspaceStatus) { s.scans <- w },
-			traceEvery: 10 * time.Millisecond,
+			traceEvery: 10 * time.Millisecond, socketEvery: 10 * time.Millisecond,
 		})
 	}()
 	select {
@@ -168,6 +169,9 @@ func (s *site) onStep(step Step) {
 	s.steps = append(s.steps, step)
 	if step.Component == "host" && step.Phase == "ready" {
 		close(s.ready)
+	}
+	if strings.HasSuffix(step.Detail, "made anew") {
+		s.anew <- struct{}{}
 	}
 }
 
@@ -333,6 +337,25 @@ func TestOneHostOnADataDirectory(t *testing.T) {
 	err = Run(t.Context(), Options{ConfigPath: s.config})
 	if e := sdk.FromError(err); e == nil || e.Reason != "HOST_RUNNING" || !strings.Contains(e.Message, lock) {
 		t.Errorf("without the lock file: %v", err)
+	}
+}
+
+// A socket that is removed under the host is there again, and for the same callers.
+func TestSocketThatIsRemoved(t *testing.T) {
+	s := newSite(t)
+	s.configure("api {\n  socket_mode = \"0666\"\n}\n")
+	s.lock()
+	s.start()
+	path := socket.Path(filepath.Join(s.dir, "data"))
+	for range 3 {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		<-s.anew
+		s.await("an answer", func(*apiv1.Status) bool { return true })
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o666 {
+			t.Errorf("the socket is %v, %v", info, err)
+		}
 	}
 }
 

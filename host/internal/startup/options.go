@@ -24,7 +24,8 @@ type Options struct {
 	// OnScan is called when a scan that the host began by itself has ended.
 	OnScan func(*apiv1.WorkspaceStatus)
 
-	traceEvery time.Duration // how often spans are exported; 0: what suits
+	traceEvery  time.Duration // how often spans are exported; 0: what suits
+	socketEvery time.Duration // how often is looked for the socket; likewise
 }
 
 // Step is one line of the activation timeline.
