@@ -132,7 +132,7 @@ const releaseTime = 2 * time.Second
 func takeLock(f *os.File, lives func() bool) error {
 	for deadline := time.Now().Add(releaseTime); ; time.Sleep(10 * time.Millisecond) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil || time.Now().After(deadline) || lives() {
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) || lives() {
 			return err
 		}
 	}
