@@ -63,8 +63,8 @@ func (d dataDir) create() error {
 // audit log is made after it. To go on with none would forget every token, agent and
 // record, and sign a second log with the key of the first.
 func (d dataDir) complete() error {
-	if _, err := os.Stat(d.join("state", audit.KeyFile)); err != nil {
-		return nil //nolint:nilerr // there is none, or the audit log will say what is wrong with it
+	if isGone(d.join("state", audit.KeyFile)) {
+		return nil
 	}
 	info, err := os.Stat(d.database())
 	switch {
@@ -76,6 +76,12 @@ func (d dataDir) complete() error {
 			WithRemedy("make %s readable for the user that runs sop", d.join("state"))
 	}
 	return nil
+}
+
+// isGone says that nothing is at path.
+func isGone(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // acquire makes sure that one host alone works in the directory: it returns

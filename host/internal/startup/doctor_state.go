@@ -2,9 +2,6 @@ package startup
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 	"time"
 
 	"github.com/sop-host/sop/host/internal/audit"
@@ -15,7 +12,7 @@ import (
 
 // lookIn opens the store to be read only, and examines what is in it.
 func (p *patient) lookIn(ctx context.Context, look func(*store.DB) ([]doctor.Finding, error)) (out []doctor.Finding) {
-	if _, err := os.Lstat(p.dir.database()); errors.Is(err, fs.ErrNotExist) {
+	if isGone(p.dir.database()) {
 		return []doctor.Finding{doctor.Fine("there is no database yet; `sop up` makes it")}
 	}
 	db, err := store.OpenReadOnly(ctx, p.dir.database())
@@ -52,7 +49,7 @@ func (p *patient) examineStore(ctx context.Context) []doctor.Finding {
 
 // examineAudit verifies the log from its beginning.
 func (p *patient) examineAudit(ctx context.Context) []doctor.Finding {
-	if _, err := os.Lstat(p.dir.database()); errors.Is(err, fs.ErrNotExist) {
+	if isGone(p.dir.database()) {
 		return []doctor.Finding{doctor.Fine("there is no audit log yet")}
 	}
 	r, err := VerifyAudit(ctx, AuditVerification{DataDir: string(p.dir)})

@@ -1,19 +1,10 @@
 package startup
 
 import (
-	"errors"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/sop-host/sop/host/internal/audit"
 )
-
-// isGone says that nothing is at path.
-func isGone(path string) bool {
-	_, err := os.Lstat(path)
-	return errors.Is(err, fs.ErrNotExist)
-}
 
 // rekeyed records that a key under which secrets are hashed was gone and has been made
 // anew. That is a way to end them all at once, and must not go unseen where it was
