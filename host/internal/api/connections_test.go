@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/sop-host/sop/host/internal/audit"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
@@ -18,12 +19,10 @@ import (
 // the other.
 func TestRoomForOthers(t *testing.T) {
 	meter := &tally{}
-	e := newEntrance(waySocket, func() int { return 16 }, &observer{Observers{Meter: meter}})
+	e := newEntrance(waySocket, func() int { return 16 }, &observer{Observers{Meter: meter}}, hclog.NewNullLogger())
 	take := func(source string) (n int) {
-		for entered := true; entered; n++ {
-			if entered, _ = e.enter(source); !entered {
-				return n
-			}
+		for e.enter(source) {
+			n++
 		}
 		return n
 	}
@@ -58,17 +57,17 @@ func TestRoomForOthers(t *testing.T) {
 // one after a while with the number of all since.
 func TestRefusedConnectionsAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := newEntrance(wayTCP, func() int { return 0 }, &observer{})
-		var reports []int
+		var reports []string
+		e := newEntrance(wayTCP, func() int { return 0 }, &observer{Observers{Fact: func(r audit.Record) {
+			reports = append(reports, r.Attributes["refused"])
+		}}}, hclog.NewNullLogger())
 		for range 25 {
 			for range 4 {
-				if entered, refused := e.enter("192.0.2.1"); entered {
+				if e.enter("192.0.2.1") {
 					t.Fatal("let in")
-				} else if refused > 0 {
-					reports = append(reports, refused)
 				}
 			}
-			time.Sleep(reportEvery / 10)
+			<-time.After(reportEvery / 10)
 		}
 		if got, want := fmt.Sprint(reports), "[1 40 40]"; got != want {
 			t.Errorf("reported %s, want %s", got, want)
@@ -90,12 +89,13 @@ func TestFloodOfTheNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bounded := &boundedListener{Listener: flood, entrance: s.server.tcp, report: s.server.turnedAway}
+	facts := make(chan audit.Record, 16)
+	s.server.observer.Fact = func(r audit.Record) { facts <- r }
+	bounded := s.server.tcp.of(flood)
 	accepted := make(chan net.Conn, 16)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer bounded.reports.Wait()
 		for {
 			conn, err := bounded.Accept()
 			if err != nil {
@@ -127,11 +127,8 @@ func TestFloodOfTheNetwork(t *testing.T) {
 	for len(accepted) > 0 {
 		shut(t, <-accepted)
 	}
-	page, err := s.db.Audit().List(t.Context(), audit.Filter{Action: "access.limit"})
-	if err != nil || len(page.Records) == 0 {
-		t.Fatalf("recorded %+v, %v", page.Records, err)
-	}
-	if r := page.Records[0]; r.Reason != "TOO_MANY_CONNECTIONS" || r.Attributes["way"] != "tcp" || r.Attributes["source"] != "127.0.0.1" {
+	r := <-facts
+	if r.Action != "access.limit" || r.Reason != "TOO_MANY_CONNECTIONS" || r.Attributes["way"] != wayTCP || r.Attributes["source"] != "127.0.0.1" {
 		t.Errorf("recorded %+v", r)
 	}
 }

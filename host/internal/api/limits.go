@@ -3,7 +3,6 @@ package api
 import (
 	"container/list"
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -78,11 +77,10 @@ type limiter struct {
 
 // usage is what one caller uses.
 type usage struct {
-	name     string // of [bucketOf]
-	bucket   *rate.Limiter
-	streams  int
-	refused  int // since the last report
-	reported time.Time
+	name    string // of [bucketOf]
+	bucket  *rate.Limiter
+	streams int
+	refusals
 }
 
 func newLimiter(limits func() Limits, log nexus.Audit) *limiter {
@@ -178,15 +176,21 @@ func reserve(bucket *rate.Limiter, now time.Time) time.Duration {
 	return wait
 }
 
-// report says how many refusals to record now: all since the last time, or 0
-// when that was a short while ago.
-func (u *usage) report(now time.Time) int {
-	u.refused++
-	if now.Sub(u.reported) < reportEvery {
+// refusals are counted until they are reported.
+type refusals struct {
+	refused  int // since the last report
+	reported time.Time
+}
+
+// report counts a refusal, and says how many to report now: all since the last time,
+// or 0 when that was a short while ago.
+func (r *refusals) report(now time.Time) int {
+	r.refused++
+	if now.Sub(r.reported) < reportEvery {
 		return 0
 	}
-	n := u.refused
-	u.refused, u.reported = 0, now
+	n := r.refused
+	r.refused, r.reported = 0, now
 	return n
 }
 
@@ -195,10 +199,15 @@ func (l *limiter) record(ctx context.Context, c nexus.Caller, refusal error, n i
 		return
 	}
 	// The caller is refused whether or not that can be recorded.
-	_ = l.audit.Append(context.WithoutCancel(ctx), audit.Record{
-		Actor: nameOf(c), Action: "access.limit", Resource: "api", Outcome: audit.Denied, Reason: sdk.FromError(refusal).Reason,
-		Attributes: map[string]string{"refused": fmt.Sprint(n), "source": connectionOf(ctx).source},
-	})
+	_ = l.audit.Append(context.WithoutCancel(ctx), overLimit(c, sdk.FromError(refusal).Reason, connectionOf(ctx).source, n))
+}
+
+// overLimit is the record of n refusals, the last of them of a caller from a source.
+func overLimit(c nexus.Caller, reason, source string, n int) audit.Record {
+	return audit.Record{
+		Actor: nameOf(c), Action: "access.limit", Resource: "api", Outcome: audit.Denied, Reason: reason,
+		Attributes: map[string]string{"refused": itoa(n), "source": source},
+	}
 }
 
 // bucketOf is by what a caller is counted: by its name, or where nobody knows it

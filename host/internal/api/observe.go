@@ -10,6 +10,8 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/trace"
 )
 
@@ -23,6 +25,8 @@ type Observers struct {
 	Tracer func() *trace.Tracer
 	// Health says how the host stands.
 	Health Health
+	// Fact records what nobody waits for, and must not block; nil: nothing does.
+	Fact func(audit.Record)
 }
 
 // Meter counts connections, and calls of the methods that are served. It must not block.
@@ -129,6 +133,16 @@ func (o *observer) connectionClosed(way string) {
 	if o.Meter != nil {
 		o.Meter.ConnectionClosed(way)
 	}
+}
+
+// tooMany records that connections were closed, the last of them from a source.
+func (o *observer) tooMany(way, source string, refused int) {
+	if o.Fact == nil {
+		return
+	}
+	r := overLimit(nexus.Caller{}, "TOO_MANY_CONNECTIONS", source, refused)
+	r.Attributes["way"] = way
+	o.Fact(r)
 }
 
 // errAborted is what became of a call that did not return.

@@ -85,7 +85,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	server.RegisterOnShutdown(d.close)
 	s := &Server{http: server, plugins: withOrigins(withDetails(plugins)), authn: authn, logger: n.Logger, mux: mux, door: d, observer: watch, limiter: calls}
 	most := func() int { return o.limits().MaxConnections }
-	s.socket, s.tcp = newEntrance(waySocket, most, watch), newEntrance(wayTCP, most, watch)
+	s.socket, s.tcp = newEntrance(waySocket, most, watch, n.Logger), newEntrance(wayTCP, most, watch, n.Logger)
 	return s
 }
 
@@ -105,15 +105,10 @@ func newHTTPServer(handler http.Handler, logger hclog.Logger) *http.Server {
 }
 
 // Serve serves on l, a unix socket, until Shutdown; it closes l.
-func (s *Server) Serve(l net.Listener) error {
-	return s.serve(s.socket, l, func(l net.Listener) net.Listener { return l })
-}
+func (s *Server) Serve(l net.Listener) error { return s.serve(s.socket.of(l)) }
 
-// serve serves on what secure makes of the connections of l that are let in.
-func (s *Server) serve(e *entrance, l net.Listener, secure func(net.Listener) net.Listener) error {
-	bounded := &boundedListener{Listener: l, entrance: e, report: s.turnedAway}
-	defer bounded.reports.Wait() // each has a time limit, and no more begin
-	if err := s.http.Serve(secure(bounded)); !errors.Is(err, http.ErrServerClosed) {
+func (s *Server) serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve api: %w", err)
 	}
 	return nil

@@ -136,13 +136,12 @@ func (c *Certificates) Problem() error {
 // ServeTLS serves with TLS on the connections of l, each with the certificates
 // of that moment, until Shutdown; it closes l.
 func (s *Server) ServeTLS(l net.Listener, certificates func() *Certificates) error {
-	settings := &tls.Config{
+	return s.serve(tls.NewListener(s.tcp.of(l), &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			return certificates().current.Load().server, nil
 		},
-	}
-	return s.serve(s.tcp, l, func(l net.Listener) net.Listener { return tls.NewListener(l, settings) })
+	}))
 }
 
 // rereadEvery is how often the files are looked at where the system does not tell

@@ -193,29 +193,33 @@ type socketAccess struct {
 	group  int
 }
 
-// openSocket lets those call by the socket whom mode and group name. A data
-// directory that never was opened is left as its owner made it.
+// openSocket lets those call by the socket whom mode and group name.
 func (g *gate) openSocket(mode os.FileMode, group int) error {
 	g.socket.mu.Lock()
 	defer g.socket.mu.Unlock()
 	g.socket.mode, g.socket.group = mode, group
-	if mode == 0o600 && !g.socket.opened {
+	return g.socket.open(g.dir)
+}
+
+// open lets them call. A data directory that never was opened is left as its owner
+// made it. a.mu is held.
+func (a *socketAccess) open(dir dataDir) error {
+	if a.mode == 0o600 && !a.opened {
 		return nil
 	}
-	g.socket.opened = true
-	return errors.Join(g.dir.open(mode, group), api.Restrict(g.dir.socket(), mode, group))
+	a.opened = true
+	return errors.Join(dir.open(a.mode, a.group), api.Restrict(dir.socket(), a.mode, a.group))
 }
 
 // socketAgain makes the socket anew, for those whom it was for.
 func (g *gate) socketAgain() (net.Listener, error) {
+	g.socket.mu.Lock()
+	defer g.socket.mu.Unlock()
 	l, err := api.Listen(g.dir.socket())
 	if err != nil {
 		return nil, err
 	}
-	g.socket.mu.Lock()
-	mode, group := g.socket.mode, g.socket.group
-	g.socket.mu.Unlock()
-	if err := g.openSocket(mode, group); err != nil {
+	if err := g.socket.open(g.dir); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil

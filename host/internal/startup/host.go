@@ -333,9 +333,11 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 	if err := h.openGate(ctx, undo, h.server, first.config); err != nil {
 		return nil, errors.Join(err, listener.Close(), os.Remove(h.dir.socket()))
 	}
-	h.server.Observe(api.Observers{Meter: h.metrics, Metrics: h.metrics.Handler(h.measure), Tracer: h.tracer.Load, Health: h})
-	step := &doorstep{path: h.dir.socket(), serve: h.server.Serve, again: h.gate.socketAgain, trouble: h.gate.socketTrouble, made: func() {
-		h.steps.add(Step{Component: "api", Phase: "ready", Detail: h.dir.socket() + ", made anew"})
+	h.server.Observe(api.Observers{Meter: h.metrics, Metrics: h.metrics.Handler(h.measure), Tracer: h.tracer.Load, Health: h, Fact: h.facts.Record})
+	step := &doorstep{path: h.dir.socket(), serve: h.server.Serve, again: h.gate.socketAgain, told: func(err error) {
+		if h.gate.socketTrouble(err); err == nil {
+			h.steps.add(Step{Component: "api", Phase: "ready", Detail: h.dir.socket() + ", made anew"})
+		}
 	}}
 	done := make(chan error, 1)
 	go func() { done <- step.run(listener, cmp.Or(h.opt.socketEvery, socketEvery)) }()

@@ -12,11 +12,10 @@ const socketEvery = 5 * time.Second
 // doorstep serves the API on the unix socket. A socket that is removed under the host
 // is made again: nobody could reach the host any more, not even to stop it.
 type doorstep struct {
-	path    string
-	serve   func(net.Listener) error
-	again   func() (net.Listener, error) // makes the socket anew
-	trouble func(error)                  // is told why it could not, and of nil once it could
-	made    func()                       // is told that it is there again
+	path  string
+	serve func(net.Listener) error
+	again func() (net.Listener, error) // makes the socket anew
+	told  func(error)                  // is told what came of that
 
 	mu       sync.Mutex
 	stopping bool
@@ -56,10 +55,9 @@ func (d *doorstep) replace() net.Listener {
 		return nil
 	}
 	l, err := d.again()
-	if d.trouble(err); err != nil {
+	if d.told(err); err != nil {
 		return nil
 	}
-	d.made()
 	return l
 }
 
