@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -23,6 +24,7 @@ import (
 const (
 	groupSize = 256                  // callers
 	groupTime = 5 * time.Millisecond // after which nobody is taken in any more
+	queueSize = groupSize            // callers in line for the next group; others wait to get in line
 )
 
 // writer gives one caller at a time the turn to write. Its goroutine begins,
@@ -48,23 +50,31 @@ type writer struct {
 	packer  audit.Packer
 }
 
-// turn is one caller's work. Its channels are used again.
+// turn is one caller's work. Its channels are used again, and have room: nobody waits
+// for the other to listen.
 type turn struct {
-	ctx    context.Context //nolint:containedctx // of one call, which waits for it
-	start  chan *sql.Tx
-	over   chan error // what the work returned; has room
-	result chan error // what came of it; has room, so that nobody waits for the caller
+	ctx     context.Context //nolint:containedctx // of one call, which waits for it
+	claimed atomic.Bool     // by the writer, who will tell, or by the caller, who has gone
+	told    chan told       // by the writer
+	over    chan error      // what the work returned
 
 	records []audit.Record // all that it does is to append them, which the writer does for it
 	lazy    bool           // it has no savepoint until it asks for one; see lazyTx
 	saved   bool           // it has one
 }
 
+// told is what the writer tells a caller: to work in tx, and then what came of it. It
+// tells only the latter of what it does itself, or where there is no transaction.
+type told struct {
+	tx  *sql.Tx
+	err error
+}
+
 // turn returns a turn that has yet to be queued.
 func (w *writer) turn(ctx context.Context, lazy bool) *turn {
 	t, ok := w.turns.Get().(*turn)
 	if !ok {
-		t = &turn{start: make(chan *sql.Tx), over: make(chan error, 1), result: make(chan error, 1)}
+		t = &turn{told: make(chan told, 1), over: make(chan error, 1)}
 	}
 	t.ctx, t.lazy = ctx, lazy
 	return t
@@ -73,9 +83,18 @@ func (w *writer) turn(ctx context.Context, lazy bool) *turn {
 // end gives back a turn of which the writer has told what came of it: there is
 // nothing in its channels, and the writer does not look at it any more.
 func (w *writer) end(t *turn) {
-	*t = turn{start: t.start, over: t.over, result: t.result}
+	*t = turn{told: t.told, over: t.over}
 	w.turns.Put(t)
 }
+
+// claim decides who has a turn that is in line, and is true for one.
+func (t *turn) claim() bool { return t.claimed.CompareAndSwap(false, true) }
+
+// tell says what came of a turn.
+func (t *turn) tell(err error) { t.told <- told{err: err} }
+
+// outcome waits for that.
+func (t *turn) outcome() error { return (<-t.told).err }
 
 // group is a transaction under way.
 type group struct {
@@ -95,7 +114,7 @@ var (
 )
 
 func newWriter(db *DB) *writer {
-	w := &writer{db: db, queue: make(chan *turn), stop: make(chan struct{}), done: make(chan struct{}), revision: -1, packer: audit.Packer{Limit: blockBytes}}
+	w := &writer{db: db, queue: make(chan *turn, queueSize), stop: make(chan struct{}), done: make(chan struct{}), revision: -1, packer: audit.Packer{Limit: blockBytes}}
 	go w.run()
 	return w
 }
@@ -107,15 +126,56 @@ func (w *writer) close() {
 }
 
 func (w *writer) run() {
+	defer w.turnAway()
 	defer close(w.done)
 	for {
 		select {
 		case t := <-w.queue:
-			w.serve(t)
+			if t.claim() {
+				w.serve(t)
+			}
 		case <-w.stop:
 			return
 		}
 	}
+}
+
+// turnAway answers whoever is still in line. Who gets there later sees that nobody
+// serves any more.
+func (w *writer) turnAway() {
+	for {
+		select {
+		case t := <-w.queue:
+			if t.claim() {
+				t.tell(errClosed)
+			}
+		default:
+			return
+		}
+	}
+}
+
+// enter puts a turn in line.
+func (w *writer) enter(t *turn) error {
+	select {
+	case w.queue <- t: // which takes no lock of the other channels
+	default:
+		select {
+		case w.queue <- t:
+		case <-t.ctx.Done():
+			return t.ctx.Err()
+		case <-w.done:
+			return errClosed
+		}
+	}
+	select {
+	case <-w.done:
+		if t.claim() {
+			return errClosed
+		}
+	default:
+	}
+	return nil
 }
 
 // update runs fn in a write transaction, alone among writers. What fn did is
@@ -173,23 +233,20 @@ func (db *DB) inTurn(t *turn, fn func(tx *sql.Tx) error) (err error) {
 	defer db.watch.waiting.Add(-1)
 	w := db.writer
 	t.ctx = ctx
-	select {
-	case w.queue <- t:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-w.stop:
-		return errClosed
+	if err := w.enter(t); err != nil {
+		return err
 	}
-	if fn == nil {
-		err = t.outcome()
-	} else {
-		select {
-		case tx := <-t.start:
-			err = t.run(tx, fn)
-		case err = <-t.result: // there is no transaction
-		case <-ctx.Done():
+	var said told
+	select {
+	case said = <-t.told:
+	case <-ctx.Done():
+		if t.claim() {
 			return ctx.Err() // the writer has yet to see that
 		}
+		said = <-t.told
+	}
+	if err = said.err; said.tx != nil {
+		err = t.run(said.tx, fn)
 	}
 	w.end(t)
 	return db.translate(err)
@@ -213,18 +270,15 @@ func (t *turn) run(tx *sql.Tx, fn func(tx *sql.Tx) error) error {
 	return t.outcome()
 }
 
-// outcome waits for what comes of the turn.
-func (t *turn) outcome() error { return <-t.result }
-
 // serve begins a group with first, takes in others, and commits.
 func (w *writer) serve(first *turn) {
 	if err := w.db.place.check(); err != nil {
-		first.result <- err
+		first.tell(err)
 		return
 	}
 	tx, err := w.db.write.BeginTx(context.Background(), nil)
 	if err != nil {
-		first.result <- err
+		first.tell(err)
 		return
 	}
 	w.group = &group{tx: tx, begun: time.Now()}
@@ -262,7 +316,10 @@ func (w *writer) next() *turn {
 	for tries := 0; ; tries++ {
 		select {
 		case t := <-w.queue:
-			return t
+			if t.claim() {
+				return t
+			}
+			continue
 		default:
 		}
 		if tries > 0 && len(g.turns) >= w.crowd || tries >= maxYields {
@@ -283,7 +340,7 @@ func (w *writer) take(t *turn) error {
 	first := len(g.turns) == 0 // then there is nothing else to undo
 	if !t.lazy {
 		if err := t.save(ctx, g); err != nil {
-			t.result <- err
+			t.tell(err)
 			return lost(err)
 		}
 	}
@@ -291,7 +348,7 @@ func (w *writer) take(t *turn) error {
 	err := w.work(t)
 	if err == nil && t.saved {
 		if _, err := g.tx.ExecContext(ctx, "RELEASE caller"); err != nil {
-			t.result <- err
+			t.tell(err)
 			return lost(err)
 		}
 	}
@@ -304,7 +361,7 @@ func (w *writer) take(t *turn) error {
 	g.history = g.history[:changes]
 	g.tokens.reset(tokens)
 	if first {
-		t.result <- errors.Join(err, ignoreDone(g.tx.Rollback()))
+		t.tell(errors.Join(err, ignoreDone(g.tx.Rollback())))
 		return nil
 	}
 	var undo error
@@ -314,27 +371,23 @@ func (w *writer) take(t *turn) error {
 	if t.saved && undo == nil {
 		_, undo = g.tx.ExecContext(ctx, "RELEASE caller")
 	}
-	t.result <- err
+	t.tell(err)
 	if undo != nil {
 		return lost(err)
 	}
 	return nil
 }
 
-// work gives the turn to the caller, unless it has gone, and waits.
+// work gives the turn to the caller and waits, or does itself what there is to do.
 func (w *writer) work(t *turn) error {
+	if err := t.ctx.Err(); err != nil {
+		return err
+	}
 	if t.records != nil {
-		if err := t.ctx.Err(); err != nil {
-			return err
-		}
 		return w.db.appendAudit(t.ctx, w.group.tx, t.records...)
 	}
-	select {
-	case t.start <- w.group.tx:
-		return <-t.over
-	case <-t.ctx.Done():
-		return t.ctx.Err()
-	}
+	t.told <- told{tx: w.group.tx}
+	return <-t.over
 }
 
 // lost is what callers are told whose transaction the engine gave up, for what
@@ -401,7 +454,7 @@ func (w *writer) answer(err error) {
 	}
 	w.crowd = len(g.turns)
 	for _, t := range g.turns {
-		t.result <- err
+		t.tell(err)
 	}
 }
 

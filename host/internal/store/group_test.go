@@ -144,21 +144,37 @@ func TestGoexitGivesTheTurnBack(t *testing.T) {
 	}
 }
 
-// Who gives up while it waits for its turn is not waited for.
+// inLine waits until so many are in line for the next group.
+func inLine(t *testing.T, db *DB, n int) {
+	t.Helper()
+	for len(db.writer.queue) < n && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
+}
+
+// Who gives up while it waits for its turn is not waited for, and leaves nothing.
 func TestGroupLeavesWhoHasGone(t *testing.T) {
 	db := openGroups(t)
 	release := hold(t, db)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- db.update(ctx, work(ctx, db, 1)) }()
+	go func() { done <- db.Audit().Append(ctx, audit.Record{Resource: "1"}) }()
+	inLine(t, db, 2)
 	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	for range 2 {
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
 	}
 	if err := release(); err != nil {
 		t.Error(err)
 	}
-	count(t, db, "SELECT count(*) FROM work", 0)
+	if err := db.update(t.Context(), work(t.Context(), db, 2)); err != nil {
+		t.Error(err)
+	}
+	count(t, db, "SELECT count(*) FROM work", 1)
+	count(t, db, "SELECT size FROM audit_head", 1)
 }
 
 // When the record cannot be written, what it speaks of does not happen.
@@ -190,6 +206,47 @@ func TestClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := db.update(t.Context(), func(*sql.Tx) error { return nil }); !errors.Is(err, errClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Whoever is in line when the database is closed, or would get there, is told so, and
+// nothing of theirs is stored.
+func TestClosedWhileInLine(t *testing.T) {
+	db := openGroups(t)
+	release := hold(t, db)
+	const more = 16 // than the line has room for
+	done := make(chan error)
+	for i := range queueSize + more {
+		go func() {
+			if i%2 == 0 {
+				done <- db.update(context.Background(), work(context.Background(), db, i))
+			} else {
+				done <- db.Audit().Append(context.Background(), audit.Record{Resource: fmt.Sprint(i)})
+			}
+		}()
+	}
+	inLine(t, db, queueSize)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		db.writer.close()
+	}()
+	<-db.writer.stop
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	stored := 0
+	for range queueSize + more {
+		if err := <-done; err == nil {
+			stored++
+		} else if !errors.Is(err, errClosed) {
+			t.Error(err)
+		}
+	}
+	<-closed
+	count(t, db, "SELECT size FROM audit_head", stored)
+	if err := db.update(t.Context(), work(t.Context(), db, 0)); !errors.Is(err, errClosed) {
 		t.Errorf("got %v", err)
 	}
 }
