@@ -88,7 +88,7 @@ func ParseCases(name string, text []byte) ([]Case, Diagnostics) {
 	r := &caseReader{source: src}
 	file, problems := hclsyntax.ParseConfig(text, name, hcl.InitialPos)
 	r.hcl(problems)
-	if r.diags.HasErrors() {
+	if len(r.diags) > 0 {
 		return nil, r.diags.tidy()
 	}
 	content := file.Body.(*hclsyntax.Body) //nolint:forcetypeassert // ParseConfig returns nothing else
@@ -104,7 +104,7 @@ func ParseCases(name string, text []byte) ([]Case, Diagnostics) {
 	switch {
 	case len(cases) > maxCases:
 		return nil, Diagnostics{whole(name, "Too many cases", "There may be at most %d in a file.", maxCases)}
-	case r.diags.HasErrors():
+	case len(r.diags) > 0:
 		return nil, r.diags.tidy()
 	case len(cases) == 0:
 		return nil, Diagnostics{whole(name, "No cases", "The file tests nothing.")}
@@ -179,7 +179,7 @@ func (r *caseReader) value(b *hclsyntax.Block, name string, required bool) any {
 	}
 	v, problems := a.Expr.Value(nil)
 	r.hcl(problems)
-	if problems.HasErrors() {
+	if len(problems) > 0 {
 		return nil
 	}
 	out, err := plainValue(v)

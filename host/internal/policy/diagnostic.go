@@ -10,7 +10,6 @@ import (
 // count from one, the end is exclusive, and columns count characters; a Line of
 // zero means the whole file, an empty File nothing in particular.
 type Diagnostic struct {
-	Warning   bool
 	Summary   string
 	Detail    string
 	File      string
@@ -40,13 +39,9 @@ func (d Diagnostic) String() string {
 // mostDiagnostics is how many problems are reported at once.
 const mostDiagnostics = 50
 
-// Diagnostics are the problems found by one operation, sorted by place.
-type Diagnostics []Diagnostic //nolint:errname // a list that may hold warnings alone
-
-// HasErrors says that not all of them are warnings.
-func (ds Diagnostics) HasErrors() bool {
-	return slices.ContainsFunc(ds, func(d Diagnostic) bool { return !d.Warning })
-}
+// Diagnostics are the problems found by one operation, sorted by place; none where
+// all is well.
+type Diagnostics []Diagnostic //nolint:errname // a list, which may be empty
 
 // Error returns all of them, one a line.
 func (ds Diagnostics) Error() string {

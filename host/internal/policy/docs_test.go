@@ -24,14 +24,14 @@ func TestDocumentation(t *testing.T) {
 		t.Fatal("no policies in the documentation")
 	}
 	for _, b := range policies {
-		if _, diags := Parse("docs", []File{{Name: "policy.md", Text: b}}); diags.HasErrors() {
+		if _, diags := Parse("docs", []File{{Name: "policy.md", Text: b}}); len(diags) > 0 {
 			t.Error(diags)
 		}
 	}
 	tested := 0
 	for _, b := range blocks("hcl") {
 		cases, diags := ParseCases("policy.md", b)
-		if diags.HasErrors() {
+		if len(diags) > 0 {
 			continue // the configuration
 		}
 		for _, c := range cases {

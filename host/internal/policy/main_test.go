@@ -25,7 +25,7 @@ func write(t testing.TB, files map[string]string) string {
 func mustParse(t testing.TB, text string) *Set {
 	t.Helper()
 	set, diags := Parse("test", []File{{Name: "test.cedar", Text: []byte(text)}})
-	if diags.HasErrors() {
+	if len(diags) > 0 {
 		t.Fatal(diags)
 	}
 	return set

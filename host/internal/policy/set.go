@@ -23,19 +23,18 @@ type Set struct {
 	memory   memory
 }
 
-// Load returns the policies of a directory, or the default ones and a warning
-// when there is no directory. The Set is nil if and only if the diagnostics have
-// errors.
+// Load returns the policies of a directory. The Set is nil if and only if there are
+// diagnostics. That there is no directory is one: what it forbade, the default
+// policies may permit.
 func Load(dir string) (*Set, Diagnostics) {
 	files, diags, err := readDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		d := whole(dir, "The directory of policies does not exist", "The default policies are in force instead.")
-		d.Warning = true
-		return Default(), Diagnostics{d}
+		return nil, Diagnostics{whole(dir, "The directory of policies does not exist",
+			"Put it back, or make it with `sop policy init %s`; for the default policies, name no directory.", dir)}
 	case err != nil:
 		return nil, Diagnostics{whole(dir, "Cannot read the directory of policies", "%s.", sentence(plain(err)))}
-	case diags.HasErrors():
+	case len(diags) > 0:
 		return nil, diags.tidy()
 	case len(files) == 0:
 		return nil, Diagnostics{whole(dir, "No policies", "%s.", sentence(errNoPolicies.Error()))}
@@ -46,14 +45,14 @@ func Load(dir string) (*Set, Diagnostics) {
 // Default returns the default policies.
 var Default = sync.OnceValue(func() *Set {
 	set, diags := Parse(BuiltIn, DefaultFiles())
-	if diags.HasErrors() {
+	if len(diags) > 0 {
 		panic(diags) // embedded, and tests load them
 	}
 	return set
 })
 
 // Parse returns the policies of files that were read from source. The Set is nil
-// if and only if the diagnostics have errors.
+// if and only if there are diagnostics.
 func Parse(source string, files []File) (*Set, Diagnostics) {
 	s := &Set{source: source, byID: make(map[types.PolicyID]*Policy), model: theModel()}
 	hash := sha256.New()
@@ -71,10 +70,10 @@ func Parse(source string, files []File) (*Set, Diagnostics) {
 	if len(s.policies) > maxPolicies {
 		diags = append(diags, whole(source, "Too many policies", "There may be at most %d.", maxPolicies))
 	}
-	if !diags.HasErrors() && len(s.policies) == 0 {
+	if len(diags) == 0 && len(s.policies) == 0 {
 		diags = append(diags, whole(source, "No policies", "The files hold none, and without a policy nobody may do anything."))
 	}
-	if diags.HasErrors() {
+	if len(diags) > 0 {
 		return nil, diags.tidy()
 	}
 	s.digest = hex.EncodeToString(hash.Sum(nil))

@@ -17,29 +17,18 @@ func loadPolicies(cfg *config.Config) (*policy.Set, config.Diagnostics) {
 	out := policyDiagnostics(diags)
 	for i := range out {
 		if out[i].File == cfg.Policy.Dir { // the directory itself: say who names it
-			out[i] = problemWith(cfg, out[i])
+			out[i] = cfg.Problem(cfg.Policy.Source, out[i].Summary, out[i].File+": "+out[i].Detail)
 		}
 	}
 	return set, out
-}
-
-// problemWith places what is wrong with the directory where it is named.
-func problemWith(cfg *config.Config, d config.Diagnostic) config.Diagnostic {
-	placed := cfg.Problem(cfg.Policy.Source, d.Summary, d.File+": "+d.Detail)
-	placed.Severity = d.Severity
-	return placed
 }
 
 // policyDiagnostics converts what is wrong with policies.
 func policyDiagnostics(in policy.Diagnostics) config.Diagnostics {
 	var out config.Diagnostics
 	for _, d := range in {
-		severity := config.SeverityError
-		if d.Warning {
-			severity = config.SeverityWarning
-		}
 		out = append(out, config.Diagnostic{
-			Severity: severity, Summary: d.Summary, Detail: d.Detail, Snippet: d.Snippet,
+			Severity: config.SeverityError, Summary: d.Summary, Detail: d.Detail, Snippet: d.Snippet,
 			Range: config.Range{File: d.File, Line: d.Line, Column: d.Column, EndLine: d.EndLine, EndColumn: d.EndColumn},
 		})
 	}
@@ -100,10 +89,6 @@ func changedPolicies(old, next *policy.Set) []string {
 func openPolicies(dir, configPath, pluginsDir string) (*policy.Set, config.Diagnostics) {
 	if dir != "" {
 		set, diags := policy.Load(dir)
-		if set != nil && set.Source() == policy.BuiltIn { // whoever names it means it
-			diags[0].Warning, diags[0].Detail = false, ""
-			return nil, policyDiagnostics(diags)
-		}
 		return set, policyDiagnostics(diags)
 	}
 	if configPath == "" {

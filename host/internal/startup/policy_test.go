@@ -108,19 +108,35 @@ func TestPoliciesAreTakenOverWhole(t *testing.T) {
 	s.write("elsewhere/own.cedar", everything)
 	s.await("elsewhere", func(st *apiv1.Status) bool { return strings.Contains(changeOf(st), "no-reopening removed") })
 
-	// Without a directory, and with one that does not exist: the default ones.
+	// A directory that is gone takes no rule away: nor do the default policies come
+	// into force, which may permit what it forbids.
+	s.write("elsewhere/own.cedar", noReopening)
+	s.await("forbidden again", func(st *apiv1.Status) bool { return strings.Contains(changeOf(st), "no-reopening added") })
+	elsewhere, gone := filepath.Join(s.dir, "elsewhere"), filepath.Join(s.dir, "gone")
+	if err := os.Rename(elsewhere, gone); err != nil {
+		t.Fatal(err)
+	}
+	st = s.await("gone", func(st *apiv1.Status) bool { return !st.GetLastReload().GetOk() })
+	if d := st.GetLastReload().GetDiagnostics()[0]; !strings.HasSuffix(d.GetFile(), "config.hcl") || d.GetLine() == 0 || !strings.Contains(d.GetDetail(), "sop policy init "+elsewhere) {
+		t.Errorf("missing directory: %v", d)
+	}
+	if s.mayReopen() {
+		t.Error("the policies went with their directory")
+	}
+	if err := os.Rename(gone, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	s.await("back", func(st *apiv1.Status) bool { return st.GetLastReload().GetOk() && st.GetState() == "ok" })
+
+	// Without a directory: the default ones. One that appears is in force then.
 	s.configure("")
 	s.await("default", func(st *apiv1.Status) bool { return strings.Contains(changeOf(st), "dir changed") })
 	s.configure(strings.Replace(policyBlock, "policies", "nowhere", 1))
-	st = s.await("missing", func(st *apiv1.Status) bool {
-		r := st.GetLastReload()
-		return r.GetOk() && len(r.GetDiagnostics()) == 1 && r.GetDiagnostics()[0].GetSeverity() == "warning"
-	})
-	if d := st.GetLastReload().GetDiagnostics()[0]; !strings.HasSuffix(d.GetFile(), "config.hcl") || d.GetLine() == 0 || !strings.Contains(d.GetDetail(), "default policies") {
-		t.Errorf("missing directory: %v", d)
+	s.await("missing", func(st *apiv1.Status) bool { return !st.GetLastReload().GetOk() })
+	if !s.mayReopen() {
+		t.Error("a directory that does not exist took the default policies away")
 	}
-	s.write("nowhere/own.cedar", noReopening) // it appears
-	s.await("appeared", func(*apiv1.Status) bool { return true })
+	s.write("nowhere/own.cedar", noReopening)
 	s.await("in force", func(st *apiv1.Status) bool {
 		return strings.Contains(changeOf(st), "dir changed") && len(st.GetLastReload().GetDiagnostics()) == 0
 	})
@@ -144,9 +160,13 @@ func TestPoliciesAreTakenOverWhole(t *testing.T) {
 	}
 }
 
-// A host does not start with policies that are no good.
+// A host does not start with policies that are no good, or not there.
 func TestInvalidPoliciesKeepTheHostFromStarting(t *testing.T) {
 	s := newSite(t)
+	s.configure(policyBlock)
+	if err := Run(t.Context(), Options{ConfigPath: s.config}); err == nil || !strings.Contains(err.Error(), "The directory of policies does not exist") {
+		t.Errorf("got %v", err)
+	}
 	s.write("policies/own.cedar", "permit (principal, action, resource) when { principal.truts == \"system\" };")
 	s.configure(policyBlock)
 	err := Run(t.Context(), Options{ConfigPath: s.config})
