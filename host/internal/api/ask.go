@@ -8,6 +8,7 @@ import (
 
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/host/internal/policy"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 )
@@ -23,10 +24,11 @@ type protocolRequest interface {
 	GetToken() string
 }
 
-// authorize asks the nexus whether a request may be served: who asks is in ctx,
+// ask asks the nexus whether a request may be served: who asks is in ctx,
 // and the token that is presented is in its header, or in the message where it is
-// a call of a protocol. The context that it returns has both.
-func (d *door) authorize(ctx context.Context, spec connect.Spec, header http.Header, message any) (context.Context, error) {
+// a call of a protocol. The context that it returns has both. It returns what policy
+// was asked, too.
+func (d *door) ask(ctx context.Context, spec connect.Spec, header http.Header, message any) (context.Context, question, error) {
 	ctx = withPayload(ctx, message)
 	secret := header.Get(tokenHeader)
 	call, isCall := message.(protocolRequest)
@@ -38,12 +40,12 @@ func (d *door) authorize(ctx context.Context, spec connect.Spec, header http.Hea
 	}
 	ctx, presented, err := d.nexus.WithPresented(ctx, permission(spec), secret)
 	if err != nil {
-		return ctx, err
+		return ctx, question{}, err
 	}
 	facts := make(map[string]any)
 	if isCall {
 		if facts, err = d.callFacts(ctx, call, presented, message); err != nil {
-			return ctx, err
+			return ctx, question{}, err
 		}
 	}
 	if presented != nil {
@@ -51,9 +53,17 @@ func (d *door) authorize(ctx context.Context, spec connect.Spec, header http.Hea
 	}
 	resource, err := d.resourceOf(ctx, message)
 	if err != nil {
-		return ctx, err
+		return ctx, question{}, err
 	}
-	return ctx, d.nexus.AuthorizeOn(ctx, permission(spec), resource, facts)
+	q := question{permission(spec), resource, facts}
+	return ctx, q, d.nexus.AuthorizeOn(ctx, q.permission, q.resource, q.facts)
+}
+
+// question is what policy is asked, beside who asks.
+type question struct {
+	permission string
+	resource   policy.Resource
+	facts      map[string]any
 }
 
 // callFacts are what policy is told of a call of a protocol. A plugin calls from

@@ -58,39 +58,50 @@ func newAuthenticator(n *nexus.Nexus) *authenticator {
 func (a *authenticator) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := withOrigin(r.Context(), r.Header)
-		c, known, err := a.caller(ctx, r)
+		ctx, err := a.identify(ctx, r)
 		if err != nil {
 			a.refuse(w, r, err)
 			return
-		}
-		if known {
-			ctx = nexus.WithCaller(ctx, c)
 		}
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
-// caller returns who calls, and false where nothing says so.
-func (a *authenticator) caller(ctx context.Context, r *http.Request) (nexus.Caller, bool, error) {
-	conn := connectionOf(ctx)
+// judge says who it is that presents a credential.
+type judge func(*presented) (nexus.Caller, error)
+
+// judgeOf returns who judges what a request presents, and whether it could be a
+// guess; nil where nothing says who calls.
+func (a *authenticator) judgeOf(ctx context.Context, conn connection, r *http.Request) (of judge, guessable bool) {
 	headers := r.Header.Values("Authorization")
-	var judge func(*presented) (nexus.Caller, error)
 	switch {
 	case len(headers) > 0:
-		judge = func(p *presented) (nexus.Caller, error) { return a.bearer(ctx, headers, p) }
+		return func(p *presented) (nexus.Caller, error) { return a.bearer(ctx, headers, p) }, true
 	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0:
-		judge = func(p *presented) (nexus.Caller, error) { return a.certificate(r.TLS.PeerCertificates, p) }
+		return func(p *presented) (nexus.Caller, error) { return a.certificate(r.TLS.PeerCertificates, p) }, true
 	case conn.peer != nil:
-		c, err := a.judged(ctx, conn, func(p *presented) (nexus.Caller, error) { return a.peer(*conn.peer, p) })
-		return c, err == nil, err
-	default:
-		return nexus.Caller{}, false, nil
+		return func(p *presented) (nexus.Caller, error) { return a.peer(*conn.peer, p) }, false
 	}
-	if err := a.slow(conn); err != nil {
-		return nexus.Caller{}, false, err
+	return nil, false
+}
+
+// identify returns a context with who calls, unless nothing says so.
+func (a *authenticator) identify(ctx context.Context, r *http.Request) (context.Context, error) {
+	conn := connectionOf(ctx)
+	of, guessable := a.judgeOf(ctx, conn, r)
+	if of == nil {
+		return ctx, nil
 	}
-	c, err := a.judged(ctx, conn, judge)
-	return c, err == nil, err
+	if guessable {
+		if err := a.slow(conn); err != nil {
+			return ctx, err
+		}
+	}
+	c, err := a.judged(ctx, conn, of)
+	if err != nil {
+		return ctx, err
+	}
+	return withBearing(nexus.WithCaller(ctx, c), bearing{a, conn, of}), nil
 }
 
 // presented is what is known of a credential, for the record of its refusal.
@@ -108,9 +119,9 @@ func (p *presented) note(key, value string) {
 
 // judged has what was presented judged. A refusal is counted and recorded; what
 // could not be judged is neither.
-func (a *authenticator) judged(ctx context.Context, conn connection, judge func(*presented) (nexus.Caller, error)) (nexus.Caller, error) {
+func (a *authenticator) judged(ctx context.Context, conn connection, of judge) (nexus.Caller, error) {
 	var p presented
-	c, err := judge(&p)
+	c, err := of(&p)
 	if err == nil {
 		c.Source = conn.source
 		return c, nil

@@ -31,6 +31,7 @@ import (
 	"github.com/sop-host/sop/host/internal/agent"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/host/internal/policy"
 	"github.com/sop-host/sop/host/internal/store"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
@@ -108,6 +109,8 @@ type access struct {
 	address  string
 	socket   string
 	agents   *agent.Service
+	policy   policy.Live
+	config   *config.Config
 	log      *fakeLog
 	server   *Server
 	hosts    *authority
@@ -152,14 +155,14 @@ func serveAccess(t *testing.T) *access {
 		a.issuer.Run(ctx, func(err error) { reports <- err })
 	}()
 	<-news
-	a.server = NewServer(&nexus.Nexus{Agents: a.agents, Audit: a.log, Logger: hclog.NewNullLogger()})
-	cfg := &config.Config{Agents: []config.Agent{
+	a.server = NewServer(&nexus.Nexus{Agents: a.agents, Audit: a.log, Policy: &a.policy, Events: db.Events(), Logger: hclog.NewNullLogger()})
+	a.config = &config.Config{Agents: []config.Agent{
 		{Name: "ci", Trust: "exterior", Groups: []string{"builders"}, CommonNames: []string{"ci.example.org"}, SPIFFE: []string{"spiffe://example.org/ci"}},
 		{Name: "bob", Trust: "system", Groups: []string{"leads"}, OIDC: []string{"corp:bob@example.org"}},
 		{Name: "me", Trust: "system", UIDs: []uint32{uint32(os.Getuid())}},
 	}}
-	cfg.API.TLS.TrustDomains = []string{"example.net"}
-	a.server.Identify(NewIdentities(cfg, a.certs.Roots(), []*Issuer{a.issuer}))
+	a.config.API.TLS.TrustDomains = []string{"example.net"}
+	a.server.Identify(NewIdentities(a.config, a.certs.Roots(), []*Issuer{a.issuer}))
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func (h *health) check(ctx context.Context, req *connect.Request[grpc_health_v1.
 }
 
 func (h *health) watch(ctx context.Context, req *connect.Request[grpc_health_v1.HealthCheckRequest], stream *connect.ServerStream[grpc_health_v1.HealthCheckResponse]) error {
-	ctx, cancel := h.door.untilClosing(ctx)
+	ctx, cancel := h.door.untilClosing(ctx, nil)
 	defer cancel()
 	tick := time.NewTicker(healthTick)
 	defer tick.Stop()

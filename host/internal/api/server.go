@@ -138,7 +138,7 @@ func (d *door) close() { d.once.Do(func() { close(d.closing) }) }
 // WrapUnary implements [connect.Interceptor].
 func (d *door) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		ctx, err := d.authorize(ctx, req.Spec(), req.Header(), req.Any())
+		ctx, _, err := d.ask(ctx, req.Spec(), req.Header(), req.Any())
 		if err != nil {
 			return nil, wireError(err)
 		}
@@ -159,27 +159,18 @@ func (d *door) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 		if err != nil {
 			return wireError(err)
 		}
-		ctx, err = d.authorize(ctx, conn.Spec(), conn.RequestHeader(), first.message)
+		ctx, q, err := d.ask(ctx, conn.Spec(), conn.RequestHeader(), first.message)
 		if err != nil {
 			return wireError(err)
 		}
-		ctx, cancel := d.untilClosing(ctx)
+		ctx, cancel := d.untilClosing(ctx, func(ctx context.Context) error { return d.stillAllowed(ctx, q) })
 		defer cancel()
-		return wireError(next(ctx, first))
-	}
-}
-
-// untilClosing returns a context that ends when the server stops, too.
-func (d *door) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-d.closing:
-			cancel()
-		case <-ctx.Done():
+		err = next(ctx, first)
+		if why := barred(ctx); why != nil {
+			err = why
 		}
-	}()
-	return ctx, cancel
+		return wireError(err)
+	}
 }
 
 // permission returns what the called method states; empty if it states nothing.

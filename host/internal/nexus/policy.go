@@ -57,10 +57,7 @@ func (n *Nexus) AuthorizeOn(ctx context.Context, permission string, resource pol
 	case permission == "":
 		return n.denied(ctx, q, c, sdk.Errorf(codes.PermissionDenied, "NO_PERMISSION_STATED", "the method states no permission and is closed"))
 	}
-	q.decision = n.decide(&policy.Request{
-		Principal: policy.Agent{Name: c.Name, Trust: string(c.Trust), Method: string(c.Method), Groups: c.Groups},
-		Action:    permission, Resource: resource, Context: facts,
-	})
+	q.decision = n.decide(c, permission, resource, facts)
 	for _, f := range q.decision.Errors {
 		n.Logger.Error("a policy could not be evaluated", "permission", permission, "caller", c.Name, "error", f.String())
 	}
@@ -70,7 +67,18 @@ func (n *Nexus) AuthorizeOn(ctx context.Context, permission string, resource pol
 	return n.permitted(ctx, q, c)
 }
 
-func (n *Nexus) decide(req *policy.Request) policy.Decision {
+// Allows says whether AuthorizeOn would permit what it has permitted and recorded
+// before.
+func (n *Nexus) Allows(ctx context.Context, permission string, resource policy.Resource, facts map[string]any) bool {
+	c, ok := CallerFrom(ctx)
+	return ok && n.decide(c, permission, resource, facts).Allow
+}
+
+func (n *Nexus) decide(c Caller, permission string, resource policy.Resource, facts map[string]any) policy.Decision {
+	req := &policy.Request{
+		Principal: policy.Agent{Name: c.Name, Trust: string(c.Trust), Method: string(c.Method), Groups: c.Groups},
+		Action:    permission, Resource: resource, Context: facts,
+	}
 	if n.Policy == nil {
 		return policy.Default().Decide(req)
 	}

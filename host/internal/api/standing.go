@@ -1,0 +1,105 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/sdk"
+)
+
+// A stream outlives the moment in which its caller was let in. So it is asked again
+// whether whoever has it is still who it was, and may still have it: a revoked
+// agent, a key that was replaced, a mapping or a group that the configuration no
+// longer has, a rule of policy that came later end it.
+
+// standingEvery is how often, and so how long a stream outlives what permitted it.
+const standingEvery = time.Second
+
+// bearing is what is needed to judge a caller once more.
+type bearing struct {
+	authn *authenticator
+	conn  connection
+	of    judge
+}
+
+type bearingKey struct{}
+
+func withBearing(ctx context.Context, s bearing) context.Context {
+	return context.WithValue(ctx, bearingKey{}, &s)
+}
+
+// again judges a caller once more. A refusal is recorded, and does not count as a
+// guess; what cannot be judged now stands as it did.
+func (s *bearing) again(ctx context.Context, was nexus.Caller) (nexus.Caller, error) {
+	var p presented
+	c, err := s.of(&p)
+	switch why := sdk.FromError(err); {
+	case err == nil:
+		c.Source = s.conn.source
+		return c, nil
+	case why.Code == codes.Unauthenticated:
+		s.authn.nexus.CredentialRefused(ctx, p.method, s.conn.source, p.known, why)
+		return nexus.Caller{}, err
+	default:
+		return was, nil
+	}
+}
+
+// untilClosing returns a context that ends when the server stops; and where still is
+// not nil, with the first error that it returns, see barred.
+func (d *door) untilClosing(ctx context.Context, still func(context.Context) error) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		var due <-chan time.Time
+		if still != nil {
+			tick := time.NewTicker(standingEvery)
+			defer tick.Stop()
+			due = tick.C
+		}
+		for {
+			select {
+			case <-d.closing:
+				cancel(nil)
+				return
+			case <-ctx.Done():
+				return
+			case <-due:
+				if err := still(ctx); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// stillAllowed says why the caller may no longer do what it was permitted. Only that
+// is recorded.
+func (d *door) stillAllowed(ctx context.Context, q question) error {
+	c, _ := nexus.CallerFrom(ctx)
+	if s, ok := ctx.Value(bearingKey{}).(*bearing); ok {
+		now, err := s.again(ctx, c)
+		if err != nil {
+			return err
+		}
+		ctx = nexus.WithCaller(ctx, now)
+	}
+	if d.nexus.Allows(ctx, q.permission, q.resource, q.facts) {
+		return nil
+	}
+	return d.nexus.AuthorizeOn(ctx, q.permission, q.resource, q.facts)
+}
+
+// barred returns why a caller may not have a context of untilClosing any more, or nil.
+func barred(ctx context.Context) error {
+	var why *sdk.Error
+	if errors.As(context.Cause(ctx), &why) {
+		return why
+	}
+	return nil
+}
