@@ -97,7 +97,7 @@ func (a *authenticator) identify(ctx context.Context, r *http.Request) (context.
 			return ctx, err
 		}
 	}
-	c, err := a.judged(ctx, conn, of)
+	c, err := a.judged(ctx, conn, of, true)
 	if err != nil {
 		return ctx, err
 	}
@@ -117,9 +117,9 @@ func (p *presented) note(key, value string) {
 	p.known[key] = value
 }
 
-// judged has what was presented judged. A refusal is counted and recorded; what
-// could not be judged is neither.
-func (a *authenticator) judged(ctx context.Context, conn connection, of judge) (nexus.Caller, error) {
+// judged has what was presented judged. A refusal is recorded, and counted where it
+// was presented now; what could not be judged is neither.
+func (a *authenticator) judged(ctx context.Context, conn connection, of judge, now bool) (nexus.Caller, error) {
 	var p presented
 	c, err := of(&p)
 	if err == nil {
@@ -130,8 +130,10 @@ func (a *authenticator) judged(ctx context.Context, conn connection, of judge) (
 	if why.Code != codes.Unauthenticated {
 		return nexus.Caller{}, err
 	}
-	if waited := a.guard.Failed(conn.source, a.now()); waited > 0 {
-		p.note("turned_away", itoa(waited))
+	if now {
+		if waited := a.guard.Failed(conn.source, a.now()); waited > 0 {
+			p.note("turned_away", itoa(waited))
+		}
 	}
 	a.nexus.CredentialRefused(ctx, p.method, conn.source, p.known, why)
 	return nexus.Caller{}, err

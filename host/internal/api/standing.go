@@ -28,25 +28,8 @@ type bearing struct {
 
 type bearingKey struct{}
 
-func withBearing(ctx context.Context, s bearing) context.Context {
-	return context.WithValue(ctx, bearingKey{}, &s)
-}
-
-// again judges a caller once more. A refusal is recorded, and does not count as a
-// guess; what cannot be judged now stands as it did.
-func (s *bearing) again(ctx context.Context, was nexus.Caller) (nexus.Caller, error) {
-	var p presented
-	c, err := s.of(&p)
-	switch why := sdk.FromError(err); {
-	case err == nil:
-		c.Source = s.conn.source
-		return c, nil
-	case why.Code == codes.Unauthenticated:
-		s.authn.nexus.CredentialRefused(ctx, p.method, s.conn.source, p.known, why)
-		return nexus.Caller{}, err
-	default:
-		return was, nil
-	}
+func withBearing(ctx context.Context, b bearing) context.Context {
+	return context.WithValue(ctx, bearingKey{}, &b)
 }
 
 // untilClosing returns a context that ends when the server stops; and where still is
@@ -79,20 +62,18 @@ func (d *door) untilClosing(ctx context.Context, still func(context.Context) err
 }
 
 // stillAllowed says why the caller may no longer do what it was permitted. Only that
-// is recorded.
+// is recorded. A caller who cannot be judged now stands as it did.
 func (d *door) stillAllowed(ctx context.Context, q question) error {
-	c, _ := nexus.CallerFrom(ctx)
-	if s, ok := ctx.Value(bearingKey{}).(*bearing); ok {
-		now, err := s.again(ctx, c)
-		if err != nil {
+	if b, ok := ctx.Value(bearingKey{}).(*bearing); ok {
+		c, err := b.authn.judged(ctx, b.conn, b.of, false)
+		switch {
+		case err == nil:
+			ctx = nexus.WithCaller(ctx, c)
+		case sdk.FromError(err).Code == codes.Unauthenticated:
 			return err
 		}
-		ctx = nexus.WithCaller(ctx, now)
 	}
-	if d.nexus.Allows(ctx, q.permission, q.resource, q.facts) {
-		return nil
-	}
-	return d.nexus.AuthorizeOn(ctx, q.permission, q.resource, q.facts)
+	return d.nexus.AuthorizeAgain(ctx, q.permission, q.resource, q.facts)
 }
 
 // barred returns why a caller may not have a context of untilClosing any more, or nil.

@@ -27,7 +27,11 @@ func (a *access) watch(c *http.Client, address, authorization string) watching {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	a.t.Cleanup(func() { _ = stream.Close() }) // most have ended
+	a.t.Cleanup(func() {
+		if err := stream.Close(); err != nil {
+			a.t.Error(err)
+		}
+	})
 	if !stream.Receive() {
 		a.t.Fatal(stream.Err())
 	}

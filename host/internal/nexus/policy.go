@@ -49,36 +49,44 @@ func (n *Nexus) AuthorizeOn(ctx context.Context, permission string, resource pol
 	span.Set("sop.permission", permission)
 	defer func() { span.End(err) }()
 	q := &question{permission: permission, resource: resource}
-	c, ok := CallerFrom(ctx)
-	switch {
-	case !ok:
-		return n.denied(ctx, q, Caller{}, sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
-			WithRemedy("call through the host's unix socket, or send `Authorization: Bearer` with an enrolled key (sop agent enroll) or a token of a configured OIDC issuer, or show a client certificate of the configured client_ca"))
-	case permission == "":
-		return n.denied(ctx, q, c, sdk.Errorf(codes.PermissionDenied, "NO_PERMISSION_STATED", "the method states no permission and is closed"))
-	}
-	q.decision = n.decide(c, permission, resource, facts)
-	for _, f := range q.decision.Errors {
-		n.Logger.Error("a policy could not be evaluated", "permission", permission, "caller", c.Name, "error", f.String())
-	}
-	if !q.decision.Allow {
-		return n.denied(ctx, q, c, q.refusal(c))
+	c, err := n.ask(ctx, q, facts)
+	if err != nil {
+		return err
 	}
 	return n.permitted(ctx, q, c)
 }
 
-// Allows says whether AuthorizeOn would permit what it has permitted and recorded
-// before.
-func (n *Nexus) Allows(ctx context.Context, permission string, resource policy.Resource, facts map[string]any) bool {
-	c, ok := CallerFrom(ctx)
-	return ok && n.decide(c, permission, resource, facts).Allow
+// AuthorizeAgain is AuthorizeOn for what that has permitted and recorded: only a
+// denial is recorded now.
+func (n *Nexus) AuthorizeAgain(ctx context.Context, permission string, resource policy.Resource, facts map[string]any) error {
+	_, err := n.ask(ctx, &question{permission: permission, resource: resource}, facts)
+	return err
 }
 
-func (n *Nexus) decide(c Caller, permission string, resource policy.Resource, facts map[string]any) policy.Decision {
-	req := &policy.Request{
-		Principal: policy.Agent{Name: c.Name, Trust: string(c.Trust), Method: string(c.Method), Groups: c.Groups},
-		Action:    permission, Resource: resource, Context: facts,
+// ask has policy decide, and returns who asked, or the denial, which is recorded.
+func (n *Nexus) ask(ctx context.Context, q *question, facts map[string]any) (Caller, error) {
+	c, ok := CallerFrom(ctx)
+	switch {
+	case !ok:
+		return c, n.denied(ctx, q, Caller{}, sdk.Errorf(codes.Unauthenticated, "UNAUTHENTICATED", "the caller could not be identified").
+			WithRemedy("call through the host's unix socket, or send `Authorization: Bearer` with an enrolled key (sop agent enroll) or a token of a configured OIDC issuer, or show a client certificate of the configured client_ca"))
+	case q.permission == "":
+		return c, n.denied(ctx, q, c, sdk.Errorf(codes.PermissionDenied, "NO_PERMISSION_STATED", "the method states no permission and is closed"))
 	}
+	q.decision = n.decide(&policy.Request{
+		Principal: policy.Agent{Name: c.Name, Trust: string(c.Trust), Method: string(c.Method), Groups: c.Groups},
+		Action:    q.permission, Resource: q.resource, Context: facts,
+	})
+	for _, f := range q.decision.Errors {
+		n.Logger.Error("a policy could not be evaluated", "permission", q.permission, "caller", c.Name, "error", f.String())
+	}
+	if !q.decision.Allow {
+		return c, n.denied(ctx, q, c, q.refusal(c))
+	}
+	return c, nil
+}
+
+func (n *Nexus) decide(req *policy.Request) policy.Decision {
 	if n.Policy == nil {
 		return policy.Default().Decide(req)
 	}

@@ -220,9 +220,9 @@ func TestClosedWhileInLine(t *testing.T) {
 	for i := range queueSize + more {
 		go func() {
 			if i%2 == 0 {
-				done <- db.update(context.Background(), work(context.Background(), db, i))
+				done <- db.update(t.Context(), work(t.Context(), db, i))
 			} else {
-				done <- db.Audit().Append(context.Background(), audit.Record{Resource: fmt.Sprint(i)})
+				done <- db.Audit().Append(t.Context(), audit.Record{Resource: fmt.Sprint(i)})
 			}
 		}()
 	}
