@@ -162,11 +162,10 @@ func (u *unit) takeBack(f *found, number int, release func()) {
 		return
 	}
 	i.release = release
-	u.mu.Lock()
-	u.instance = i
-	u.setLocked(StateWaiting, "")
-	u.mu.Unlock()
-	u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseAdopted, PID: i.handle.PID, Detail: "running since " + i.startedAt.UTC().Format(time.RFC3339)})
+	u.step(Event{Instance: number, Phase: PhaseAdopted, PID: i.handle.PID, Detail: "running since " + i.startedAt.UTC().Format(time.RFC3339)}, func() {
+		u.instance = i
+		u.setLocked(StateWaiting, "")
+	})
 	u.s.logger.Info("component taken back", "component", u.name, "pid", i.handle.PID)
 	if i.spec.Readiness.polled() {
 		u.mu.Lock()
@@ -180,6 +179,7 @@ func (u *unit) takeBack(f *found, number int, release func()) {
 		cancel()
 		if err != nil {
 			u.startFailed(u.s.ctx, number, u.end(i, i.spec.StopGrace, err))
+			release()
 			return
 		}
 	}

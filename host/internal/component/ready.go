@@ -271,21 +271,19 @@ func (s *Supervisor) askExec(ctx context.Context, i *instance) (err error) {
 // serve puts a ready instance in service.
 func (u *unit) serve(i *instance) {
 	recordErr := i.record.ready()
-	u.mu.Lock()
-	if u.recovering {
-		u.restarts++
-	}
-	u.recovering = false
-	if u.idleAt.IsZero() || u.users == 0 {
-		u.idleAt = time.Now().Add(u.spec.IdleStop)
-	}
-	u.setLocked(StateReady, "")
-	u.mu.Unlock()
-	u.s.changed.Tell()
 	if recordErr != nil {
 		u.s.logger.Warn("record that a component is ready", "component", u.name, "error", recordErr)
 	}
-	u.s.emit(Event{Name: u.name, Instance: i.number, Phase: PhaseReady, PID: i.handle.PID})
+	u.step(Event{Instance: i.number, Phase: PhaseReady, PID: i.handle.PID}, func() {
+		if u.recovering {
+			u.restarts++
+		}
+		u.recovering = false
+		if u.idleAt.IsZero() || u.users == 0 {
+			u.idleAt = time.Now().Add(u.spec.IdleStop)
+		}
+		u.setLocked(StateReady, "")
+	})
 	if i.spec.Readiness.polled() && i.spec.Readiness.Recheck > 0 {
 		u.s.retiring.Go(func() { u.recheck(i) })
 	}
@@ -334,16 +332,14 @@ func (u *unit) turn(i *instance, from, to State, phase Phase, err *sdk.Error) {
 		return
 	}
 	u.setLocked(to, "")
-	if err != nil {
-		u.lastErr, u.lastErrAt, u.detail = err, time.Now(), err.Message
-	}
-	u.mu.Unlock()
-	u.s.changed.Tell()
 	e := Event{Name: u.name, Instance: i.number, Phase: phase, PID: i.handle.PID}
 	if err != nil {
+		u.lastErr, u.lastErrAt, u.detail = err, time.Now(), err.Message
 		e.Err = err
 	}
 	u.s.emit(e)
+	u.mu.Unlock()
+	u.s.changed.Tell()
 }
 
 // longestWords bounds what is kept of an error.

@@ -16,7 +16,8 @@ import (
 // next.
 func (u *unit) onExit(i *instance) {
 	exit := u.putAway(i, leftWait)
-	u.s.emit(Event{Name: u.name, Instance: i.number, Phase: PhaseExited, Detail: "it " + exit.String()})
+	u.step(Event{Instance: i.number, Phase: PhaseExited, Detail: "it " + exit.String()}, func() { u.instance = nil })
+	i.release()
 	u.mu.Lock()
 	policy, clean := u.spec.RestartPolicy, exit.Known && exit.Code == 0 && exit.Signal == 0
 	wanted, _ := u.wantedLocked(time.Now())
@@ -39,21 +40,20 @@ func (u *unit) putAway(i *instance, grace time.Duration) process.Exit {
 	if err != nil {
 		u.s.logger.Warn("put away what a component has left", "component", u.name, "instance", i.number, "error", err)
 	}
-	u.mu.Lock()
-	u.instance = nil
-	u.mu.Unlock()
-	if i.release != nil {
-		i.release()
-	}
 	return exit
 }
 
 // settle gives a unit without a process the state that it is to have.
 func (u *unit) settle() {
 	u.mu.Lock()
-	u.setLocked(u.restLocked(), "")
+	u.settleLocked()
 	u.mu.Unlock()
 	u.s.changed.Tell()
+}
+
+func (u *unit) settleLocked() {
+	u.instance = nil
+	u.setLocked(u.restLocked(), "")
 }
 
 // complete notes that it has ended and is not started again: as it may, or with
@@ -82,8 +82,7 @@ func (u *unit) startFailed(ctx context.Context, number int, err error) {
 	givenUp := !wanted || u.renew || ctx.Err() != nil
 	u.mu.Unlock()
 	if givenUp {
-		u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseStopped})
-		u.settle()
+		u.step(Event{Instance: number, Phase: PhaseStopped}, u.settleLocked)
 		return
 	}
 	u.fail(number, failure(err))
@@ -93,6 +92,7 @@ func (u *unit) startFailed(ctx context.Context, number int, err error) {
 func (u *unit) fail(number int, err *sdk.Error) {
 	now := time.Now()
 	u.mu.Lock()
+	u.instance = nil
 	u.lastErr, u.lastErrAt, u.recovering = err, now, true
 	wait, open := time.Duration(0), permanent(err) || u.spec.RestartPolicy == RestartNever
 	if !open {
@@ -107,10 +107,10 @@ func (u *unit) fail(number int, err *sdk.Error) {
 		u.setLocked(StateBackoff, err.Message)
 	}
 	told := u.lastErr
+	u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseFailed, Err: told})
 	u.mu.Unlock()
 	u.s.changed.Tell()
 	u.s.logger.Error("component failed", "component", u.name, "instance", number, "again", !open, "error", told.Message)
-	u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseFailed, Err: told})
 }
 
 func crashLoop(name string, err *sdk.Error) *sdk.Error {

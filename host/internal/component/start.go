@@ -47,19 +47,18 @@ func (u *unit) bringUp() {
 	}
 	i, err := u.start(ctx, spec, number, restart)
 	if i == nil {
-		release()
 		u.startFailed(ctx, number, err)
+		release()
 		return
 	}
 	i.release = release
-	u.mu.Lock()
-	u.instance = i
-	u.setLocked(StateWaiting, "")
-	u.mu.Unlock()
-	u.s.changed.Tell()
-	u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseWaiting, PID: i.handle.PID, Detail: string(spec.Readiness.Kind)})
+	u.step(Event{Instance: number, Phase: PhaseWaiting, PID: i.handle.PID, Detail: string(spec.Readiness.Kind)}, func() {
+		u.instance = i
+		u.setLocked(StateWaiting, "")
+	})
 	if err := u.awaitReady(ctx, i); err != nil {
 		u.startFailed(ctx, number, u.end(i, spec.StopGrace, err))
+		release()
 		return
 	}
 	u.serve(i)
@@ -67,21 +66,19 @@ func (u *unit) bringUp() {
 
 // start starts the process. It returns no instance with an error.
 func (u *unit) start(ctx context.Context, spec *Spec, number int, restart bool) (*instance, error) {
-	u.set(StateQueued, "")
-	u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseQueued, After: spec.DependsOn})
+	u.enter(StateQueued, Event{Instance: number, Phase: PhaseQueued, After: spec.DependsOn})
 	if err := u.awaitDependencies(ctx, spec, restart); err != nil {
 		return nil, err
 	}
 	if err := u.s.opt.Halted(); err != nil {
 		return nil, err
 	}
-	u.set(StateStarting, "")
-	u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseVerifying})
+	u.enter(StateStarting, Event{Instance: number, Phase: PhaseVerifying})
 	path, err := u.s.verify(spec)
 	if err != nil {
 		return nil, err
 	}
-	u.s.emit(Event{Name: u.name, Instance: number, Phase: PhaseStarting})
+	u.enter(StateStarting, Event{Instance: number, Phase: PhaseStarting})
 	return u.launch(spec, path, number)
 }
 

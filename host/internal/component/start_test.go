@@ -55,6 +55,40 @@ func TestOrder(t *testing.T) {
 	before("b stopped", "a stopping")
 }
 
+// Whoever is told slowly of a step is told all the same before what follows from
+// it: a timeline never has a component start before what it waited for is ready.
+func TestStepsAreToldInOrder(t *testing.T) {
+	follows := map[string]chan struct{}{"b starting": make(chan struct{}), "a stopping": make(chan struct{})}
+	awaited := map[string]string{"a ready": "b starting", "b stopped": "a stopping"}
+	s := newSupervisor(t, t.TempDir(), func(o *Options) {
+		note := o.OnEvent
+		o.OnEvent = func(e Event) {
+			step := e.Name + " " + string(e.Phase)
+			if c, ok := follows[step]; ok {
+				close(c)
+			}
+			if next, ok := awaited[step]; ok {
+				select {
+				case <-follows[next]:
+					t.Errorf("%q while %q was being told", next, step)
+				case <-time.After(100 * time.Millisecond): // it must not come
+				}
+			}
+			note(e)
+		}
+	})
+	s.start(shell("a", "exec sleep 300"), shell("b", "exec sleep 300", after("a")))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := s.Stop(ctx, "a", true); err != nil {
+		t.Fatal(err)
+	}
+	all := s.history()
+	if want := []string{"a stopping", "a stopped"}; !slices.Equal(all[len(all)-2:], want) || !slices.Contains(all, "b stopped") {
+		t.Errorf("told of %v, with %v at the end", all, want)
+	}
+}
+
 func TestProbes(t *testing.T) {
 	dir := t.TempDir()
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -19,14 +19,12 @@ import (
 func (u *unit) takeDown(i *instance) {
 	u.mu.Lock()
 	grace := u.spec.StopGrace
-	u.setLocked(StateStopping, "")
 	u.mu.Unlock()
-	u.s.changed.Tell()
-	u.s.emit(Event{Name: u.name, Instance: i.number, Phase: PhaseStopping, PID: i.handle.PID})
+	u.enter(StateStopping, Event{Instance: i.number, Phase: PhaseStopping, PID: i.handle.PID})
 	left := u.stopProcess(i, grace)
 	exit := u.putAway(i, left)
-	u.s.emit(Event{Name: u.name, Instance: i.number, Phase: PhaseStopped, Detail: "it " + exit.String()})
-	u.settle()
+	u.step(Event{Instance: i.number, Phase: PhaseStopped, Detail: "it " + exit.String()}, u.settleLocked)
+	i.release()
 }
 
 // stopProcess asks the process and its group to end, and kills it after its

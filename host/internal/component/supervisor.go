@@ -24,8 +24,9 @@ type Options struct {
 	// LogDir holds the output of each component, rotated.
 	LogDir string
 	Logger hclog.Logger
-	// OnEvent is called for each step of each instance, from several goroutines; it
-	// must not block and must not call the supervisor. nil is fine.
+	// OnEvent is called for each step of each instance, from several goroutines and
+	// with a component locked; it must not block and must not call the supervisor.
+	// nil is fine.
 	OnEvent func(Event)
 	// Plugins are what components may depend on; nil: none is ever ready.
 	Plugins Plugins

@@ -181,6 +181,23 @@ func (u *unit) set(state State, detail string) {
 	u.s.changed.Tell()
 }
 
+// step takes a step of an instance's life: change notes it, under u.mu. Who finds
+// the unit changed finds the step told, so that what follows from it is told after
+// it.
+func (u *unit) step(e Event, change func()) {
+	e.Name = u.name
+	u.mu.Lock()
+	change()
+	u.s.emit(e)
+	u.mu.Unlock()
+	u.s.changed.Tell()
+}
+
+// enter takes the step that begins a state.
+func (u *unit) enter(state State, e Event) {
+	u.step(e, func() { u.setLocked(state, "") })
+}
+
 func (u *unit) setLocked(state State, detail string) {
 	if u.state != state {
 		u.since = time.Now()
