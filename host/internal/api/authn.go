@@ -29,6 +29,7 @@ const (
 	reasonIssuer      = "OIDC_ISSUER_UNKNOWN"
 	reasonIssuerDown  = "OIDC_ISSUER_UNAVAILABLE"
 	reasonGuessing    = "AUTHENTICATION_GUESSING"
+	reasonRenamed     = "CALLER_RENAMED"
 )
 
 // authenticator finds out who calls. What proves it, in this order:

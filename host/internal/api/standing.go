@@ -14,7 +14,7 @@ import (
 // A stream outlives the moment in which its caller was let in. So it is asked again
 // whether whoever has it is still who it was, and may still have it: a revoked
 // agent, a key that was replaced, a mapping or a group that the configuration no
-// longer has, a rule of policy that came later end it.
+// longer has, another name, a rule of policy that came later end it.
 
 // standingEvery is how often, and so how long a stream outlives what permitted it.
 const standingEvery = time.Second
@@ -64,6 +64,7 @@ func (d *door) untilClosing(ctx context.Context, still func(context.Context) err
 // stillAllowed says why the caller may no longer do what it was permitted. Only that
 // is recorded. A caller who cannot be judged now stands as it did.
 func (d *door) stillAllowed(ctx context.Context, q question) error {
+	was, _ := nexus.CallerFrom(ctx)
 	if b, ok := ctx.Value(bearingKey{}).(*bearing); ok {
 		c, err := b.authn.judged(ctx, b.conn, b.of, false)
 		switch {
@@ -73,7 +74,14 @@ func (d *door) stillAllowed(ctx context.Context, q question) error {
 			return err
 		}
 	}
-	return d.nexus.AuthorizeAgain(ctx, q.permission, q.resource, q.facts)
+	if err := d.nexus.AuthorizeAgain(ctx, q.permission, q.resource, q.facts); err != nil {
+		return err
+	}
+	if now, _ := nexus.CallerFrom(ctx); now.Name != was.Name {
+		return sdk.Errorf(codes.Unauthenticated, reasonRenamed, "the caller was %s when this began, and is %s to the configuration now", was.Name, now.Name).
+			WithRemedy("call again, as %s", now.Name)
+	}
+	return nil
 }
 
 // barred returns why a caller may not have a context of untilClosing any more, or nil.

@@ -89,6 +89,12 @@ func TestStreamsEndWithTheirPermission(t *testing.T) {
 	}
 	a.ends(replaced, connect.CodeUnauthenticated, agent.ReasonRotated)
 
+	// The configuration has another name for it, which may do the same.
+	a.config.Agents[1].Name = "robert"
+	a.server.Identify(NewIdentities(a.config, a.certs.Roots(), []*Issuer{a.issuer}))
+	a.ends(mapped, connect.CodeUnauthenticated, reasonRenamed)
+	mapped = a.watch(tcp, a.address, bob)
+
 	// The configuration does not name it any more: it is somebody of the issuer.
 	a.config.Agents = a.config.Agents[2:]
 	a.server.Identify(NewIdentities(a.config, a.certs.Roots(), []*Issuer{a.issuer}))
