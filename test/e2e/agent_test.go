@@ -355,6 +355,23 @@ func TestExteriorAgentAndItsToken(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 	as(4, "token", "validate", mine)
+
+	// What it holds ends with it, whoever speaks for it, and so does what came from that.
+	held, _ := issue("agent-7", "--uses", "2")
+	child := filepath.Join(s.dir, "child")
+	s.put(child, as(0, "token", "child", held, "--requester", "agent-9").stdout)
+	if r := s.must(0, "agent", "revoke", "agent-7", "--config", s.conf); r.stdout != "revoked agent agent-7, which ended 3 tokens and gave back 0 tasks\n" {
+		t.Errorf("%v", r)
+	}
+	for file, requester := range map[string]string{held: "agent-7", child: "agent-9"} {
+		if r := s.must(4, "token", "consume", file, "--operation", "try", "--requester", requester, "--config", s.conf, "-o", "json"); !strings.Contains(r.stderr, "TOKEN_REVOKED") {
+			t.Errorf("%v", r)
+		}
+	}
+	s.must(0, "token", "consume", theirs, "--operation", "try", "--requester", "agent-8", "--config", s.conf)
+	if r := s.must(1, "token", "issue", "--type", "test", "--operation", "try", "--requester", "agent-7", "--config", s.conf, "-o", "json"); !strings.Contains(r.stderr, "TOKEN_HOLDER_REVOKED") {
+		t.Errorf("%v", r)
+	}
 	h.stop()
 }
 

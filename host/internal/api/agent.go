@@ -90,11 +90,13 @@ func (s *agentService) RevokeAgent(ctx context.Context, req *connect.Request[api
 	if req.Msg.GetValidateOnly() {
 		return connect.NewResponse(&apiv1.RevokeAgentResponse{}), s.Agents.CheckRevoke(ctx, req.Msg.GetName(), req.Msg.GetReason())
 	}
-	a, err := s.Agents.Revoke(ctx, req.Msg.GetName(), by(ctx), req.Msg.GetReason())
+	a, lost, err := s.Nexus.RevokeAgent(ctx, req.Msg.GetName(), by(ctx), req.Msg.GetReason())
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&apiv1.RevokeAgentResponse{Agent: agentRecord(a)}), nil
+	return connect.NewResponse(&apiv1.RevokeAgentResponse{
+		Agent: agentRecord(a), RevokedTokens: int64(lost.Tokens), ReleasedTasks: int64(lost.Tasks),
+	}), nil
 }
 
 // WhoAmI implements the rpc.

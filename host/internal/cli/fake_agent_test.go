@@ -62,7 +62,7 @@ func (h fakeAgent) RotateAgent(_ context.Context, r *connect.Request[apiv1.Rotat
 }
 
 func (h fakeAgent) RevokeAgent(context.Context, *connect.Request[apiv1.RevokeAgentRequest]) (*connect.Response[apiv1.RevokeAgentResponse], error) {
-	return answer(h.fakeHost, &apiv1.RevokeAgentResponse{Agent: testAgent()})
+	return answer(h.fakeHost, &apiv1.RevokeAgentResponse{Agent: testAgent(), RevokedTokens: 2, ReleasedTasks: 1})
 }
 
 // WhoAmI knows one credential.

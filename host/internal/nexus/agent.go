@@ -40,6 +40,40 @@ type Agents interface {
 	Live(name string) error
 }
 
+// Forfeited is what an agent held when it was revoked.
+type Forfeited struct {
+	Tokens int // with those that were issued from them
+	Tasks  int
+}
+
+// RevokeAgent ends an agent, then the tokens that it holds with all that came from
+// them, then its claims on tasks. An agent that was revoked before is no error, so
+// that whoever is told that something failed can do it again.
+func (n *Nexus) RevokeAgent(ctx context.Context, name, by, why string) (a *agent.Agent, lost Forfeited, err error) {
+	if a, err = n.Agents.Revoke(ctx, name, by, why); err != nil {
+		return nil, lost, err
+	}
+	reason := ForfeitReason(a)
+	if lost.Tokens, err = n.Tokens.RevokeHeld(ctx, name, by, reason); err != nil {
+		return nil, lost, unfinished(err, name, "its tokens, which are refused, are not all recorded as revoked, and what was issued from them may live")
+	}
+	if lost.Tasks, err = n.Tasks.TakeBack(ctx, name, by, reason); err != nil {
+		return nil, lost, unfinished(err, name, "tasks that it has claimed stay claimed until their leases end")
+	}
+	return a, lost, nil
+}
+
+// ForfeitReason is why what an agent held that was revoked has ended, in words.
+func ForfeitReason(a *agent.Agent) string { return "agent " + a.Name + " was revoked: " + a.Reason }
+
+// unfinished says what a revocation has left undone.
+func unfinished(err error, name, left string) error {
+	e := *sdk.FromError(err)
+	e.Message = "agent " + name + " is revoked, but " + left + ": " + e.Message
+	e.Remedy = "revoke it again; " + e.Remedy
+	return &e
+}
+
 // AgentCaller is who presented an enrolled key.
 func AgentCaller(a *agent.Agent) Caller {
 	return Caller{Name: a.Name, Trust: Trust(a.Trust), Method: MethodKey, Groups: a.Groups}

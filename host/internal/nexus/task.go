@@ -24,6 +24,8 @@ type Tasks interface {
 	Submit(ctx context.Context, h task.Hold, sub task.Submission) (*task.Task, error)
 	Fail(ctx context.Context, h task.Hold, f task.Failure) (*task.Task, error)
 	Release(ctx context.Context, h task.Hold, why string) (*task.Task, error)
+	// TakeBack takes back all that somebody holds.
+	TakeBack(ctx context.Context, holder, by, why string) (int, error)
 	Cancel(ctx context.Context, ref, by, why string) (*task.Task, error)
 	Retry(ctx context.Context, ref, by, why string) (*task.Task, error)
 	Pin(ctx context.Context, ref string, pinned bool, by, why string) (*task.Task, error)

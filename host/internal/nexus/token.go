@@ -27,6 +27,8 @@ type Tokens interface {
 	Consume(ctx context.Context, secret string, req token.Request) (token.Use, error)
 	Renew(ctx context.Context, ref string, ttl time.Duration, by, why string) (*token.Token, error)
 	Revoke(ctx context.Context, ref, by, why string) (*token.Token, int, error)
+	// RevokeHeld ends the tokens of an agent, with all that came from them.
+	RevokeHeld(ctx context.Context, agent, by, why string) (int, error)
 	List(ctx context.Context, filter token.Filter) (token.Page, error)
 	Get(ctx context.Context, ref string) (*token.Token, error)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sop-host/sop/host/internal/agent"
+	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -52,7 +53,32 @@ func (h *host) openAgents(ctx context.Context, undo *closers) error {
 	return nil
 }
 
+// endForfeited ends the tokens of revoked agents, of which some live on where a host
+// ended while it revoked one. They are refused all the same; what was issued from
+// them to others is not.
+func (h *host) endForfeited(ctx context.Context) {
+	names, err := h.store.Agents().Revoked(ctx)
+	for _, name := range names {
+		if err == nil {
+			err = h.forfeit(ctx, name)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		h.logger.Warn("end the tokens of revoked agents", "error", err)
+	}
+}
+
+func (h *host) forfeit(ctx context.Context, name string) error {
+	a, err := h.agents.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	_, err = h.tokens.RevokeHeld(ctx, name, actorHost, nexus.ForfeitReason(a))
+	return err
+}
+
 func (h *host) flushAgents(ctx context.Context) {
+	h.endForfeited(ctx)
 	tick := time.NewTicker(agent.FlushEvery)
 	defer tick.Stop()
 	for {

@@ -117,6 +117,15 @@ func (r tokenReader) Due(ctx context.Context, at time.Time, limit int) ([]*token
 	return append(expired, begun...), err
 }
 
+// Held implements [token.Tx].
+func (r tokenReader) Held(ctx context.Context, requester string, limit int) ([]string, error) {
+	return collect(ctx, r.q, func(scan func(...any) error) (accessor string, err error) { return accessor, scan(&accessor) }, `
+		WITH RECURSIVE tree (id) AS (
+			SELECT id FROM tokens WHERE requester = $1
+			UNION SELECT t.id FROM tokens t JOIN tree ON t.parent = tree.id AND t.parent <> ''
+		) SELECT accessor FROM tokens WHERE id IN (SELECT id FROM tree) AND state IN ('pending', 'active') ORDER BY id LIMIT $2`, requester, limit)
+}
+
 // Descendants implements [token.Tx].
 func (r tokenReader) Descendants(ctx context.Context, id string) ([]*token.Token, error) {
 	return r.tokens(ctx, `id IN (

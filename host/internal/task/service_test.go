@@ -314,6 +314,29 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// What a revoked agent holds can be claimed by others, and cost no attempt.
+func TestTakeBack(t *testing.T) {
+	b := newBench(t, task.Settings{})
+	one, two, three := b.make(t, nil), b.make(t, nil), b.make(t, nil)
+	held := b.claim(t, task.StageGenerate, "gone", one.ID)
+	b.claim(t, task.StageGenerate, "gone", two.ID)
+	b.claim(t, task.StageGenerate, "agent", three.ID)
+	if n, err := b.TakeBack(t.Context(), "gone", "operator", "agent gone was revoked: left"); n != 2 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	for id, want := range map[string]task.State{one.ID: task.StateReady, two.ID: task.StateReady, three.ID: task.StateLeased} {
+		if got, err := b.Get(t.Context(), id); err != nil || got.State != want || (got.State == task.StateReady && (got.Attempts != 0 || got.Reason != "agent gone was revoked: left")) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if _, err := b.Heartbeat(t.Context(), held.Hold()); err == nil {
+		t.Error("who held it holds it still")
+	}
+	if n, err := b.TakeBack(t.Context(), "gone", "operator", "again"); n != 0 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
 // A host that ends at a task costs it no attempt, unless that goes on and on.
 func TestInterruptions(t *testing.T) {
 	b := newBench(t, task.Settings{})

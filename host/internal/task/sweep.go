@@ -154,6 +154,28 @@ func (s *Service) Recover(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// TakeBack takes back what somebody holds who is not to work any more. The attempts
+// do not count. It returns how many tasks that were.
+func (s *Service) TakeBack(ctx context.Context, holder, by, why string) (n int, err error) {
+	err = s.update(ctx, func(w *work) error {
+		held, err := w.HeldBy(ctx, holder)
+		if err != nil {
+			return err
+		}
+		n = len(held)
+		for _, t := range held {
+			if t.State.fallback() == StateReady {
+				t.Attempts = max(0, t.Attempts-1)
+			}
+			if err := w.lose(ctx, t, by, clipText(why, maxWhy)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
 // unblock opens what waited for a task that is done now.
 func (w *work) unblock(ctx context.Context, on string) error {
 	blocked, err := w.Blocked(ctx, on, batch)

@@ -12,7 +12,7 @@ func (s *Service) CheckChild(ctx context.Context, text string, holder Request, s
 		return told(ctx, err)
 	}
 	now := s.clock.now()
-	if err := parent.usable(now); err != nil {
+	if err := s.usable(parent, now); err != nil {
 		return told(ctx, s.settle(ctx, parent, now, err))
 	}
 	if err := parent.At(now).narrow(&spec, now); err != nil {
@@ -21,7 +21,7 @@ func (s *Service) CheckChild(ctx context.Context, text string, holder Request, s
 	if spec.MaxUses > parent.Remaining() {
 		return wider("max_uses")
 	}
-	return nil
+	return s.mayHold(spec.Requester)
 }
 
 // CheckConsume says whether Consume would take a use, and takes none: it
@@ -40,7 +40,7 @@ func (s *Service) CheckConsume(ctx context.Context, text string, req Request) (*
 		return nil, told(ctx, err)
 	}
 	now := s.clock.now()
-	if err := t.usable(now); err != nil {
+	if err := s.usable(t, now); err != nil {
 		return nil, told(ctx, s.settle(ctx, t, now, err))
 	}
 	return t.At(now), nil

@@ -24,6 +24,7 @@ const (
 	ReasonWrongAgent     = "TOKEN_WRONG_AGENT"
 	ReasonWrongPath      = "TOKEN_WRONG_PATH"
 	ReasonWrongWorkspace = "TOKEN_WRONG_WORKSPACE"
+	ReasonHolderRevoked  = "TOKEN_HOLDER_REVOKED"
 	// ReasonDenied is what callers are told who may not know why.
 	ReasonDenied = "TOKEN_DENIED"
 	// ReasonGuessing answers a source that has guessed too often.

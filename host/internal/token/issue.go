@@ -22,7 +22,7 @@ func (s *Service) Issue(ctx context.Context, spec Spec) (Secret, *Token, error) 
 		if err = spec.complete(*s.limits.Load(), now); err != nil {
 			return w, err
 		}
-		t, err = create(ctx, tx, &w, &spec, secret.Accessor(), hash, nil, now)
+		t, err = s.create(ctx, tx, &w, &spec, secret.Accessor(), hash, nil, now)
 		return w, err
 	})
 	if err != nil {
@@ -32,7 +32,12 @@ func (s *Service) Issue(ctx context.Context, spec Spec) (Secret, *Token, error) 
 }
 
 // Check says whether Issue would make a token of spec, and makes none.
-func (s *Service) Check(spec Spec) error { return spec.complete(*s.limits.Load(), s.clock.now()) }
+func (s *Service) Check(spec Spec) error {
+	if err := spec.complete(*s.limits.Load(), s.clock.now()); err != nil {
+		return err
+	}
+	return s.mayHold(spec.Requester)
+}
 
 // IssueChild makes a narrower token from one that is presented by who holds it.
 // The uses of the child are taken from its parent for good.
@@ -47,6 +52,9 @@ func (s *Service) IssueChild(ctx context.Context, text string, holder Request, s
 	err = s.update(ctx, func(tx Tx, now time.Time) (w written, err error) {
 		var from *Token
 		if from, refused, err = ready(ctx, tx, &w, parent.Accessor, now); err != nil || refused != nil {
+			return w, err
+		}
+		if refused = s.barred(from); refused != nil {
 			return w, err
 		}
 		if err = from.narrow(&spec, now); err != nil {
@@ -89,7 +97,7 @@ func (s *Service) give(ctx context.Context, tx Tx, w *written, from *Token, spec
 	if err != nil {
 		return Secret{}, nil, err
 	}
-	child, err := create(ctx, tx, w, spec, secret.Accessor(), s.opt.Key.Hash(purpose, secret), from, now)
+	child, err := s.create(ctx, tx, w, spec, secret.Accessor(), s.opt.Key.Hash(purpose, secret), from, now)
 	if err != nil {
 		return Secret{}, nil, err
 	}
@@ -105,7 +113,10 @@ func (s *Service) give(ctx context.Context, tx Tx, w *written, from *Token, spec
 }
 
 // create stores a new token of a spec that is complete; parent may be nil.
-func create(ctx context.Context, tx Tx, w *written, spec *Spec, accessor string, hash []byte, parent *Token, now time.Time) (*Token, error) {
+func (s *Service) create(ctx context.Context, tx Tx, w *written, spec *Spec, accessor string, hash []byte, parent *Token, now time.Time) (*Token, error) {
+	if err := s.mayHold(spec.Requester); err != nil {
+		return nil, err
+	}
 	t, err := spec.fresh(now)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,7 @@ type site struct {
 	mu      sync.Mutex
 	wall    time.Time
 	changes []token.Change
+	revoked map[string]bool // agents
 }
 
 func newSite(t testing.TB) *site {
@@ -51,7 +52,7 @@ func (s *site) open() {
 	if s.db, err = store.Open(s.ctx, s.path); err != nil {
 		s.t.Fatal(err)
 	}
-	s.Service, err = token.NewService(s.ctx, s.db.Tokens(), token.Options{Key: s.key, Publisher: s, Now: s.now})
+	s.Service, err = token.NewService(s.ctx, s.db.Tokens(), token.Options{Key: s.key, Publisher: s, Now: s.now, Revoked: s.isRevoked})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -73,6 +74,12 @@ func (s *site) now() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.wall
+}
+
+func (s *site) isRevoked(agent string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revoked[agent]
 }
 
 func (s *site) pass(d time.Duration) {
@@ -327,6 +334,75 @@ func TestChildren(t *testing.T) {
 	}
 	if got := s.show(parent.ID); got.State != token.StateCompleted {
 		t.Errorf("parent %+v", got)
+	}
+}
+
+// What an agent holds ends with it: at once, whatever is stored, and then on record,
+// with all that came from it and nothing else.
+func TestHolderRevoked(t *testing.T) {
+	s := newSite(t)
+	ask := token.Request{Requester: "agent", Operation: "op"}
+	secret, held := s.issue(nil)
+	other, _ := s.issue(func(p *token.Spec) { p.Requester, p.IssuedBy = "other", "agent" })
+	spent, parent := s.issue(func(p *token.Spec) { p.MaxUses = 3 })
+	once := ask
+	once.Key = "once"
+	if _, err := s.Consume(s.ctx, spent, once); err != nil {
+		t.Fatal(err)
+	}
+	child, _, err := s.IssueChild(s.ctx, spent, token.Request{Requester: "agent"}, token.Spec{Requester: "sub", MaxUses: 2})
+	if err != nil || s.show(parent.ID).State != token.StateCompleted {
+		t.Fatalf("%v, %s", err, s.show(parent.ID).State)
+	}
+	many := token.Spec{Type: token.Todo, Operations: []string{"op"}, Requester: "agent", IssuedBy: "test"}
+	for range 2 * 50 { // more than one transaction ends
+		if _, _, err := s.Issue(s.ctx, many); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.mu.Lock()
+	s.revoked = map[string]bool{"agent": true}
+	s.mu.Unlock()
+
+	_, err = s.Validate(s.ctx, secret, ask)
+	wantReason(t, err, token.ReasonHolderRevoked)
+	_, err = s.Consume(s.ctx, secret, ask)
+	wantReason(t, err, token.ReasonHolderRevoked)
+	again := ask
+	again.Key = "again"
+	_, err = s.Consume(s.ctx, secret, again)
+	wantReason(t, err, token.ReasonHolderRevoked)
+	_, err = s.CheckConsume(s.ctx, secret, ask)
+	wantReason(t, err, token.ReasonHolderRevoked)
+	_, _, err = s.IssueChild(s.ctx, secret, token.Request{Requester: "agent"}, token.Spec{Requester: "sub"})
+	wantReason(t, err, token.ReasonHolderRevoked)
+	wantReason(t, s.CheckChild(s.ctx, secret, token.Request{Requester: "agent"}, token.Spec{Requester: "sub"}), token.ReasonHolderRevoked)
+	_, _, err = s.Issue(s.ctx, many)
+	wantReason(t, err, token.ReasonHolderRevoked)
+	wantReason(t, s.Check(many), token.ReasonHolderRevoked)
+	_, _, err = s.IssueChild(s.ctx, other, token.Request{Requester: "other"}, token.Spec{Requester: "agent"})
+	wantReason(t, err, token.ReasonHolderRevoked)
+	wantReason(t, s.CheckChild(s.ctx, other, token.Request{Requester: "other"}, token.Spec{Requester: "agent"}), token.ReasonHolderRevoked)
+	if use, err := s.Consume(s.ctx, spent, once); err != nil || !use.Again {
+		t.Errorf("a retry of what was done before: %+v, %v", use, err)
+	}
+	if got := s.show(held.ID); got.State != token.StateActive || got.Uses != 0 {
+		t.Errorf("%+v", got)
+	}
+
+	if n, err := s.RevokeHeld(s.ctx, "agent", "me", "agent was revoked: stolen"); n != 102 || err != nil {
+		t.Errorf("%d revoked, %v", n, err)
+	}
+	if got := s.show(held.ID); got.State != token.StateRevoked || got.Reason != "agent was revoked: stolen" {
+		t.Errorf("%+v", got)
+	}
+	_, err = s.Validate(s.ctx, child.Reveal(), token.Request{Requester: "sub", Operation: "op"})
+	wantReason(t, err, token.ReasonRevoked)
+	if _, err := s.Validate(s.ctx, other, token.Request{Requester: "other", Operation: "op"}); err != nil {
+		t.Errorf("a token that it has issued to another: %v", err)
+	}
+	if n, err := s.RevokeHeld(s.ctx, "agent", "me", "again"); n != 0 || err != nil {
+		t.Errorf("%d revoked again, %v", n, err)
 	}
 }
 

@@ -43,6 +43,10 @@ type Tx interface {
 	Take(ctx context.Context, known *Token, uses, reserve int, at time.Time) (*Token, error)
 	// Descendants returns the children of a token, theirs, and so on.
 	Descendants(ctx context.Context, id string) ([]*Token, error)
+	// Held returns the accessors of tokens, at most limit and the older first, that
+	// are pending or active and of a requester, or issued from one of its tokens,
+	// whatever that one's state.
+	Held(ctx context.Context, requester string, limit int) ([]string, error)
 	// Due returns tokens, at most limit, that are pending or active and expired
 	// at the time, or pending and to be active.
 	Due(ctx context.Context, at time.Time, limit int) ([]*Token, error)

@@ -22,7 +22,7 @@ func (s *Service) Validate(ctx context.Context, text string, req Request) (*Toke
 		return nil, told(ctx, err)
 	}
 	now := s.clock.now()
-	if err := t.usable(now); err != nil {
+	if err := s.usable(t, now); err != nil {
 		return nil, told(ctx, s.settle(ctx, t, now, err))
 	}
 	return t.At(now), nil
@@ -44,7 +44,7 @@ func (s *Service) Consume(ctx context.Context, text string, req Request) (Use, e
 		return Use{}, told(ctx, err)
 	}
 	if now := s.clock.now(); req.Key == "" {
-		if err := t.usable(now); err != nil {
+		if err := s.usable(t, now); err != nil {
 			return Use{}, told(ctx, s.settle(ctx, t, now, err))
 		}
 	}
@@ -157,6 +157,9 @@ func (s *Service) take(ctx context.Context, t *Token, req *Request) (use Use, er
 			if use, answered, err = earlier(ctx, tx, t.ID, req, now); err != nil || answered {
 				return w, err
 			}
+		}
+		if refused = s.barred(t); refused != nil {
+			return w, err
 		}
 		taken, err := tx.Take(ctx, t, 1, 0, now)
 		if err != nil {

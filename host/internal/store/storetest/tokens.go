@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ func RunTokens(t *testing.T, open func(t *testing.T) token.Store) {
 		"Take":        testTake,
 		"TakeAtOnce":  testTakeAtOnce,
 		"Descendants": testDescendants,
+		"Held":        testHeld,
 		"Due":         testDue,
 		"List":        testTokenList,
 		"Answers":     testAnswers,
@@ -214,6 +216,45 @@ func testDescendants(t *testing.T, s token.Store) {
 			return err
 		})
 	}
+}
+
+func testHeld(t *testing.T, s token.Store) {
+	of := func(requester string, state token.State, parent *token.Token) *token.Token {
+		return makeToken(t, func(k *token.Token) {
+			k.Requester, k.State = requester, state
+			if parent != nil {
+				k.Parent, k.Depth = parent.ID, parent.Depth+1
+			}
+		})
+	}
+	own, pending, spent := of("holder", token.StateActive, nil), of("holder", token.StatePending, nil), of("holder", token.StateCompleted, nil)
+	child, other := of("sub", token.StateActive, spent), of("other", token.StateActive, nil)
+	grandchild, dead := of("subsub", token.StateActive, child), of("sub", token.StateRevoked, own)
+	putTokens(t, s, own, pending, spent, child, other, grandchild, dead, of("holder", token.StateRevoked, nil))
+	for limit, want := range map[int]int{10: 5, 5: 5, 2: 2} {
+		inTokenTx(t, s, func(ctx context.Context, tx token.Tx) error {
+			fresh := of("holder", token.StateActive, nil) // of the same transaction
+			if err := tx.Put(ctx, []*token.Token{fresh}, nil); err != nil {
+				return err
+			}
+			held, err := tx.Held(ctx, "holder", limit)
+			if all := []string{own.Accessor, pending.Accessor, child.Accessor, grandchild.Accessor, fresh.Accessor}; !slices.Equal(held, all[:want]) {
+				t.Errorf("limit %d: %v are held of %v", limit, held, all)
+			}
+			if err != nil {
+				return err
+			}
+			fresh.State = token.StateRevoked
+			return tx.Put(ctx, []*token.Token{fresh}, nil)
+		})
+	}
+	inTokenTx(t, s, func(ctx context.Context, tx token.Tx) error {
+		held, err := tx.Held(ctx, "nobody", 10)
+		if len(held) > 0 {
+			t.Errorf("%v are held by nobody", held)
+		}
+		return err
+	})
 }
 
 func testDue(t *testing.T, s token.Store) {

@@ -636,8 +636,13 @@ func (x *RevokeAgentRequest) GetIdempotencyKey() string {
 }
 
 type RevokeAgentResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Agent         *AgentRecord           `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Agent *AgentRecord           `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// How many tokens that it held were ended now, with those that were issued from
+	// them.
+	RevokedTokens int64 `protobuf:"varint,2,opt,name=revoked_tokens,json=revokedTokens,proto3" json:"revoked_tokens,omitempty"`
+	// How many tasks that it held can be claimed again.
+	ReleasedTasks int64 `protobuf:"varint,3,opt,name=released_tasks,json=releasedTasks,proto3" json:"released_tasks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -677,6 +682,20 @@ func (x *RevokeAgentResponse) GetAgent() *AgentRecord {
 		return x.Agent
 	}
 	return nil
+}
+
+func (x *RevokeAgentResponse) GetRevokedTokens() int64 {
+	if x != nil {
+		return x.RevokedTokens
+	}
+	return 0
+}
+
+func (x *RevokeAgentResponse) GetReleasedTasks() int64 {
+	if x != nil {
+		return x.ReleasedTasks
+	}
+	return 0
 }
 
 type WhoAmIRequest struct {
@@ -1034,9 +1053,11 @@ const file_sop_api_v1_agent_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12#\n" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12'\n" +
-	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"D\n" +
+	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"\x92\x01\n" +
 	"\x13RevokeAgentResponse\x12-\n" +
-	"\x05agent\x18\x01 \x01(\v2\x17.sop.api.v1.AgentRecordR\x05agent\"\x0f\n" +
+	"\x05agent\x18\x01 \x01(\v2\x17.sop.api.v1.AgentRecordR\x05agent\x12%\n" +
+	"\x0erevoked_tokens\x18\x02 \x01(\x03R\rrevokedTokens\x12%\n" +
+	"\x0ereleased_tasks\x18\x03 \x01(\x03R\rreleasedTasks\"\x0f\n" +
 	"\rWhoAmIRequest\"\x82\x01\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +

@@ -55,7 +55,9 @@ type AgentClient interface {
 	// RotateAgent gives an agent a new key. That of the built-in agent root goes to
 	// its file and is not in the answer.
 	RotateAgent(context.Context, *connect.Request[v1.RotateAgentRequest]) (*connect.Response[v1.RotateAgentResponse], error)
-	// RevokeAgent ends an agent with all its keys, at once and for good.
+	// RevokeAgent ends an agent with all its keys, at once and for good; then the
+	// tokens that it holds with all that was issued from them, and its claims on tasks.
+	// After an error it can be called again.
 	RevokeAgent(context.Context, *connect.Request[v1.RevokeAgentRequest]) (*connect.Response[v1.RevokeAgentResponse], error)
 	// WhoAmI says as whom the caller was authenticated. Whoever was may ask.
 	WhoAmI(context.Context, *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error)
@@ -159,7 +161,9 @@ type AgentHandler interface {
 	// RotateAgent gives an agent a new key. That of the built-in agent root goes to
 	// its file and is not in the answer.
 	RotateAgent(context.Context, *connect.Request[v1.RotateAgentRequest]) (*connect.Response[v1.RotateAgentResponse], error)
-	// RevokeAgent ends an agent with all its keys, at once and for good.
+	// RevokeAgent ends an agent with all its keys, at once and for good; then the
+	// tokens that it holds with all that was issued from them, and its claims on tasks.
+	// After an error it can be called again.
 	RevokeAgent(context.Context, *connect.Request[v1.RevokeAgentRequest]) (*connect.Response[v1.RevokeAgentResponse], error)
 	// WhoAmI says as whom the caller was authenticated. Whoever was may ask.
 	WhoAmI(context.Context, *connect.Request[v1.WhoAmIRequest]) (*connect.Response[v1.WhoAmIResponse], error)

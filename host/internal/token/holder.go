@@ -1,0 +1,102 @@
+package token
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/sop-host/sop/sdk"
+)
+
+// The tokens of an agent end with it. From the moment in which it is revoked none of
+// them is accepted and none is issued to it, whatever is stored of them; and
+// [Service.RevokeHeld] ends them, with all that came from them.
+
+// gone says whether an agent was revoked.
+func (s *Service) gone(agent string) bool {
+	return s.opt.Revoked != nil && s.opt.Revoked(agent)
+}
+
+// barred refuses a token of an agent that was revoked.
+func (s *Service) barred(t *Token) error {
+	if !s.gone(t.Requester) {
+		return nil
+	}
+	return t.denied(ReasonHolderRevoked, "was issued to %s, an agent that was revoked", t.Requester).WithRemedy("get a token for an agent that is not")
+}
+
+// usable says why the token cannot be used at a time.
+func (s *Service) usable(t *Token, now time.Time) error {
+	if err := t.usable(now); err != nil {
+		return err
+	}
+	return s.barred(t)
+}
+
+// mayHold refuses to issue a token to an agent that was revoked.
+func (s *Service) mayHold(agent string) error {
+	if !s.gone(agent) {
+		return nil
+	}
+	return sdk.Errorf(codes.FailedPrecondition, ReasonHolderRevoked, "agent %s was revoked and can hold no token", agent).
+		WithRemedy("issue it to an agent that is not")
+}
+
+// How many tokens one look of RevokeHeld finds, and how many of them one transaction
+// ends, with their descendants, so that it holds nobody up.
+const (
+	heldLook  = 10_000
+	heldBatch = 50
+)
+
+// RevokeHeld ends the tokens that an agent holds and all that was issued from what it
+// holds or has held, and returns how many that were. Tokens that it has issued to others
+// otherwise stay. With an error, some may live on; it can be called again.
+func (s *Service) RevokeHeld(ctx context.Context, agent, by, why string) (int, error) {
+	total := 0
+	for {
+		var held []string
+		err := s.update(ctx, func(tx Tx, _ time.Time) (w written, err error) { // after all that was issued before
+			held, err = tx.Held(ctx, agent, heldLook)
+			return w, err
+		})
+		if err != nil {
+			return total, err
+		}
+		for batch := range slices.Chunk(held, heldBatch) {
+			n, err := s.revokeTrees(ctx, batch, by, why)
+			total += n
+			if err != nil {
+				return total, err
+			}
+		}
+		if len(held) < heldLook {
+			return total, nil
+		}
+	}
+}
+
+// revokeTrees ends tokens, by their accessors, and all that was issued from them.
+func (s *Service) revokeTrees(ctx context.Context, accessors []string, by, why string) (n int, err error) {
+	err = s.update(ctx, func(tx Tx, now time.Time) (w written, err error) {
+		n = 0
+		for _, accessor := range accessors {
+			t, err := tx.Find(ctx, accessor)
+			if err != nil {
+				return w, err
+			}
+			some, err := revokeTree(ctx, tx, &w, t, by, why, now)
+			if err != nil {
+				return w, err
+			}
+			n += some
+		}
+		return w, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
