@@ -268,6 +268,40 @@ func TestRuleBecomesStricterAfterApproval(t *testing.T) {
 	}
 }
 
+// What somebody has approved who is revoked before it is integrated waits for
+// somebody else.
+func TestApproverIsRevoked(t *testing.T) {
+	w := newWorld(t, task.ApprovalOne)
+	var revoked atomic.Bool
+	w.revoked = func(agent string) bool { return revoked.Load() && agent == "thief" }
+	w.save = func(context.Context, backup.SaveRequest) error { // somebody has edits that are not committed
+		return sdk.Errorf(codes.FailedPrecondition, integration.ReasonDirty, "edits")
+	}
+	stop := w.run()
+	w.await(task.StateAwaiting)
+	p := w.patch()
+	if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "thief", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitThat("waits for clean files", func(now *task.Task) bool { return now.State == task.StateApproved && now.DueAt.After(time.Now()) })
+	stop()
+	revoked.Store(true)
+	w.save = func(context.Context, backup.SaveRequest) error { return nil }
+	w.clock(6 * time.Minute)
+	w.engine = w.newEngine()
+	w.run()
+	w.await(task.StateAwaiting)
+	w.holds(content)
+	if p = w.patch(); p.State != patch.StateVerified || len(p.Approvals) != 0 {
+		t.Errorf("%+v", p)
+	}
+	if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "somebody", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.await(task.StateDone)
+	w.holds(mended)
+}
+
 // A host that was killed between the step of a patch and that of its task goes on
 // with the patch.
 func TestPatchIsBehind(t *testing.T) {

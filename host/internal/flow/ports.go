@@ -41,6 +41,7 @@ type Patches interface {
 	AutoApprove(ctx context.Context, id, rule string) (*patch.Patch, bool, error)
 	VerifyAgain(ctx context.Context, id, by, why string) (*patch.Patch, error)
 	Tighten(ctx context.Context, id, by string, rule patch.Rule) (*patch.Patch, error)
+	Withdraw(ctx context.Context, id, by string) (*patch.Patch, error)
 	Begin(ctx context.Context, id, hash, by, token string) (*patch.Patch, error)
 	Integrated(ctx context.Context, id, by string, d patch.Done) (*patch.Patch, error)
 	Undone(ctx context.Context, id, by, why string) (*patch.Patch, error)

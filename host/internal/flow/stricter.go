@@ -9,9 +9,10 @@ import (
 	"github.com/sop-host/sop/host/internal/task"
 )
 
-// keepUp makes the rules as they are hold for a patch that was verified, and perhaps
-// approved, under others. It returns the patch as it is then: proposed where there
-// are verify steps that it has not passed, verified where more have to approve it.
+// keepUp makes the rules as they are, and the agents that there are, hold for a patch
+// that was verified, and perhaps approved, under others. It returns the patch as it is
+// then: proposed where there are verify steps that it has not passed, verified where
+// more have to approve it.
 func (e *Engine) keepUp(ctx context.Context, t *task.Task, p *patch.Patch) (*patch.Patch, error) {
 	if p.State != patch.StateVerified && p.State != patch.StateApproved {
 		return p, nil
@@ -24,7 +25,10 @@ func (e *Engine) keepUp(ctx context.Context, t *task.Task, p *patch.Patch) (*pat
 	if len(missing) > 0 {
 		return e.opt.Patches.VerifyAgain(ctx, p.ID, By, "it is verified again, for what is asked for now: "+strings.Join(missing, ", "))
 	}
-	return e.opt.Patches.Tighten(ctx, p.ID, By, patch.Rule(route.Approval))
+	if p, err = e.opt.Patches.Tighten(ctx, p.ID, By, patch.Rule(route.Approval)); err != nil {
+		return p, err
+	}
+	return e.opt.Patches.Withdraw(ctx, p.ID, By)
 }
 
 // behind says where a task goes whose patch is not approved any more; nil: it is.

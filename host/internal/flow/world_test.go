@@ -56,10 +56,12 @@ type world struct {
 	missing func(p *patch.Patch) []string
 	// postCheck is called where the rule names steps for it.
 	postCheck func(c flow.Made) (patch.Verdict, error)
-	save      func(ctx context.Context, r backup.SaveRequest) error
-	rescan    func(ctx context.Context) error
-	mode      integration.Mode
-	dir       string // of patch files
+	// revoked says which agents were revoked.
+	revoked func(agent string) bool
+	save    func(ctx context.Context, r backup.SaveRequest) error
+	rescan  func(ctx context.Context) error
+	mode    integration.Mode
+	dir     string // of patch files
 
 	mu       sync.Mutex
 	ahead    time.Duration // of the time
@@ -82,7 +84,7 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 	w.tasks = task.NewService(w.db.Tasks(), task.Options{
 		Publisher: publisher{w}, Trees: trees{w}, Settings: w.settings(approval), Now: w.now,
 	})
-	if w.patches, err = patch.NewService(w.db.Patches(), patch.Options{Dir: t.TempDir(), Publisher: publisher{w}}); err != nil {
+	if w.patches, err = patch.NewService(w.db.Patches(), patch.Options{Dir: t.TempDir(), Publisher: publisher{w}, Revoked: func(name string) bool { return w.revoked(name) }}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -95,6 +97,7 @@ func newWorld(t *testing.T, approval task.Approval) *world {
 	}
 	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
 	w.missing = func(*patch.Patch) []string { return nil }
+	w.revoked = func(string) bool { return false }
 	w.postCheck = func(flow.Made) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
 	w.save = func(context.Context, backup.SaveRequest) error { return nil }
 	w.rescan = w.scan

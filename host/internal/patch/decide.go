@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,6 +123,40 @@ func (s *Service) Tighten(ctx context.Context, ref, by string, rule Rule) (*Patc
 	})
 }
 
+// Withdraw takes back the approvals of agents that were revoked since. A patch that
+// has too few without them waits for others. It changes nothing where there are none,
+// and where the patch is being integrated.
+func (s *Service) Withdraw(ctx context.Context, ref, by string) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		if p.State != StateVerified && p.State != StateApproved {
+			return nil, nil
+		}
+		gone := s.forget(p)
+		if len(gone) == 0 {
+			return nil, nil
+		}
+		n, needed := len(p.Approvals), p.Needed()
+		why := fmt.Sprintf("%s approved it and was revoked: %d of %d have approved it", strings.Join(gone, ", "), n, needed)
+		if p.State == StateApproved && n < needed {
+			return one(p.move(StateVerified, Withdrawn, by, why, now))
+		}
+		c := p.note(Withdrawn, by, why, now)
+		return &c, nil
+	})
+}
+
+// forget drops the approvals of agents that were revoked, and returns their names.
+func (s *Service) forget(p *Patch) (gone []string) {
+	p.Approvals = slices.DeleteFunc(p.Approvals, func(a Approval) bool {
+		revoked := s.opt.Revoked != nil && s.opt.Revoked(a.By)
+		if revoked {
+			gone = append(gone, a.By)
+		}
+		return revoked
+	})
+	return gone
+}
+
 // AutoApprove approves a patch whose rule says so, that has passed verification
 // and bears no risk; it says whether it has. rule names the rule of the
 // configuration.
@@ -139,18 +174,18 @@ func (s *Service) AutoApprove(ctx context.Context, ref, rule string) (*Patch, bo
 }
 
 // Approve is one agent's consent to exactly one content. The patch is approved
-// when there are as many as its rule asks for. The proposer's own is refused,
+// when there are as many as its rule asks for, of agents that were not revoked. The proposer's own is refused,
 // whatever policy says; the same agent's counts once.
 func (s *Service) Approve(ctx context.Context, ref, hash, by, why string) (*Patch, error) {
-	return s.update(ctx, ref, approve(hash, by, why))
+	return s.update(ctx, ref, s.approve(hash, by, why))
 }
 
 // CheckApprove says whether Approve would be taken, and changes nothing.
 func (s *Service) CheckApprove(ctx context.Context, ref, hash, by, why string) (*Patch, error) {
-	return s.check(ctx, ref, approve(hash, by, why))
+	return s.check(ctx, ref, s.approve(hash, by, why))
 }
 
-func approve(hash, by, why string) func(p *Patch, now time.Time) (*Change, error) {
+func (s *Service) approve(hash, by, why string) func(p *Patch, now time.Time) (*Change, error) {
 	return func(p *Patch, now time.Time) (*Change, error) {
 		if err := checkReason(why); err != nil {
 			return nil, err
@@ -174,6 +209,7 @@ func approve(hash, by, why string) func(p *Patch, now time.Time) (*Change, error
 			}
 			return nil, err
 		}
+		s.forget(p)
 		p.Approvals = append(p.Approvals, Approval{By: by, Hash: hash, At: now.UTC(), Why: why})
 		if n, needed := len(p.Approvals), p.Needed(); n < needed {
 			c := p.note(Consented, by, or(why, fmt.Sprintf("%d of %d", n, needed)), now)

@@ -36,6 +36,9 @@ type Options struct {
 	Keep      time.Duration
 	Publisher Publisher        // nil: nobody
 	Now       func() time.Time // nil: the clock
+	// Revoked says whether an agent was revoked, whose approvals count no more; nil:
+	// none ever was.
+	Revoked func(agent string) bool
 }
 
 // Defaults of Options.

@@ -369,6 +369,59 @@ func TestTighten(t *testing.T) {
 	}
 }
 
+// Approvals of agents that were revoked do not count: neither for what waits for
+// others, nor for what is to be integrated.
+func TestWithdraw(t *testing.T) {
+	revoked := make(map[string]bool)
+	f := newFixture(t, patch.Options{Revoked: func(name string) bool { return revoked[name] }})
+	r := f.proposal(edit{"a", "1\n", "2\n"})
+	r.Rule = patch.Two
+	p, err := f.Propose(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = f.verified(p)
+	step := func(state patch.State, who string, do func() (*patch.Patch, error)) {
+		t.Helper()
+		if p, err = do(); err != nil {
+			t.Fatal(err)
+		}
+		var by []string
+		for _, a := range p.Approvals {
+			by = append(by, a.By)
+		}
+		if p.State != state || strings.Join(by, " ") != who {
+			t.Fatalf("%s, approved by %q; want %s, %q", p.State, by, state, who)
+		}
+	}
+	approve := func(by string) func() (*patch.Patch, error) {
+		return func() (*patch.Patch, error) { return f.Approve(t.Context(), p.ID, p.Hash, by, "") }
+	}
+	withdraw := func() (*patch.Patch, error) { return f.Withdraw(t.Context(), p.ID, "host") }
+
+	step(patch.StateVerified, "one", approve("one"))
+	step(patch.StateVerified, "one", withdraw)
+	revoked["one"] = true
+	step(patch.StateVerified, "two", approve("two")) // the first does not count any more
+	step(patch.StateApproved, "two three", approve("three"))
+	step(patch.StateApproved, "two three", withdraw)
+	revoked["two"] = true
+	step(patch.StateVerified, "three", withdraw)
+	if p.Reason != "two approved it and was revoked: 1 of 2 have approved it" {
+		t.Error(p.Reason)
+	}
+	step(patch.StateVerified, "three", withdraw)
+	revoked["three"] = true
+	step(patch.StateVerified, "", withdraw)
+	step(patch.StateVerified, "four", approve("four"))
+	step(patch.StateApproved, "four five", approve("five"))
+	if _, err = f.Begin(t.Context(), p.ID, p.Hash, "host", ""); err != nil {
+		t.Fatal(err)
+	}
+	revoked["four"] = true
+	step(patch.StateIntegrating, "four five", withdraw)
+}
+
 func TestAutoApproval(t *testing.T) {
 	for name, c := range map[string]struct {
 		rule    patch.Rule

@@ -28,7 +28,8 @@ const (
 
 // transitions is the whole state machine: from each state, where a patch may go.
 // verifying goes back to proposed, and integrating to approved, when whoever was
-// at it was lost; verified and approved go back when the rules ask for more.
+// at it was lost; verified and approved go back when the rules ask for more, and approved when who
+// approved it was revoked.
 var transitions = map[State][]State{
 	"":               {StateProposed},
 	StateProposed:    {StateVerifying, StateRejected, StateDenied, StateSuperseded},
@@ -78,6 +79,7 @@ const (
 	RolledBack  Action = "rolled_back"
 	Superseded  Action = "superseded"
 	Tightened   Action = "tightened" // more have to approve it than before
+	Withdrawn   Action = "withdrawn" // who approved it was revoked
 	Reopened    Action = "reopened"  // it has to be verified again
 )
 

@@ -53,6 +53,9 @@ func (h *host) openAgents(ctx context.Context, undo *closers) error {
 	return nil
 }
 
+// agentRevoked says whether an agent was revoked. Nobody asks before there are agents.
+func (h *host) agentRevoked(name string) bool { return h.agents.Live(name) != nil }
+
 // endForfeited ends the tokens of revoked agents, of which some live on where a host
 // ended while it revoked one. They are refused all the same; what was issued from
 // them to others is not.

@@ -39,7 +39,7 @@ const pruneEvery = 6 * time.Hour
 // openPatches makes the service, and brings what a crash has left half integrated
 // to rest before anything looks at the workspaces.
 func (h *host) openPatches(ctx context.Context, undo *closers, first *loaded) error {
-	service, err := patch.NewService(h.store.Patches(), patch.Options{Dir: h.dir.patches(), Publisher: h.publisher(), Now: h.tokens.Now})
+	service, err := patch.NewService(h.store.Patches(), patch.Options{Dir: h.dir.patches(), Publisher: h.publisher(), Now: h.tokens.Now, Revoked: h.agentRevoked})
 	if err != nil {
 		return err
 	}

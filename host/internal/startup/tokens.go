@@ -18,7 +18,7 @@ func (h *host) openTokens(ctx context.Context, undo *closers) error {
 	h.secrets = key.Derive
 	h.tokens, err = token.NewService(ctx, h.store.Tokens(), token.Options{
 		Key: key, Publisher: h.publisher(), Limits: tokenLimits(h.loaded.Load().config),
-		Revoked: func(name string) bool { return h.agents.Live(name) != nil }, // nobody asks before there are agents
+		Revoked: h.agentRevoked,
 	})
 	if err != nil {
 		return err
