@@ -177,14 +177,6 @@ func (t *tokenTx) Due(ctx context.Context, at time.Time, limit int) ([]*token.To
 	return t.tokenReader.Due(ctx, at, limit)
 }
 
-// Held implements [token.Tx].
-func (t *tokenTx) Held(ctx context.Context, requester string, limit int) ([]string, error) {
-	if err := t.settle(ctx); err != nil {
-		return nil, err
-	}
-	return t.tokenReader.Held(ctx, requester, limit)
-}
-
 // Descendants implements [token.Tx].
 func (t *tokenTx) Descendants(ctx context.Context, id string) ([]*token.Token, error) {
 	if err := t.settle(ctx); err != nil {

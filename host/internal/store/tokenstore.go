@@ -53,6 +53,16 @@ func (s *Tokens) List(ctx context.Context, filter token.Filter) (token.Page, err
 	return page, s.db.translate(err)
 }
 
+// Held implements [token.Store].
+func (s *Tokens) Held(ctx context.Context, requester string, limit int) ([]string, error) {
+	held, err := collect(ctx, s.db.read, func(scan func(...any) error) (accessor string, err error) { return accessor, scan(&accessor) }, `
+		WITH RECURSIVE tree (id) AS (
+			SELECT id FROM tokens WHERE requester = $1
+			UNION SELECT t.id FROM tokens t JOIN tree ON t.parent = tree.id AND t.parent <> ''
+		) SELECT accessor FROM tokens WHERE id IN (SELECT id FROM tree) AND state IN ('pending', 'active') ORDER BY id LIMIT $2`, requester, limit)
+	return held, s.db.translate(err)
+}
+
 // Clock implements [token.Store].
 func (s *Tokens) Clock(ctx context.Context) (time.Time, error) {
 	marks, err := collect(ctx, s.db.read, func(scan func(...any) error) (int64, error) {
@@ -115,15 +125,6 @@ func (r tokenReader) Due(ctx context.Context, at time.Time, limit int) ([]*token
 	begun, err := r.tokens(ctx, "state = 'pending' AND not_before <= $1 AND expires_at > $1 ORDER BY not_before LIMIT $2",
 		at.UnixNano(), limit-len(expired))
 	return append(expired, begun...), err
-}
-
-// Held implements [token.Tx].
-func (r tokenReader) Held(ctx context.Context, requester string, limit int) ([]string, error) {
-	return collect(ctx, r.q, func(scan func(...any) error) (accessor string, err error) { return accessor, scan(&accessor) }, `
-		WITH RECURSIVE tree (id) AS (
-			SELECT id FROM tokens WHERE requester = $1
-			UNION SELECT t.id FROM tokens t JOIN tree ON t.parent = tree.id AND t.parent <> ''
-		) SELECT accessor FROM tokens WHERE id IN (SELECT id FROM tree) AND state IN ('pending', 'active') ORDER BY id LIMIT $2`, requester, limit)
 }
 
 // Descendants implements [token.Tx].

@@ -45,41 +45,39 @@ func (s *Service) mayHold(agent string) error {
 }
 
 // How many tokens one look of RevokeHeld finds, and how many of them one transaction
-// ends, with their descendants, so that it holds nobody up.
+// ends, so that it holds nobody up.
 const (
 	heldLook  = 10_000
-	heldBatch = 50
+	heldBatch = 100
 )
 
 // RevokeHeld ends the tokens that an agent holds and all that was issued from what it
 // holds or has held, and returns how many that were. Tokens that it has issued to others
 // otherwise stay. With an error, some may live on; it can be called again.
 func (s *Service) RevokeHeld(ctx context.Context, agent, by, why string) (int, error) {
+	// Whatever was issued to the agent before it was revoked is in the store when this
+	// has had its turn.
+	if err := s.update(ctx, func(Tx, time.Time) (written, error) { return written{}, nil }); err != nil {
+		return 0, err
+	}
 	total := 0
 	for {
-		var held []string
-		err := s.update(ctx, func(tx Tx, _ time.Time) (w written, err error) { // after all that was issued before
-			held, err = tx.Held(ctx, agent, heldLook)
-			return w, err
-		})
-		if err != nil {
+		held, err := s.store.Held(ctx, agent, heldLook)
+		if err != nil || len(held) == 0 {
 			return total, err
 		}
 		for batch := range slices.Chunk(held, heldBatch) {
-			n, err := s.revokeTrees(ctx, batch, by, why)
+			n, err := s.revokeAll(ctx, batch, by, why)
 			total += n
 			if err != nil {
 				return total, err
 			}
 		}
-		if len(held) < heldLook {
-			return total, nil
-		}
 	}
 }
 
-// revokeTrees ends tokens, by their accessors, and all that was issued from them.
-func (s *Service) revokeTrees(ctx context.Context, accessors []string, by, why string) (n int, err error) {
+// revokeAll ends those of some tokens that live.
+func (s *Service) revokeAll(ctx context.Context, accessors []string, by, why string) (n int, err error) {
 	err = s.update(ctx, func(tx Tx, now time.Time) (w written, err error) {
 		n = 0
 		for _, accessor := range accessors {
@@ -87,13 +85,19 @@ func (s *Service) revokeTrees(ctx context.Context, accessors []string, by, why s
 			if err != nil {
 				return w, err
 			}
-			some, err := revokeTree(ctx, tx, &w, t, by, why, now)
+			if t == nil || t.State.Terminal() {
+				continue
+			}
+			change, err := t.end(by, why, now)
 			if err != nil {
 				return w, err
 			}
-			n += some
+			if change.Action == Revoked {
+				n++
+			}
+			w.add(t, change)
 		}
-		return w, nil
+		return w, tx.Put(ctx, w.tokens, w.changes)
 	})
 	if err != nil {
 		return 0, err

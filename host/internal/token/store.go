@@ -26,6 +26,10 @@ type Store interface {
 	Get(ctx context.Context, ref string) (*Token, error)
 	// List returns one page, latest first.
 	List(ctx context.Context, filter Filter) (Page, error)
+	// Held returns the accessors of tokens, at most limit and the older first, that
+	// are pending or active and of a requester, or issued from one of its tokens,
+	// whatever that one's state.
+	Held(ctx context.Context, requester string, limit int) ([]string, error)
 	// Clock returns the highest time that was set, or the zero time.
 	Clock(ctx context.Context) (time.Time, error)
 }
@@ -43,10 +47,6 @@ type Tx interface {
 	Take(ctx context.Context, known *Token, uses, reserve int, at time.Time) (*Token, error)
 	// Descendants returns the children of a token, theirs, and so on.
 	Descendants(ctx context.Context, id string) ([]*Token, error)
-	// Held returns the accessors of tokens, at most limit and the older first, that
-	// are pending or active and of a requester, or issued from one of its tokens,
-	// whatever that one's state.
-	Held(ctx context.Context, requester string, limit int) ([]string, error)
 	// Due returns tokens, at most limit, that are pending or active and expired
 	// at the time, or pending and to be active.
 	Due(ctx context.Context, at time.Time, limit int) ([]*Token, error)
