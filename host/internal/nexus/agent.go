@@ -3,6 +3,7 @@ package nexus
 import (
 	"context"
 	"maps"
+	"strings"
 
 	"github.com/sop-host/sop/host/internal/agent"
 	"github.com/sop-host/sop/host/internal/audit"
@@ -70,7 +71,7 @@ func ForfeitReason(a *agent.Agent) string { return "agent " + a.Name + " was rev
 func unfinished(err error, name, left string) error {
 	e := *sdk.FromError(err)
 	e.Message = "agent " + name + " is revoked, but " + left + ": " + e.Message
-	e.Remedy = "revoke it again; " + e.Remedy
+	e.Remedy = strings.TrimSuffix("revoke it again; "+e.Remedy, "; ")
 	return &e
 }
 
