@@ -185,6 +185,33 @@ func TestKey(t *testing.T) {
 	wantReason("AUDIT_KEY_MISSING")
 }
 
+// What the private key holds too is written again; many keys, since their texts have
+// characters that separate their parts.
+func TestPublicKeyIsWrittenAgain(t *testing.T) {
+	for range 50 {
+		dir := t.TempDir()
+		first, err := LoadKey(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, PublicKeyFile)
+		before, err := os.ReadFile(path)
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := LoadKey(dir)
+		if err != nil || again.Public != first.Public {
+			t.Fatalf("%v", err)
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+			t.Errorf("%q, %v; was %q", after, err, before)
+		}
+	}
+}
+
 func mustPublic(t *testing.T) string {
 	t.Helper()
 	key, _ := testKey(t)

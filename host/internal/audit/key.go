@@ -2,13 +2,16 @@ package audit
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 	"google.golang.org/grpc/codes"
@@ -55,6 +58,9 @@ func openKey(dir string, secret []byte) (*Key, error) {
 			WithRemedy("restore it from a backup")
 	}
 	public, err := os.ReadFile(filepath.Join(dir, PublicKeyFile))
+	if errors.Is(err, fs.ErrNotExist) { // nothing is lost with it
+		public, err = rewritePublic(dir, signer.Name(), secret)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read public audit key: %w", err)
 	}
@@ -70,6 +76,21 @@ func openKey(dir string, secret []byte) (*Key, error) {
 		return nil, fmt.Errorf("restrict audit key: %w", err)
 	}
 	return &Key{Signer: signer, Public: string(bytes.TrimSpace(public))}, nil
+}
+
+// rewritePublic writes the public part of a key that has been opened, and returns it.
+func rewritePublic(dir, name string, secret []byte) ([]byte, error) {
+	fields := strings.SplitN(string(bytes.TrimSpace(secret)), "+", 5) // PRIVATE, KEY, name, hash, data: note.NewSigner has read it
+	data, err := base64.StdEncoding.DecodeString(fields[4])           // an algorithm, and a seed
+	if err != nil || len(data) != 1+ed25519.SeedSize {
+		return nil, errors.New("the private key has no seed")
+	}
+	private := ed25519.NewKeyFromSeed(data[1:])
+	public, err := note.NewEd25519VerifierKey(name, private.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // always is one
+	if err != nil {
+		return nil, err
+	}
+	return []byte(public), errors.Join(writeNew(filepath.Join(dir, PublicKeyFile), public), syncDir(dir))
 }
 
 // makeKey writes the public part first: a crash in between leaves an error that
