@@ -32,6 +32,8 @@ type output struct {
 
 	mu      sync.Mutex // guards what follows
 	file    *os.File
+	opened  os.FileInfo // file, when it was opened
+	looked  time.Time   // when it was still at path
 	size    int64
 	budget  float64
 	at      time.Time // when budget was as it is
@@ -58,6 +60,9 @@ func newOutput(dir, name string) (*output, error) {
 
 // openLocked opens the file to append to. o.mu is held, or nobody else knows o.
 func (o *output) openLocked() error {
+	if err := os.MkdirAll(filepath.Dir(o.path), 0o700); err != nil {
+		return fmt.Errorf("make component log directory: %w", err)
+	}
 	f, err := os.OpenFile(o.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open component log: %w", err)
@@ -66,8 +71,23 @@ func (o *output) openLocked() error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	o.file, o.size = f, info.Size()
+	o.file, o.opened, o.looked, o.size = f, info, time.Now(), info.Size()
 	return nil
+}
+
+// logLook is how long lines may go to a file that was moved or removed.
+const logLook = time.Second
+
+// followLocked lets go of a file that somebody has moved or removed. o.mu is held.
+func (o *output) followLocked(now time.Time) {
+	if o.file == nil || now.Sub(o.looked) < logLook {
+		return
+	}
+	o.looked = now
+	if info, err := os.Stat(o.path); err != nil || !os.SameFile(info, o.opened) {
+		_ = o.file.Close() // each line was written as it came
+		o.file = nil
+	}
 }
 
 // rotateLocked begins a new file. o.mu is held.
@@ -116,6 +136,7 @@ func (o *output) keepLocked(now time.Time, text string) {
 	if o.closed {
 		return
 	}
+	o.followLocked(now)
 	if o.file == nil && o.openLocked() != nil {
 		return
 	}

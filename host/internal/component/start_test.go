@@ -292,3 +292,43 @@ func fifo(t *testing.T) string {
 	fifos[t.Name()] = r.outputPath()
 	return r.outputPath()
 }
+
+// Who moves the log of a component away, or removes its directory, finds what it
+// prints then in a new one.
+func TestLogIsFollowed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "logs")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o, err := newOutput(dir, "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.close()
+	add := func(text string) {
+		t.Helper()
+		o.looked = time.Time{} // it is time to look
+		o.add([]byte(text))
+	}
+	holds := func(path string, want int) {
+		t.Helper()
+		if text, err := os.ReadFile(path); err != nil || strings.Count(string(text), "\n") != want {
+			t.Errorf("%s holds %q, want %d lines: %v", path, text, want, err)
+		}
+	}
+	add("one")
+	add("two")
+	holds(o.path, 2)
+	if err := os.Rename(o.path, o.path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	add("three")
+	holds(o.path+".old", 2)
+	holds(o.path, 1)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	add("four")
+	add("five")
+	holds(o.path, 2)
+}
