@@ -66,7 +66,7 @@ type generation struct {
 	conn      *grpc.ClientConn
 	described *pluginv1.DescribeResponse
 	readyAt   time.Time
-	realDir   string // see starter
+	realDir   string // of its directories
 	logger    hclog.Logger
 	tls       *tls.Config // of the connection; go-plugin adds the plugin's certificate to it
 	broker    *goplugin.GRPCBroker
@@ -84,8 +84,7 @@ type starter struct {
 	launcher *process.Launcher
 	cgroups  *cgroup.Tree
 	logger   hclog.Logger
-	runDir   string // sockets and working directories; short enough for a socket address
-	realDir  string // the same directory by its true path
+	runDir   *runDir
 	version  string // of the host
 	serve    Callbacks
 	admit    func(ctx context.Context, id string, generation int, conn grpc.ClientConnInterface) error
@@ -107,7 +106,7 @@ func (s *starter) start(ctx context.Context, spec *Spec, number int, phase func(
 	defer bin.close()
 
 	g = &generation{
-		number: number, spec: spec, realDir: s.realDir, logger: s.logger.Named(spec.ID()),
+		number: number, spec: spec, realDir: s.runDir.real, logger: s.logger.Named(spec.ID()),
 		drained: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	defer func() {
@@ -151,6 +150,10 @@ func (s *starter) start(ctx context.Context, spec *Spec, number int, phase func(
 
 // launch starts the process and connects to it.
 func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase func(Phase), view *viewed) error {
+	dir, err := s.runDir.path()
+	if err != nil {
+		return err
+	}
 	cert, err := sdk.NewIdentity()
 	if err != nil {
 		return err
@@ -175,7 +178,7 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 		TLSConfig:        g.tls,
 		StartTimeout:     g.spec.StartTimeout + killWait, // ours ends first, and says why
 		SkipHostEnv:      true,
-		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: s.runDir},
+		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: dir},
 		Logger:           hclog.NewNullLogger(), // it repeats what the runner says
 		SyncStdout:       sink.writer(),
 		SyncStderr:       sink.writer(),
@@ -190,7 +193,7 @@ func (s *starter) launch(ctx context.Context, g *generation, bin *binary, phase 
 			if view == nil {
 				env = environment(g.spec, env)
 			} else {
-				view.callback = filepath.Join(s.realDir, filepath.Base(dir))
+				view.callback = filepath.Join(s.runDir.real, filepath.Base(dir))
 			}
 			g.runner.prepare(env, dir)
 			return g.runner, nil

@@ -4,9 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -77,7 +74,6 @@ type Pool struct {
 	now            func() time.Time
 	healthInterval time.Duration
 	healthTimeout  time.Duration
-	runDir         *os.File
 	haltedBy       func() error
 
 	ctx        context.Context //nolint:containedctx // the pool's own life; Close ends it
@@ -91,42 +87,27 @@ type Pool struct {
 	closed  bool
 }
 
-// maxSocketDir is the longest directory whose sockets have an address: 108
-// bytes less what go-plugin appends.
-const maxSocketDir = 60
-
 // New makes an empty pool.
 func New(opt Options) (*Pool, error) {
-	if err := os.MkdirAll(opt.RunDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make plugin directory: %w", err)
-	}
 	if opt.Logger == nil {
 		opt.Logger = hclog.NewNullLogger()
 	}
 	if opt.SandboxLauncher == nil {
 		opt.SandboxLauncher = func() (string, error) { return "", errNoLauncher }
 	}
-	realDir, err := filepath.EvalSymlinks(opt.RunDir)
+	dir, err := openRunDir(opt.RunDir)
 	if err != nil {
-		return nil, fmt.Errorf("resolve plugin directory: %w", err)
+		return nil, err
 	}
-	if n, err := endStrays(realDir); err != nil {
+	if n, err := endStrays(dir.real); err != nil {
 		return nil, err
 	} else if n > 0 {
 		opt.Logger.Warn("ended processes that an earlier host's plugins had left", "count", n)
 	}
-	if err := clearDir(opt.RunDir); err != nil {
+	if err := clearDir(dir.real); err != nil {
 		return nil, err
 	}
-	dir, err := os.Open(opt.RunDir)
-	if err != nil {
-		return nil, fmt.Errorf("open plugin directory: %w", err)
-	}
-	runDir := opt.RunDir
-	if len(runDir) > maxSocketDir {
-		runDir = fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
-	}
-	cgroups, err := cgroup.Open(cgroup.Options{Owner: realDir, Record: cmp.Or(opt.CgroupRecord, realDir+".cgroups")})
+	cgroups, err := cgroup.Open(cgroup.Options{Owner: dir.real, Record: cmp.Or(opt.CgroupRecord, dir.real+".cgroups")})
 	if err != nil {
 		opt.Logger.Warn("prepare cgroups", "error", err)
 	}
@@ -134,9 +115,9 @@ func New(opt Options) (*Pool, error) {
 	return &Pool{
 		starter: starter{
 			verifier: &verifier{}, launcher: process.NewLauncher(true), cgroups: cgroups, logger: opt.Logger,
-			runDir: runDir, realDir: realDir, version: opt.HostVersion, serve: opt.Callbacks, admit: opt.Admit, box: opt.SandboxLauncher,
+			runDir: dir, version: opt.HostVersion, serve: opt.Callbacks, admit: opt.Admit, box: opt.SandboxLauncher,
 		},
-		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, runDir: dir, haltedBy: opt.Halted,
+		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, haltedBy: opt.Halted,
 		healthInterval: orDefault(opt.HealthInterval, 5*time.Second),
 		healthTimeout:  orDefault(opt.HealthTimeout, 5*time.Second),
 		ctx:            ctx, cancel: cancel,
@@ -151,20 +132,6 @@ func orDefault(d, def time.Duration) time.Duration {
 		return d
 	}
 	return def
-}
-
-// clearDir removes what dir holds.
-func clearDir(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("read plugin directory: %w", err)
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return fmt.Errorf("remove what an earlier host left: %w", err)
-		}
-	}
-	return nil
 }
 
 func (p *Pool) emit(e Event) {
@@ -476,5 +443,5 @@ func (p *Pool) Close() error {
 	}
 	p.background.Wait()
 	p.starter.launcher.Stop()
-	return errors.Join(p.starter.cgroups.Close(), clearDir(fmt.Sprintf("/proc/self/fd/%d", p.runDir.Fd())), p.runDir.Close())
+	return errors.Join(p.starter.cgroups.Close(), p.starter.runDir.close())
 }

@@ -196,6 +196,29 @@ func TestNothingIsInherited(t *testing.T) {
 	}
 }
 
+// Who removes the directory of sockets, as to make room, does not keep plugins from
+// being started again, wherever it lies.
+func TestRunDirectoryRemoved(t *testing.T) {
+	for name, dir := range map[string]string{"short": "run", "long": filepath.Join(strings.Repeat("d", 100), "run")} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), dir)
+			p := newPool(t, func(o *Options) { o.RunDir = dir })
+			p.runDir = dir
+			p.start(newSpec(t, "a", "good"))
+			for range 2 {
+				if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
+				p.mustEcho("a") // it is connected
+				if err := p.Restart(t.Context(), "protocol.a"); err != nil {
+					t.Fatal(err)
+				}
+				p.mustEcho("a")
+			}
+		})
+	}
+}
+
 // A long data directory does not exceed what a socket address can hold.
 func TestLongRunDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 100), strings.Repeat("e", 100))
