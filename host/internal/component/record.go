@@ -59,7 +59,12 @@ func (r *record) write() error {
 		return err
 	}
 	path := r.base + recordSuffix
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
+	fd, err := openRecord(path)
+	if errors.Is(err, unix.ENOENT) { // somebody has removed the directory
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			fd, err = openRecord(path)
+		}
+	}
 	if err == nil {
 		err = errors.Join(appendWhole(fd, append(data, '\n')), unix.Close(fd))
 	}
@@ -67,6 +72,10 @@ func (r *record) write() error {
 		return fmt.Errorf("record component: %w", &os.PathError{Op: "write", Path: path, Err: err})
 	}
 	return nil
+}
+
+func openRecord(path string) (int, error) {
+	return unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
 }
 
 // appendWhole adds all of a word or, as on a full disk, nothing of it: what comes

@@ -332,3 +332,30 @@ func TestLogIsFollowed(t *testing.T) {
 	add("five")
 	holds(o.path, 2)
 }
+
+// Who removes the directories of the supervisor does not keep components from being
+// started again, and none is lost sight of.
+func TestDirectoriesRemoved(t *testing.T) {
+	s := newSupervisor(t, t.TempDir())
+	s.start(
+		shell("log", "echo up; exec sleep 300", saying("up")),
+		shell("survivor", "echo up; exec sleep 300", saying("up"), func(s *Spec) { s.Survives = true }),
+	)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for range 2 {
+		for _, dir := range []string{s.opt.Dir, s.opt.LogDir} {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"log", "survivor"} {
+			if err := s.Restart(ctx, name); err != nil {
+				t.Fatal(err)
+			}
+			if records, err := readRecords(s.opt.Dir); err != nil || !slices.ContainsFunc(records, func(r *record) bool { return r.Component == name && r.Process.PID == s.status(name).PID }) {
+				t.Errorf("%s is not recorded: %v, %v", name, records, err)
+			}
+		}
+	}
+}
