@@ -202,6 +202,27 @@ func TestNeedFails(t *testing.T) {
 	}
 }
 
+// Who stops what is being started waits for no longer than it takes to end it.
+func TestStopWhileItStarts(t *testing.T) {
+	s := newSupervisor(t, t.TempDir())
+	s.start(shell("slow", "exec sleep 300", saying("never"), onDemand(time.Hour)))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for range 100 {
+		asked, give := context.WithCancel(ctx)
+		started := make(chan error, 1)
+		go func() { started <- s.StartOne(asked, "slow") }()
+		s.awaitThat("slow", "is being started", func(st Status) bool { return st.State == StateWaiting })
+		if err := s.Stop(ctx, "slow", false); err != nil {
+			t.Fatalf("%v: %+v", err, s.status("slow"))
+		}
+		give()
+		if err := <-started; err == nil {
+			t.Error("started what was stopped")
+		}
+	}
+}
+
 // What ignores its signal is killed after its grace, and what a component started
 // goes with it.
 func TestStop(t *testing.T) {

@@ -38,6 +38,7 @@ func (u *unit) bringUp() {
 		u.mu.Lock()
 		u.endStart = nil
 		u.mu.Unlock()
+		u.s.changed.Tell() // who stops it waits for that, too
 		cancel()
 	}()
 	release := u.hold(spec)

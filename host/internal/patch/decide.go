@@ -174,8 +174,8 @@ func (s *Service) AutoApprove(ctx context.Context, ref, rule string) (*Patch, bo
 }
 
 // Approve is one agent's consent to exactly one content. The patch is approved
-// when there are as many as its rule asks for, of agents that were not revoked. The proposer's own is refused,
-// whatever policy says; the same agent's counts once.
+// when there are as many as its rule asks for, of agents that were not revoked. The
+// proposer's own is refused, whatever policy says; the same agent's counts once.
 func (s *Service) Approve(ctx context.Context, ref, hash, by, why string) (*Patch, error) {
 	return s.update(ctx, ref, s.approve(hash, by, why))
 }

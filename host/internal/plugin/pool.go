@@ -99,13 +99,15 @@ func New(opt Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n, err := endStrays(dir.real); err != nil {
-		return nil, err
-	} else if n > 0 {
-		opt.Logger.Warn("ended processes that an earlier host's plugins had left", "count", n)
+	n, err := endStrays(dir.real)
+	if err == nil {
+		err = clearDir(dir.real)
 	}
-	if err := clearDir(dir.real); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, dir.dir.Close())
+	}
+	if n > 0 {
+		opt.Logger.Warn("ended processes that an earlier host's plugins had left", "count", n)
 	}
 	cgroups, err := cgroup.Open(cgroup.Options{Owner: dir.real, Record: cmp.Or(opt.CgroupRecord, dir.real+".cgroups")})
 	if err != nil {

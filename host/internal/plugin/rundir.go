@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // runDir is where plugins have their sockets and working directories. Who removes
@@ -47,8 +49,11 @@ func (r *runDir) path() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		_ = r.dir.Close() // only opened
-		r.dir = again.dir
+		// Under the same number, which others may have been told.
+		err = unix.Dup3(int(again.dir.Fd()), int(r.dir.Fd()), unix.O_CLOEXEC)
+		if err := errors.Join(err, again.dir.Close()); err != nil {
+			return "", fmt.Errorf("open plugin directory: %w", err)
+		}
 	}
 	if len(r.real) > maxSocketDir {
 		return descriptorPath(r.dir), nil
