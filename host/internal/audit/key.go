@@ -85,8 +85,8 @@ func rewritePublic(dir, name string, secret []byte) ([]byte, error) {
 	if err != nil || len(data) != 1+ed25519.SeedSize {
 		return nil, errors.New("the private key has no seed")
 	}
-	private := ed25519.NewKeyFromSeed(data[1:])
-	public, err := note.NewEd25519VerifierKey(name, private.Public().(ed25519.PublicKey)) //nolint:forcetypeassert // always is one
+	private := ed25519.NewKeyFromSeed(data[1:]) // the seed, and then the public key
+	public, err := note.NewEd25519VerifierKey(name, ed25519.PublicKey(private[ed25519.SeedSize:]))
 	if err != nil {
 		return nil, err
 	}
