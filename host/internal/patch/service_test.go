@@ -259,15 +259,22 @@ func (f *fixture) wantAudit(actions []string) {
 	}
 }
 
-func TestTwoHaveToApprove(t *testing.T) {
-	f := newFixture(t, patch.Options{})
+// underTwo returns a verified patch that two have to approve.
+func (f *fixture) underTwo() *patch.Patch {
+	f.t.Helper()
 	r := f.proposal(edit{"a", "1\n", "2\n"})
 	r.Rule = patch.Two
-	p, err := f.Propose(t.Context(), r)
+	p, err := f.Propose(f.t.Context(), r)
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	p = f.verified(p)
+	return f.verified(p)
+}
+
+func TestTwoHaveToApprove(t *testing.T) {
+	f := newFixture(t, patch.Options{})
+	p := f.underTwo()
+	var err error
 	for _, by := range []string{"me", "me"} { // who says it twice is still one
 		if p, err = f.Approve(t.Context(), p.ID, p.Hash, by, ""); err != nil || p.State != patch.StateVerified || len(p.Approvals) != 1 {
 			t.Fatalf("%+v, %v", p, err)
@@ -374,15 +381,10 @@ func TestTighten(t *testing.T) {
 func TestWithdraw(t *testing.T) {
 	revoked := make(map[string]bool)
 	f := newFixture(t, patch.Options{Revoked: func(name string) bool { return revoked[name] }})
-	r := f.proposal(edit{"a", "1\n", "2\n"})
-	r.Rule = patch.Two
-	p, err := f.Propose(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p = f.verified(p)
+	p := f.underTwo()
 	step := func(state patch.State, who string, do func() (*patch.Patch, error)) {
 		t.Helper()
+		var err error
 		if p, err = do(); err != nil {
 			t.Fatal(err)
 		}
@@ -415,7 +417,7 @@ func TestWithdraw(t *testing.T) {
 	step(patch.StateVerified, "", withdraw)
 	step(patch.StateVerified, "four", approve("four"))
 	step(patch.StateApproved, "four five", approve("five"))
-	if _, err = f.Begin(t.Context(), p.ID, p.Hash, "host", ""); err != nil {
+	if _, err := f.Begin(t.Context(), p.ID, p.Hash, "host", ""); err != nil {
 		t.Fatal(err)
 	}
 	revoked["four"] = true

@@ -137,26 +137,23 @@ func (w *work) interrupt(ctx context.Context, t *Task) error {
 
 // Recover takes back what the host itself held when it ended: whoever worked on it
 // is gone. It returns how many tasks that were.
-func (s *Service) Recover(ctx context.Context) (n int, err error) {
-	err = s.update(ctx, func(w *work) error {
-		held, err := w.HeldBy(ctx, HostClaimant)
-		if err != nil {
-			return err
-		}
-		n = len(held)
-		for _, t := range held {
-			if err := w.interrupt(ctx, t); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return n, err
+func (s *Service) Recover(ctx context.Context) (int, error) {
+	return s.takeFrom(ctx, HostClaimant, func(w *work, t *Task) error { return w.interrupt(ctx, t) })
 }
 
 // TakeBack takes back what somebody holds who is not to work any more. The attempts
 // do not count. It returns how many tasks that were.
-func (s *Service) TakeBack(ctx context.Context, holder, by, why string) (n int, err error) {
+func (s *Service) TakeBack(ctx context.Context, holder, by, why string) (int, error) {
+	return s.takeFrom(ctx, holder, func(w *work, t *Task) error {
+		if t.State.fallback() == StateReady {
+			t.Attempts = max(0, t.Attempts-1)
+		}
+		return w.lose(ctx, t, by, clipText(why, maxWhy))
+	})
+}
+
+// takeFrom takes back all that somebody holds, in one transaction.
+func (s *Service) takeFrom(ctx context.Context, holder string, take func(*work, *Task) error) (n int, err error) {
 	err = s.update(ctx, func(w *work) error {
 		held, err := w.HeldBy(ctx, holder)
 		if err != nil {
@@ -164,10 +161,7 @@ func (s *Service) TakeBack(ctx context.Context, holder, by, why string) (n int, 
 		}
 		n = len(held)
 		for _, t := range held {
-			if t.State.fallback() == StateReady {
-				t.Attempts = max(0, t.Attempts-1)
-			}
-			if err := w.lose(ctx, t, by, clipText(why, maxWhy)); err != nil {
+			if err := take(w, t); err != nil {
 				return err
 			}
 		}
