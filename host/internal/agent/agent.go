@@ -72,6 +72,19 @@ func (a *Agent) At(now time.Time) State {
 	return a.State
 }
 
+// End is when the life of an agent has ended, or is to.
+type End struct {
+	Name    string
+	Revoked bool      // for good
+	At      time.Time // the first moment at which it is expired, unless it was revoked
+	Version int64     // of the agent
+}
+
+// end returns the end of the agent, and whether it has one.
+func (a *Agent) end() (End, bool) {
+	return End{a.Name, a.State == StateRevoked, a.ExpiresAt, a.Version}, a.State == StateRevoked || !a.ExpiresAt.IsZero()
+}
+
 // key returns the key with the accessor, or nil.
 func (a *Agent) key(accessor string) *Key {
 	i := slices.IndexFunc(a.Keys, func(k Key) bool { return k.Accessor == accessor })

@@ -33,8 +33,7 @@ func (s *Service) Authenticate(ctx context.Context, text string) (*Agent, error)
 	case kept.ended(now):
 		return nil, denial(ReasonRotated, "this key of agent %s was replaced", a.Name).WithRemedy("use the key that replaced it")
 	case a.At(now) == StateExpired:
-		return nil, denial(ReasonExpired, "agent %s expired at %s", a.Name, a.ExpiresAt.Format(time.RFC3339)).
-			WithRemedy("ask who runs the host to renew it: sop agent rotate %s --ttl", a.Name)
+		return nil, expired(a.Name, a.ExpiresAt)
 	}
 	s.use(a.Name, now)
 	return a, nil
@@ -55,15 +54,42 @@ func (s *Service) find(ctx context.Context, accessor string) (*Agent, error) {
 	return a, nil
 }
 
-// Live returns an error where an agent that was proven otherwise than by its
-// key has been revoked under that name. It reads memory only.
+// Live returns an error where the agent of a name has ended, for whoever was proven
+// to have that name otherwise than by its key. It reads memory only.
 func (s *Service) Live(who string) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.revoked[who] {
+	end, state := s.ended(who)
+	switch state {
+	case StateRevoked:
 		return revoked(who)
+	case StateExpired:
+		return expired(who, end.At)
+	default:
+		return nil
 	}
-	return nil
+}
+
+// Stands is the state of the agent of a name, active where none was enrolled under
+// it. It reads memory only.
+func (s *Service) Stands(who string) State {
+	_, state := s.ended(who)
+	return state
+}
+
+// ended returns the end of an agent, and its state now.
+func (s *Service) ended(who string) (End, State) {
+	s.mu.RLock()
+	end, ends := s.ends[who]
+	s.mu.RUnlock()
+	switch {
+	case !ends:
+		return end, StateActive
+	case end.Revoked:
+		return end, StateRevoked
+	case !s.opt.Now().Before(end.At):
+		return end, StateExpired
+	default:
+		return end, StateActive
+	}
 }
 
 // FlushEvery is how often a host should call [Service.Flush].

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"time"
+
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/sdk"
@@ -25,6 +27,11 @@ func unknown() *sdk.Error {
 
 func revoked(name string) *sdk.Error {
 	return denial(ReasonRevoked, "agent %s was revoked", name).WithRemedy("ask who runs the host to enroll another agent")
+}
+
+func expired(name string, at time.Time) *sdk.Error {
+	return denial(ReasonExpired, "agent %s expired at %s", name, at.Format(time.RFC3339)).
+		WithRemedy("ask who runs the host to renew it: sop agent rotate %s --ttl", name)
 }
 
 func invalid(field, format string, args ...any) *sdk.Error {

@@ -44,15 +44,15 @@ func NewService(ctx context.Context, store Store, opt Options) (*Service, error)
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	names, err := store.Revoked(ctx)
+	ends, err := store.Ends(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s := &Service{store: store, opt: opt, memory: memory{
-		keys: make(map[string]*Agent), revoked: make(map[string]bool), used: make(map[string]time.Time),
+		keys: make(map[string]*Agent), ends: make(map[string]End), used: make(map[string]time.Time),
 	}}
-	for _, n := range names {
-		s.revoked[n] = true
+	for _, e := range ends {
+		s.ends[e.Name] = e
 	}
 	return s, nil
 }
@@ -90,11 +90,11 @@ const maxCached = 20_000
 // and what a reader loaded before that is not put in its place. An agent in it
 // is never changed, only replaced.
 type memory struct {
-	mu      sync.RWMutex
-	writes  uint64 // how many were told of
-	keys    map[string]*Agent
-	revoked map[string]bool      // names
-	used    map[string]time.Time // by name; not yet in the store
+	mu     sync.RWMutex
+	writes uint64 // how many were told of
+	keys   map[string]*Agent
+	ends   map[string]End       // by name; of all that have one
+	used   map[string]time.Time // by name; not yet in the store
 }
 
 // get returns the agent, or nil and what load is to be given.
@@ -118,9 +118,7 @@ func (m *memory) wrote(a *Agent) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.writes++
-	if a.State == StateRevoked {
-		m.revoked[a.Name] = true
-	}
+	m.ending(a)
 	m.put(a)
 }
 
@@ -132,10 +130,22 @@ func (m *memory) drop(a *Agent) {
 	defer m.mu.Unlock()
 	m.writes++
 	if a.State == StateRevoked {
-		m.revoked[a.Name] = true
+		m.ending(a)
 	}
 	for _, k := range a.Keys {
 		delete(m.keys, k.Accessor)
+	}
+}
+
+// ending takes note of when an agent ends. What came later stays.
+func (m *memory) ending(a *Agent) {
+	end, ends := a.end()
+	switch old, known := m.ends[a.Name]; {
+	case known && old.Version > a.Version:
+	case ends:
+		m.ends[a.Name] = end
+	default:
+		delete(m.ends, a.Name)
 	}
 }
 

@@ -157,11 +157,20 @@ func TestLifeOfAnAgent(t *testing.T) {
 	if _, _, err := s.Rotate(s.ctx, agent.Rotation{Name: "agent-7"}); sdk.FromError(err).Reason != "AGENT_ENDED" {
 		t.Errorf("got %v", err)
 	}
+	for range 2 { // also after a start
+		if err := s.Live("agent-7"); sdk.FromError(err).Reason != agent.ReasonExpired || s.Stands("agent-7") != agent.StateExpired {
+			t.Errorf("got %v, %v", err, s.Stands("agent-7"))
+		}
+		s.restart()
+	}
 	forever := time.Duration(0)
 	fourth := s.rotate(agent.Rotation{Name: "agent-7", TTL: &forever})
 	s.pass(1000 * time.Hour)
 	s.want(fourth, "agent-7")
 	s.want(key, agent.ReasonRotated)
+	if err := s.Live("agent-7"); err != nil || s.Stands("agent-7") != agent.StateActive {
+		t.Errorf("got %v, %v", err, s.Stands("agent-7"))
+	}
 	s.rotate(agent.Rotation{Name: "other", Grace: time.Minute}) // another agent changes nothing
 
 	for range 2 { // the second time it is no error

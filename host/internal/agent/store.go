@@ -25,8 +25,8 @@ type Store interface {
 	Get(ctx context.Context, name string) (*Agent, error)
 	// List returns one page, by name unless the filter says otherwise.
 	List(ctx context.Context, filter Filter) (Page, error)
-	// Revoked returns the names of all agents that were revoked.
-	Revoked(ctx context.Context) ([]string, error)
+	// Ends returns the ends of all agents that have one, by name.
+	Ends(ctx context.Context) ([]End, error)
 	// Touch raises the time of last use of agents, by name. It is no change and
 	// makes no record.
 	Touch(ctx context.Context, used map[string]time.Time) error

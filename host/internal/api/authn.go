@@ -214,7 +214,7 @@ func bearerOf(headers []string) (string, error) {
 // maxCredential bounds a bearer credential, in bytes.
 const maxCredential = 16 << 10
 
-// live returns an error where an agent of the name was revoked.
+// live returns an error where the agent of a name has ended.
 func (a *authenticator) live(name string) error {
 	if a.nexus.Agents == nil {
 		return nil

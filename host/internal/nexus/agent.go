@@ -37,7 +37,7 @@ type Agents interface {
 	List(ctx context.Context, filter agent.Filter) (agent.Page, error)
 	// Authenticate returns the agent whose key is presented.
 	Authenticate(ctx context.Context, key string) (*agent.Agent, error)
-	// Live returns an error where an agent of the name was revoked.
+	// Live returns an error where the agent of a name was revoked or has expired.
 	Live(name string) error
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sop-host/sop/host/internal/agent"
 	"github.com/sop-host/sop/host/internal/nexus"
+	"github.com/sop-host/sop/host/internal/token"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -54,16 +55,28 @@ func (h *host) openAgents(ctx context.Context, undo *closers) error {
 }
 
 // agentRevoked says whether an agent was revoked. Nobody asks before there are agents.
-func (h *host) agentRevoked(name string) bool { return h.agents.Live(name) != nil }
+func (h *host) agentRevoked(name string) bool { return h.agents.Stands(name) == agent.StateRevoked }
+
+// tokenHolder says what has become of an agent that tokens are issued to.
+func (h *host) tokenHolder(name string) token.Holder {
+	switch h.agents.Stands(name) {
+	case agent.StateRevoked:
+		return token.HolderRevoked
+	case agent.StateExpired:
+		return token.HolderExpired
+	default:
+		return token.HolderLives
+	}
+}
 
 // endForfeited ends the tokens of revoked agents, of which some live on where a host
 // ended while it revoked one. They are refused all the same; what was issued from
 // them to others is not.
 func (h *host) endForfeited(ctx context.Context) {
-	names, err := h.store.Agents().Revoked(ctx)
-	for _, name := range names {
-		if err == nil {
-			err = h.forfeit(ctx, name)
+	ends, err := h.store.Agents().Ends(ctx)
+	for _, end := range ends {
+		if err == nil && end.Revoked {
+			err = h.forfeit(ctx, end.Name)
 		}
 	}
 	if err != nil && ctx.Err() == nil {

@@ -18,7 +18,7 @@ func (h *host) openTokens(ctx context.Context, undo *closers) error {
 	h.secrets = key.Derive
 	h.tokens, err = token.NewService(ctx, h.store.Tokens(), token.Options{
 		Key: key, Publisher: h.publisher(), Limits: tokenLimits(h.loaded.Load().config),
-		Revoked: h.agentRevoked,
+		Holder: h.tokenHolder,
 	})
 	if err != nil {
 		return err

@@ -42,13 +42,15 @@ func (s *Agents) Get(ctx context.Context, name string) (*agent.Agent, error) {
 	return a, s.db.translate(err)
 }
 
-// Revoked implements [agent.Store].
-func (s *Agents) Revoked(ctx context.Context) ([]string, error) {
-	names, err := collect(ctx, s.db.read, func(scan func(...any) error) (name string, err error) {
-		err = scan(&name)
-		return name, err
-	}, "SELECT name FROM agents WHERE state = 'revoked'")
-	return names, s.db.translate(err)
+// Ends implements [agent.Store].
+func (s *Agents) Ends(ctx context.Context) ([]agent.End, error) {
+	ends, err := collect(ctx, s.db.read, func(scan func(...any) error) (e agent.End, err error) {
+		var at sql.NullInt64
+		err = scan(&e.Name, &e.Revoked, &at, &e.Version)
+		e.At = zeroOrNano(at)
+		return e, err
+	}, "SELECT name, state = 'revoked', expires_at, version FROM agents WHERE state = 'revoked' OR expires_at IS NOT NULL ORDER BY name")
+	return ends, s.db.translate(err)
 }
 
 // Touch implements [agent.Store].

@@ -25,6 +25,7 @@ const (
 	ReasonWrongPath      = "TOKEN_WRONG_PATH"
 	ReasonWrongWorkspace = "TOKEN_WRONG_WORKSPACE"
 	ReasonHolderRevoked  = "TOKEN_HOLDER_REVOKED"
+	ReasonHolderExpired  = "TOKEN_HOLDER_EXPIRED"
 	// ReasonDenied is what callers are told who may not know why.
 	ReasonDenied = "TOKEN_DENIED"
 	// ReasonGuessing answers a source that has guessed too often.

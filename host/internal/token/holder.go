@@ -10,21 +10,39 @@ import (
 	"github.com/sop-host/sop/sdk"
 )
 
-// The tokens of an agent end with it. From the moment in which it is revoked none of
-// them is accepted and none is issued to it, whatever is stored of them; and
-// [Service.RevokeHeld] ends them, with all that came from them.
+// The tokens of an agent end with it. From the moment in which it is revoked or has
+// expired none of them is accepted and none is issued to it, whatever is stored of
+// them. An agent that has expired may be given a new life, and its tokens are accepted
+// again then, as far as their own life goes; those of one that was revoked are ended by
+// [Service.RevokeHeld], with all that came from them.
 
-// gone says whether an agent was revoked.
-func (s *Service) gone(agent string) bool {
-	return s.opt.Revoked != nil && s.opt.Revoked(agent)
+// Holder is what has become of an agent that tokens are issued to.
+type Holder uint8
+
+// What becomes of agents.
+const (
+	HolderLives   Holder = iota
+	HolderExpired        // until it is given a new life
+	HolderRevoked        // for good
+)
+
+func (s *Service) holder(agent string) Holder {
+	if s.opt.Holder == nil {
+		return HolderLives
+	}
+	return s.opt.Holder(agent)
 }
 
-// barred refuses a token of an agent that was revoked.
+// barred refuses a token of an agent that has ended.
 func (s *Service) barred(t *Token) error {
-	if !s.gone(t.Requester) {
+	switch s.holder(t.Requester) {
+	case HolderRevoked:
+		return t.denied(ReasonHolderRevoked, "was issued to %s, an agent that was revoked", t.Requester).WithRemedy("get a token for an agent that is not")
+	case HolderExpired:
+		return t.denied(ReasonHolderExpired, "was issued to %s, an agent that has expired", t.Requester).WithRemedy(renewHolder, t.Requester)
+	default:
 		return nil
 	}
-	return t.denied(ReasonHolderRevoked, "was issued to %s, an agent that was revoked", t.Requester).WithRemedy("get a token for an agent that is not")
 }
 
 // usable says why the token cannot be used at a time.
@@ -35,14 +53,22 @@ func (s *Service) usable(t *Token, now time.Time) error {
 	return s.barred(t)
 }
 
-// mayHold refuses to issue a token to an agent that was revoked.
+// mayHold refuses to issue a token to an agent that has ended.
 func (s *Service) mayHold(agent string) error {
-	if !s.gone(agent) {
+	switch s.holder(agent) {
+	case HolderRevoked:
+		return sdk.Errorf(codes.FailedPrecondition, ReasonHolderRevoked, "agent %s was revoked and can hold no token", agent).
+			WithRemedy("issue it to an agent that is not")
+	case HolderExpired:
+		return sdk.Errorf(codes.FailedPrecondition, ReasonHolderExpired, "agent %s has expired and can hold no token", agent).
+			WithRemedy(renewHolder, agent)
+	default:
 		return nil
 	}
-	return sdk.Errorf(codes.FailedPrecondition, ReasonHolderRevoked, "agent %s was revoked and can hold no token", agent).
-		WithRemedy("issue it to an agent that is not")
 }
+
+// renewHolder is what to do about an agent that has expired.
+const renewHolder = "give the agent a new life with: sop agent rotate %s --ttl"
 
 // How many tokens one look of RevokeHeld finds, and how many of them one transaction
 // ends, so that it holds nobody up.

@@ -27,9 +27,8 @@ type Options struct {
 	Publisher Publisher        // nil: nobody is told
 	Now       func() time.Time // nil: time.Now
 	Cached    int              // how many tokens are kept in memory; 0: 100000
-	// Revoked says whether an agent was revoked; nil: none ever was. It reads memory
-	// only.
-	Revoked func(agent string) bool
+	// Holder says what has become of an agent; nil: all live. It reads memory only.
+	Holder func(agent string) Holder
 }
 
 // Service is what agents, operators and other features do with tokens. It

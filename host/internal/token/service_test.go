@@ -31,7 +31,7 @@ type site struct {
 	mu      sync.Mutex
 	wall    time.Time
 	changes []token.Change
-	revoked map[string]bool // agents
+	holders map[string]token.Holder // agents; by name
 }
 
 func newSite(t testing.TB) *site {
@@ -52,7 +52,7 @@ func (s *site) open() {
 	if s.db, err = store.Open(s.ctx, s.path); err != nil {
 		s.t.Fatal(err)
 	}
-	s.Service, err = token.NewService(s.ctx, s.db.Tokens(), token.Options{Key: s.key, Publisher: s, Now: s.now, Revoked: s.isRevoked})
+	s.Service, err = token.NewService(s.ctx, s.db.Tokens(), token.Options{Key: s.key, Publisher: s, Now: s.now, Holder: s.holder})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -76,10 +76,17 @@ func (s *site) now() time.Time {
 	return s.wall
 }
 
-func (s *site) isRevoked(agent string) bool {
+func (s *site) holder(agent string) token.Holder {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.revoked[agent]
+	return s.holders[agent]
+}
+
+// becomes says what has become of an agent from now on.
+func (s *site) becomes(agent string, h token.Holder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holders = map[string]token.Holder{agent: h}
 }
 
 func (s *site) pass(d time.Duration) {
@@ -360,9 +367,7 @@ func TestHolderRevoked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.mu.Lock()
-	s.revoked = map[string]bool{"agent": true}
-	s.mu.Unlock()
+	s.becomes("agent", token.HolderRevoked)
 
 	_, err = s.Validate(s.ctx, secret, ask)
 	wantReason(t, err, token.ReasonHolderRevoked)
@@ -403,6 +408,39 @@ func TestHolderRevoked(t *testing.T) {
 	}
 	if n, err := s.RevokeHeld(s.ctx, "agent", "me", "again"); n != 0 || err != nil {
 		t.Errorf("%d revoked again, %v", n, err)
+	}
+}
+
+// The tokens of an agent wait while its life is over, and cost nothing meanwhile.
+func TestHolderExpired(t *testing.T) {
+	s := newSite(t)
+	ask := token.Request{Requester: "agent", Operation: "op"}
+	secret, held := s.issue(nil)
+	child, _, err := s.IssueChild(s.ctx, secret, ask, token.Spec{Requester: "sub", MaxUses: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub := token.Request{Requester: "sub", Operation: "op"}
+	s.becomes("agent", token.HolderExpired)
+
+	_, err = s.Validate(s.ctx, secret, ask)
+	wantReason(t, err, token.ReasonHolderExpired)
+	_, err = s.Consume(s.ctx, secret, ask)
+	wantReason(t, err, token.ReasonHolderExpired)
+	_, _, err = s.IssueChild(s.ctx, secret, ask, token.Spec{Requester: "sub"})
+	wantReason(t, err, token.ReasonHolderExpired)
+	_, _, err = s.Issue(s.ctx, token.Spec{Type: token.Todo, Operations: []string{"op"}, Requester: "agent", IssuedBy: "test"})
+	wantReason(t, err, token.ReasonHolderExpired)
+	if _, err := s.Consume(s.ctx, child.Reveal(), sub); err != nil {
+		t.Errorf("what it has handed on: %v", err)
+	}
+	if got := s.show(held.ID); got.State != token.StateActive || got.Uses != 0 {
+		t.Errorf("%+v", got)
+	}
+
+	s.becomes("agent", token.HolderLives)
+	if use, err := s.Consume(s.ctx, secret, ask); err != nil || use.Uses != 1 {
+		t.Errorf("%+v, %v", use, err)
 	}
 }
 

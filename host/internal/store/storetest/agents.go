@@ -75,8 +75,11 @@ func testAgentRoundTrip(t *testing.T, s agent.Store) {
 	if got, err := s.Find(t.Context(), "one-1"); got != nil || err != nil {
 		t.Errorf("a key that was taken away: %+v, %v", got, err)
 	}
-	if names, err := s.Revoked(t.Context()); err != nil || !slices.Equal(names, []string{"one"}) {
-		t.Errorf("revoked: %v, %v", names, err)
+	mortal := makeAgent("mortal")
+	putAgents(t, s, mortal)
+	ends := []agent.End{{Name: "mortal", At: mortal.ExpiresAt, Version: mortal.Version}, {Name: "one", Revoked: true, At: a.ExpiresAt, Version: 2}}
+	if got, err := s.Ends(t.Context()); err != nil || !slices.Equal(got, ends) {
+		t.Errorf("ends: %v, %v", got, err)
 	}
 }
 
