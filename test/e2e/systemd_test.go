@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,5 +112,75 @@ func TestUnitFile(t *testing.T) {
 			continue
 		}
 		t.Error(line)
+	}
+}
+
+// Under the unit, as a real systemd runs it, the host does all that it is for: it
+// changes a workspace in a sandbox, backs up, and is started again whatever ended it.
+func TestUnderSystemd(t *testing.T) {
+	t.Parallel()
+	s := loopSite(t, "auto")
+	s.put(s.conf, s.loopConfig("auto")+`
+backup "state" {
+  plugin   = "files"
+  state    = true
+  interval = "24h"
+}
+`)
+	s.lock()
+	s.asNobody()
+	text := strings.NewReplacer(
+		"/usr/lib/sop/sop", sopProgram(), "/etc/sop/config.hcl", s.conf, "User=sop", "User=nobody", "Group=sop", "Group=nogroup",
+		"WatchdogSec=30s", "WatchdogSec=3s", "RestartSec=2s", "RestartSec=100ms",
+	).Replace(s.read(filepath.Join(repository, "dist", "systemd", "sop.service")))
+	m := boot(t, "sop.service", text+"\n[Service]\nEnvironment=TMPDIR="+s.tmp()+"\n")
+	m.must("systemctl", "start", "sop")
+	h := &host{site: s}
+	if done := h.awaitTask("done"); done.Patch == "" {
+		t.Errorf("%+v", done)
+	}
+	if !strings.Contains(s.read(filepath.Join(s.work, "sum.go")), "// Add") {
+		t.Error("the workspace was not changed")
+	}
+	if !eventually(patience, func() bool {
+		return strings.Contains(s.sop("backup", "list", "--config", s.conf).stdout, "schedule state")
+	}) {
+		t.Error(s.sop("backup", "list", "--config", s.conf))
+	}
+	if r := s.sop("status", "--config", s.conf); r.code != 0 || strings.Contains(r.stdout, "!") {
+		t.Errorf("%v", r)
+	}
+
+	m.must("systemctl", "reload", "sop")
+	good := s.read(s.conf)
+	s.put(s.conf, "plugin {\n")
+	if _, err := m.run("systemctl", "reload", "sop"); err == nil {
+		t.Error("systemctl reload does not fail where the configuration is refused")
+	}
+	if got := m.show("sop", "StatusText"); !strings.HasPrefix(got, "degraded: the configuration") {
+		t.Errorf("status %q", got)
+	}
+	s.put(s.conf, good)
+	m.must("systemctl", "reload", "sop")
+
+	// SIGQUIT ends a Go program as a panic does. The watchdog ends one that is stopped.
+	for i, signal := range []string{"KILL", "QUIT", "STOP"} {
+		before := m.show("sop", "MainPID")
+		m.must("kill", "-"+signal, before)
+		if !eventually(patience, func() bool {
+			return m.show("sop", "NRestarts") == strconv.Itoa(i+1) && m.show("sop", "ActiveState") == "active"
+		}) {
+			t.Fatalf("after SIG%s it is not started again:\n%s", signal, m.must("systemctl", "status", "sop"))
+		}
+	}
+	if r := s.sop("audit", "verify", "--config", s.conf); r.code != 0 {
+		t.Errorf("%v", r)
+	}
+	m.must("systemctl", "stop", "sop")
+	if got := m.show("sop", "Result"); got != "success" {
+		t.Errorf("stopping: %s", got)
+	}
+	if out := m.must("find", "/sys/fs/cgroup/system.slice", "-mindepth", "1", "-type", "d"); out != "" {
+		t.Errorf("cgroups are left: %s", out)
 	}
 }

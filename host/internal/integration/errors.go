@@ -33,6 +33,9 @@ const (
 	// ReasonCopies: no copy of what was replaced is what was replaced. Nothing was
 	// changed.
 	ReasonCopies = "INTEGRATION_COPIES_DAMAGED"
+	// ReasonNoOpenat2: the kernel, or a filter around the host, does not let files be
+	// opened beneath a directory only.
+	ReasonNoOpenat2 = "INTEGRATION_NO_OPENAT2"
 	// ReasonGit: git is not there, or has failed.
 	ReasonGit = "INTEGRATION_GIT"
 )

@@ -10,8 +10,10 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/sandbox"
+	"github.com/sop-host/sop/sdk"
 )
 
 // A tree is a directory, by its descriptor. Names in it are resolved beneath it
@@ -36,11 +38,18 @@ func (t tree) open(name string, flags int) (*os.File, error) {
 	fd, err := unix.Openat2(t.fd(), name, &unix.OpenHow{
 		Flags: uint64(flags | unix.O_CLOEXEC | unix.O_NONBLOCK), Resolve: beneath,
 	})
+	if errors.Is(err, unix.ENOSYS) {
+		return nil, errNoOpenat2
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	return os.NewFile(uintptr(fd), name), nil
 }
+
+// errNoOpenat2 is why nothing can be opened safely.
+var errNoOpenat2 = sdk.Errorf(codes.FailedPrecondition, ReasonNoOpenat2, "the system call openat2 is not to be had, without which nothing can be integrated").
+	WithRemedy("run sop on Linux 5.6 or later, and without a filter that forbids it, such as RestrictSUIDSGID of a systemd unit")
 
 // sub opens a directory of the tree.
 func (t tree) sub(name string) (tree, error) {

@@ -290,7 +290,7 @@ func (g *generation) explain(ctx context.Context, err error) error {
 			WithRemedy("see the plugin's log; run `sop plugin restart %s` when it is mended", g.spec.ID())
 	default:
 	}
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		e := failf(ReasonStartTimeout, "plugin %s was not ready within %v", g.spec.ID(), g.spec.StartTimeout)
 		if words := g.runner.sink.lastWords(); words != "" {
 			e.Message += "; it last said: " + words

@@ -355,6 +355,12 @@ func (r *runner) PluginToHost(network, addr string) (string, string, error) {
 	}
 	if r.view != nil {
 		addr, err := r.view.reach(addr)
+		if err != nil && !errors.Is(err, errExited) {
+			select {
+			case r.failed <- sdk.FromError(err): // go-plugin kills what it cannot connect to, and tells no more
+			default:
+			}
+		}
 		return network, addr, err
 	}
 	dir := filepath.Clean(r.directory())

@@ -15,7 +15,7 @@ import (
 // the host's own stays as it is. What a run has put there is gone after it.
 type Cache struct {
 	Name string   `json:"name"`
-	Path string   `json:"path"` // on the host; where there is nothing the run finds an empty one
+	Path string   `json:"path"` // on the host; where there is nothing, or without one, the run finds an empty one
 	Env  []string `json:"env"`  // variables that tell programs where it is
 }
 
@@ -32,6 +32,7 @@ func (p Profile) validateCaches() error {
 			return fmt.Errorf("%q cannot be the name of a cache", c.Name)
 		case seen[c.Name]:
 			return fmt.Errorf("there are two caches %q", c.Name)
+		case c.Path == "":
 		case !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || slices.Contains(closedTrees, c.Path):
 			return fmt.Errorf("cache %q: %s cannot be shown to a sandbox: name a directory of its own by its absolute path", c.Name, c.Path)
 		}
@@ -75,28 +76,43 @@ var knownCaches = map[string]struct {
 
 // KnownCache returns the cache of a common tool as it is on this host, for
 // this user; false for a name that is none. lookup answers for the host's
-// environment, home is the user's.
+// environment, home is the user's; empty: there is none.
 func KnownCache(name, home string, lookup func(string) (string, bool)) (Cache, bool) {
 	known, found := knownCaches[name]
 	if !found {
 		return Cache{}, false
 	}
-	c := Cache{Name: name, Path: filepath.Join(home, known.path), Env: slices.Clone(known.env)}
+	c := Cache{Name: name, Env: slices.Clone(known.env)}
+	if home != "" {
+		c.Path = filepath.Join(home, known.path)
+	}
 	if path, set := lookup(known.env[0]); set && filepath.IsAbs(path) {
 		c.Path = filepath.Clean(path)
 	}
 	return c, true
 }
 
+// place is where the cache truly is; empty where the host has none.
+func (c Cache) place() (string, error) {
+	if c.Path == "" {
+		return "", nil
+	}
+	path, err := filepath.EvalSymlinks(c.Path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("cache %q: %w", c.Name, err)
+	}
+	return path, nil
+}
+
 // addCaches puts the caches into a plan, with the variables that name them.
 func addCaches(p *launch.Plan, caches []Cache) error {
 	for _, c := range caches {
-		path, err := filepath.EvalSymlinks(c.Path)
-		if errors.Is(err, os.ErrNotExist) {
-			path, err = "", nil
-		}
+		path, err := c.place()
 		if err != nil {
-			return fmt.Errorf("cache %q: %w", c.Name, err)
+			return err
 		}
 		if slices.Contains(closedTrees, path) {
 			return fmt.Errorf("cache %q: %s cannot be shown to a sandbox: a whole tree of the system is no cache", c.Name, path)

@@ -104,10 +104,12 @@ func TestCacheStays(t *testing.T) {
 }
 
 func TestMissingCache(t *testing.T) {
-	profile := withCaches(Cache{Name: "npm", Path: filepath.Join(t.TempDir(), "none"), Env: []string{"npm_config_cache"}})
-	out := runIn(t, profile, t.TempDir(), "sh", "-ec", `ls -A "$npm_config_cache"; echo x > "$npm_config_cache/x"; echo "$npm_config_cache"`)
-	if out.Stdout.Text != "/cache/npm\n" || out.Exit != 0 {
-		t.Errorf("%v, exit %d, %q %q", out.Status, out.Exit, out.Stdout.Text, out.Stderr.Text)
+	homeless, _ := KnownCache("npm", "", func(string) (string, bool) { return "", false })
+	for _, c := range []Cache{homeless, {Name: "npm", Path: filepath.Join(t.TempDir(), "none"), Env: []string{"npm_config_cache"}}} {
+		out := runIn(t, withCaches(c), t.TempDir(), "sh", "-ec", `ls -A "$npm_config_cache"; echo x > "$npm_config_cache/x"; echo "$npm_config_cache"`)
+		if out.Stdout.Text != "/cache/npm\n" || out.Exit != 0 {
+			t.Errorf("%+v: %v, exit %d, %q %q", c, out.Status, out.Exit, out.Stdout.Text, out.Stderr.Text)
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // configuredCaches are the caches of a profile, with what the configuration
 // leaves to the names of common tools.
 func configuredCaches(caches []config.SandboxCache) []sandbox.Cache {
-	home, _ := os.UserHomeDir() // without one there is nothing at a relative path, which is refused
+	home, _ := os.UserHomeDir() // a service may have none, and has no caches there then
 	var out []sandbox.Cache
 	for _, c := range caches {
 		cache, known := sandbox.KnownCache(c.Name, home, os.LookupEnv)

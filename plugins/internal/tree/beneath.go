@@ -49,12 +49,19 @@ func (t *Tree) open(p Path, flags int) (*os.File, error) {
 		if err == nil {
 			return os.NewFile(uintptr(fd), string(p)), nil
 		}
+		if errors.Is(err, unix.ENOSYS) {
+			return nil, &os.PathError{Op: "open", Path: string(p), Err: errNoOpenat2}
+		}
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 			return nil, &os.PathError{Op: "open", Path: string(p), Err: err}
 		}
 	}
 	return nil, &os.PathError{Op: "open", Path: string(p), Err: unix.EAGAIN}
 }
+
+// errNoOpenat2 is why nothing can be opened safely.
+var errNoOpenat2 = errors.New("the system call openat2 is not to be had: run on Linux 5.6 or later, " +
+	"without a filter that forbids it, such as RestrictSUIDSGID of a systemd unit")
 
 // OpenDir opens a directory for reading.
 func (t *Tree) OpenDir(p Path) (*os.File, error) {
