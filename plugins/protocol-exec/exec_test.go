@@ -122,6 +122,12 @@ func answerTo(say func(any), dialect, id, operation string, payload json.RawMess
 		say(m{"id": id, "error": m{"code": "NOT_FOUND", "reason": "NO_GAP", "message": "no such gap", "remedy": "look again"}})
 	case "die":
 		os.Exit(7)
+	case "last words":
+		for i := range 10 {
+			say(m{"id": id, "chunk": i})
+		}
+		say(m{"id": id, "end": true})
+		os.Exit(7)
 	case "complain":
 		fmt.Fprintln(os.Stderr, strings.Repeat("y", 100_000))
 		say(m{"id": id, "result": 1})
@@ -329,6 +335,24 @@ func TestProgramDies(t *testing.T) {
 	}
 	if got, err := p.try(t.Context(), "echo", soon); err != nil || got != "1" { // it waits for the next program
 		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// What a program has said comes whole and in order, also when it has ended before it
+// was taken.
+func TestLastWords(t *testing.T) {
+	p := activated(t, "")
+	p.mu.Lock()
+	prog := p.program
+	p.mu.Unlock()
+	var got []string
+	err := p.HandleStream(t.Context(), &pluginv1.Call{Operation: "last words", Payload: []byte("1")}, func(piece []byte) error {
+		<-prog.exited
+		got = append(got, string(piece))
+		return nil
+	})
+	if said := strings.Join(got, " "); err != nil || said != "0 1 2 3 4 5 6 7 8 9" {
+		t.Errorf("%s, %v", said, err)
 	}
 }
 

@@ -252,43 +252,51 @@ func (p *peer) begin(ctx context.Context) (*program, *request, error) {
 // await takes the answers to a request until the last.
 func (p *peer) await(ctx context.Context, prog *program, r *request, call *pluginv1.Call, send func([]byte) error) ([]byte, error) {
 	for {
+		a, err := p.answer(ctx, prog, r)
+		switch {
+		case err != nil:
+			return nil, err
+		case a.Error != nil:
+			p.count.add("failed")
+			return nil, a.Error.error(call.GetOperation())
+		case a.End:
+			p.count.add("answered")
+			return nil, nil
+		case a.Chunk != nil:
+			if err := send(a.Chunk); err != nil {
+				p.cancel(prog, r)
+				return nil, err
+			}
+		default:
+			p.count.add("answered")
+			if a.Result == nil {
+				return []byte("null"), nil
+			}
+			return a.Result, nil
+		}
+	}
+}
+
+// answer takes the next answer to a request. Those of a program that has ended come
+// first, in their order, and then its end.
+func (p *peer) answer(ctx context.Context, prog *program, r *request) (*answer, error) {
+	select {
+	case a := <-r.answers:
+		return a, nil
+	case <-r.overrun:
+		return nil, sdk.Errorf(codes.ResourceExhausted, "PEER_OVERRUN", "the program sends the pieces of its result faster than they are taken").
+			WithRemedy("take them faster, or have the program send less at once")
+	case <-prog.exited:
 		select {
 		case a := <-r.answers:
-			switch {
-			case a.Error != nil:
-				p.count.add("failed")
-				return nil, a.Error.error(call.GetOperation())
-			case a.End:
-				p.count.add("answered")
-				return nil, nil
-			case a.Chunk != nil:
-				if err := send(a.Chunk); err != nil {
-					p.cancel(prog, r)
-					return nil, err
-				}
-			default:
-				p.count.add("answered")
-				if a.Result == nil {
-					return []byte("null"), nil
-				}
-				return a.Result, nil
-			}
-		case <-r.overrun:
-			return nil, sdk.Errorf(codes.ResourceExhausted, "PEER_OVERRUN", "the program sends the pieces of its result faster than they are taken").
-				WithRemedy("take them faster, or have the program send less at once")
-		case <-prog.exited:
-			select {
-			case a := <-r.answers: // its last words
-				r.answers <- a
-				continue
-			default:
-			}
+			return a, nil
+		default:
 			p.count.add("lost")
 			return nil, prog.down()
-		case <-ctx.Done():
-			p.cancel(prog, r)
-			return nil, p.tooLate(ctx)
 		}
+	case <-ctx.Done():
+		p.cancel(prog, r)
+		return nil, p.tooLate(ctx)
 	}
 }
 

@@ -306,8 +306,7 @@ func (p *program) dispatch(a *answer) {
 	default: // who is slow does not hold up the others
 		p.count.add("overrun")
 		p.mu.Lock()
-		p.forgetLocked(r)
-		p.late[r.id] = true
+		p.giveUpLocked(r)
 		p.mu.Unlock()
 		close(r.overrun)
 	}
@@ -344,9 +343,13 @@ func (p *program) begin() *request {
 func (p *program) abandon(r *request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.waiting[r.id] != r {
-		return
+	if p.waiting[r.id] == r {
+		p.giveUpLocked(r)
 	}
+}
+
+// giveUpLocked forgets a request, but that answers to it are late.
+func (p *program) giveUpLocked(r *request) {
 	p.forgetLocked(r)
 	p.late[r.id] = true
 	p.lateness = append(p.lateness, r.id)
