@@ -17,6 +17,7 @@ import (
 // no unit but those that it is given. It ends with the test.
 type machine struct {
 	t       *testing.T
+	unit    string
 	pid     int // of systemd, from outside
 	console string
 }
@@ -64,13 +65,13 @@ func boot(t *testing.T, name, unit string) *machine {
 			t.Fatal(err)
 		}
 	}
-	m := &machine{t: t, console: filepath.Join(dir, "console")}
+	m := &machine{t: t, unit: name, console: filepath.Join(dir, "console")}
 	console, err := os.Create(m.console)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer console.Close()                                             //nolint:errcheck // systemd has its own
-	cmd := exec.Command("sh", "-c", bootScript, "sh", units, systemd) //nolint:noctx // it ends with the test
+	defer console.Close() // systemd has its own
+	cmd := exec.Command("sh", "-c", bootScript, "sh", units, systemd)
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWCGROUP,
@@ -134,8 +135,8 @@ func (m *machine) must(args ...string) string {
 	return out
 }
 
-// show returns a property of a unit.
-func (m *machine) show(unit, property string) string {
+// show returns a property of the unit.
+func (m *machine) show(property string) string {
 	m.t.Helper()
-	return strings.TrimSpace(m.must("systemctl", "show", unit, "--property", property, "--value"))
+	return strings.TrimSpace(m.must("systemctl", "show", m.unit, "--property", property, "--value"))
 }

@@ -157,7 +157,7 @@ backup "state" {
 	if _, err := m.run("systemctl", "reload", "sop"); err == nil {
 		t.Error("systemctl reload does not fail where the configuration is refused")
 	}
-	if got := m.show("sop", "StatusText"); !strings.HasPrefix(got, "degraded: the configuration") {
+	if got := m.show("StatusText"); !strings.HasPrefix(got, "degraded: the configuration") {
 		t.Errorf("status %q", got)
 	}
 	s.put(s.conf, good)
@@ -165,10 +165,10 @@ backup "state" {
 
 	// SIGQUIT ends a Go program as a panic does. The watchdog ends one that is stopped.
 	for i, signal := range []string{"KILL", "QUIT", "STOP"} {
-		before := m.show("sop", "MainPID")
+		before := m.show("MainPID")
 		m.must("kill", "-"+signal, before)
 		if !eventually(patience, func() bool {
-			return m.show("sop", "NRestarts") == strconv.Itoa(i+1) && m.show("sop", "ActiveState") == "active"
+			return m.show("NRestarts") == strconv.Itoa(i+1) && m.show("ActiveState") == "active"
 		}) {
 			t.Fatalf("after SIG%s it is not started again:\n%s", signal, m.must("systemctl", "status", "sop"))
 		}
@@ -177,7 +177,7 @@ backup "state" {
 		t.Errorf("%v", r)
 	}
 	m.must("systemctl", "stop", "sop")
-	if got := m.show("sop", "Result"); got != "success" {
+	if got := m.show("Result"); got != "success" {
 		t.Errorf("stopping: %s", got)
 	}
 	if out := m.must("find", "/sys/fs/cgroup/system.slice", "-mindepth", "1", "-type", "d"); out != "" {

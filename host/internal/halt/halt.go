@@ -97,8 +97,15 @@ func (m Mark) Update(s *State) error { return m.write(m.stopped(), s, m.create) 
 // cannot be read is one.
 func (m Mark) Read() *State { return read(m.stopped()) }
 
-// Lifted returns the one that was lifted without being recorded; nil for none.
-func (m Mark) Lifted() *State { return read(m.lifted()) }
+// Lifted returns the one that was lifted without being recorded; nil for none. Its
+// field of that name is set.
+func (m Mark) Lifted() *State {
+	s := read(m.lifted())
+	if s != nil && s.Lifted == nil { // it cannot be read
+		s.Lifted = &Lift{Reason: s.Reason}
+	}
+	return s
+}
 
 func read(path string) *State {
 	data, err := os.ReadFile(path)

@@ -64,12 +64,15 @@ type Places interface {
 	SetPlace(ctx context.Context, hook string, revision int64) error
 }
 
-// Options are what a Service works with. All but Logger are needed.
+// Options are what a Service works with. All but Held and Logger are needed.
 type Options struct {
 	Events Events
 	Places Places
 	// Call tells a hook of one event. An error with Retryable set is tried again.
-	Call   func(ctx context.Context, h *Hook, e *event.Record) error
+	Call func(ctx context.Context, h *Hook, e *event.Record) error
+	// Held says whether no hook is told of anything for now, as after an emergency
+	// stop. changed is closed when that may be otherwise.
+	Held   func() (held bool, changed <-chan struct{})
 	Logger hclog.Logger
 }
 
@@ -103,6 +106,9 @@ type run struct {
 func New(ctx context.Context, opt Options) *Service {
 	if opt.Logger == nil {
 		opt.Logger = hclog.NewNullLogger()
+	}
+	if opt.Held == nil {
+		opt.Held = func() (bool, <-chan struct{}) { return false, nil }
 	}
 	s := &Service{opt: opt, running: make(map[string]*run)}
 	s.ctx, s.end = context.WithCancel(ctx)
@@ -231,6 +237,9 @@ func (s *Service) tell(ctx context.Context, h *Hook, at int64, events []*event.R
 func (s *Service) call(ctx context.Context, h *Hook, e *event.Record) bool {
 	wait := firstPause
 	for n := 1; ; n++ {
+		if !s.released(ctx) {
+			return false
+		}
 		err := s.once(ctx, h, e)
 		if ctx.Err() != nil && err != nil {
 			return false
@@ -238,12 +247,32 @@ func (s *Service) call(ctx context.Context, h *Hook, e *event.Record) bool {
 		if err == nil {
 			return true
 		}
+		if held, _ := s.opt.Held(); held { // which is why, and no fault of the hook
+			n = 0
+			continue
+		}
 		if !sdk.FromError(err).Retryable || n == attempts {
 			s.opt.Logger.Warn("a hook was not told of an event", "hook", h.Name, "event", e.Revision, "kind", e.Kind, "attempts", n, "error", err)
 			return true
 		}
 		pause(ctx, wait)
 		wait *= 2
+	}
+}
+
+// released waits until hooks are told of what happens; false says that ctx was done
+// before.
+func (s *Service) released(ctx context.Context) bool {
+	for {
+		held, changed := s.opt.Held()
+		if !held {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +105,43 @@ func (j *journal) service(ctx context.Context) *Service {
 
 func hook(name string, on ...string) Hook {
 	return Hook{Name: name, On: on, Protocol: "arp", Operation: "analyze", Timeout: time.Second}
+}
+
+// While everything is stopped no hook is told of anything, nor is what failed for that
+// counted; afterwards each is told of all, in order.
+func TestHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJournal()
+		var held atomic.Bool
+		var changed event.Notice
+		j.answer = func(_ *Hook, e *event.Record) error {
+			if e.Kind == "task.b" && held.CompareAndSwap(false, true) { // in the middle of a call
+				return sdk.Errorf(codes.FailedPrecondition, "EMERGENCY_STOPPED", "stopped")
+			}
+			return nil
+		}
+		s := New(t.Context(), Options{Events: j, Places: j, Call: j.call, Held: func() (bool, <-chan struct{}) {
+			wait := changed.Wait()
+			return held.Load(), wait
+		}})
+		s.Set([]Hook{hook("h", "task.")})
+		synctest.Wait()
+		j.happen("task.a", "task.b", "task.c")
+		j.wants(t, "h task.a", "h task.b")
+		j.mu.Lock()
+		j.answer = nil
+		j.mu.Unlock()
+		held.Store(false)
+		changed.Tell()
+		j.wants(t, "h task.b", "h task.c")
+		held.Store(true)
+		j.happen("task.d")
+		synctest.Wait()
+		if err := s.Close(); err != nil || j.places["h"] != 3 {
+			t.Errorf("%v, place %d", err, j.places["h"])
+		}
+		j.wants(t)
+	})
 }
 
 // Hooks are told of what they ask for, from when on they were there, and go on

@@ -69,9 +69,9 @@ func (h *host) tokenHolder(name string) token.Holder {
 	}
 }
 
-// endForfeited ends the tokens of revoked agents, of which some live on where a host
-// ended while it revoked one. They are refused all the same; what was issued from
-// them to others is not.
+// endForfeited ends the tokens of revoked agents and takes back their claims, of which
+// some live on where a host ended while it revoked one. The tokens are refused all the
+// same; what was issued from them to others is not.
 func (h *host) endForfeited(ctx context.Context) {
 	ends, err := h.store.Agents().Ends(ctx)
 	for _, end := range ends {
@@ -80,7 +80,7 @@ func (h *host) endForfeited(ctx context.Context) {
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		h.logger.Warn("end the tokens of revoked agents", "error", err)
+		h.logger.Warn("end what revoked agents hold", "error", err)
 	}
 }
 
@@ -89,12 +89,14 @@ func (h *host) forfeit(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = h.tokens.RevokeHeld(ctx, name, actorHost, nexus.ForfeitReason(a))
+	if _, err = h.tokens.RevokeHeld(ctx, name, actorHost, nexus.ForfeitReason(a)); err != nil {
+		return err
+	}
+	_, err = h.tasks.TakeBack(ctx, name, actorHost, nexus.ForfeitReason(a))
 	return err
 }
 
 func (h *host) flushAgents(ctx context.Context) {
-	h.endForfeited(ctx)
 	tick := time.NewTicker(agent.FlushEvery)
 	defer tick.Stop()
 	for {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sop-host/sop/host/internal/agent"
 	"github.com/sop-host/sop/host/internal/store"
+	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/host/internal/token"
 )
 
@@ -39,6 +40,15 @@ func TestForfeitedTokensEndAtTheNextStart(t *testing.T) {
 	if h.agents, err = agent.NewService(ctx, h.store.Agents(), agent.Options{Key: agentKey}); err != nil {
 		t.Fatal(err)
 	}
+	h.tasks = task.NewService(h.store.Tasks(), task.Options{})
+	made, err := h.tasks.Create(ctx, task.New{Kind: task.KindManual, Title: "mend it", Type: "code_quality", Severity: "low", Workspace: "main", By: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed, err := h.tasks.Claim(ctx, task.ClaimRequest{Stage: task.StageGenerate, ID: made.ID, By: "gone"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := make(map[string]token.State) // by id
 	issue := func(holder string, state token.State) string {
 		t.Helper()
@@ -66,6 +76,9 @@ func TestForfeitedTokensEndAtTheNextStart(t *testing.T) {
 	}
 	for range 2 { // there may be nothing to do
 		h.endForfeited(ctx)
+		if got, err := h.tasks.Get(ctx, claimed.ID); err != nil || got.Holder != "" || got.State != task.StateReady {
+			t.Errorf("%+v, %v", got, err)
+		}
 		for id, state := range want {
 			if got, err := h.tokens.Get(ctx, id); err != nil || got.State != state || (state == token.StateRevoked && got.Reason != "agent gone was revoked: left") {
 				t.Errorf("%+v, %v; want %s", got, err, state)

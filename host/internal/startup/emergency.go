@@ -162,29 +162,31 @@ func (e *emergency) follow() {
 }
 
 // begin takes over what was marked before the host started: it revokes what was
-// given out before, and records what could not be recorded. Nothing runs yet.
-func (e *emergency) begin(ctx context.Context) {
+// given out before, and records what could not be recorded. Nothing runs yet, and no
+// token is younger than the stop. With an error the host is not to start: it would
+// accept tokens that the stop has ended.
+func (e *emergency) begin(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s := e.mark.Lifted(); s != nil {
-		e.makeUp(ctx, s)
-		e.recordLift(ctx, s)
+		if _, err := e.settle(ctx, s); err != nil {
+			return fmt.Errorf("revoke the tokens of before the emergency stop that was lifted: %w", err)
+		}
+		if e.record(ctx, s) == nil {
+			e.recordLift(ctx, s)
+		}
 	}
 	s := e.mark.Read()
 	if s == nil {
-		return
+		return nil
 	}
 	e.halted = true
-	e.makeUp(ctx, s)
-	e.host.logger.Warn("stopped in an emergency; nothing is brought up before `sop resume`", "by", s.By, "at", s.At)
-}
-
-// makeUp does what could not be done when the stop was made.
-func (e *emergency) makeUp(ctx context.Context, s *halt.State) {
 	_, err := e.settle(ctx, s)
-	if err := errors.Join(err, e.record(ctx, s)); err != nil {
+	if err := errors.Join(err, e.record(ctx, s)); err != nil { // tokens are refused, and it is done when the stop is lifted
 		e.host.logger.Error("make up for an emergency stop", "error", err)
 	}
+	e.host.logger.Warn("stopped in an emergency; nothing is brought up before `sop resume`", "by", s.By, "at", s.At)
+	return nil
 }
 
 // Stop implements nexus.Emergency.
@@ -222,7 +224,9 @@ func (e *emergency) carryOut(ctx context.Context, begin time.Time, resp *apiv1.E
 	if s == nil {
 		return problems
 	}
-	revoked, err := e.settle(ctx, s)
+	settling, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	revoked, err := e.settle(settling, s)
 	resp.TokensRevoked = revoked
 	if err != nil {
 		problems = append(problems, "tokens are refused and could not all be revoked: "+sdk.FromError(err).Message)
@@ -253,10 +257,8 @@ func (e *emergency) kill(ctx context.Context) (problems []string) {
 	return problems
 }
 
-// settle revokes every token that was given out before the stop.
+// settle revokes every token. While the stop is in force none is issued.
 func (e *emergency) settle(ctx context.Context, s *halt.State) (revoked int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, settleWithin)
-	defer cancel()
 	why := "emergency stop by " + s.By
 	for {
 		page, err := e.host.tokens.List(ctx, token.Filter{States: []token.State{token.StatePending, token.StateActive}})
@@ -273,15 +275,12 @@ func (e *emergency) settle(ctx context.Context, s *halt.State) (revoked int64, e
 // revokeAtOnce is how many revocations share what a commit costs.
 const revokeAtOnce = 32
 
-// revoke revokes those that were given out before the stop.
+// revoke revokes some, side by side.
 func (e *emergency) revoke(ctx context.Context, tokens []*token.Token, s *halt.State, why string) (int64, error) {
 	var revoked atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(revokeAtOnce)
 	for _, t := range tokens {
-		if s.Lifted != nil && t.CreatedAt.After(s.At) {
-			continue
-		}
 		group.Go(func() error {
 			_, n, err := e.host.tokens.Revoke(ctx, t.ID, s.By, why)
 			revoked.Add(int64(n))

@@ -18,6 +18,10 @@ import (
 func (h *host) startHooks(ctx context.Context, undo *closers) {
 	h.hooks = hook.New(ctx, hook.Options{
 		Events: h.store.Events(), Places: h.store.HookPlaces(), Call: newHookRunner(h).run, Logger: h.logger.Named("hook"),
+		Held: func() (bool, <-chan struct{}) {
+			changed := h.changed.Wait() // before the look
+			return h.halted() != nil, changed
+		},
 	})
 	undo.add(h.hooks.Close)
 	h.hooks.Set(configuredHooks(h.loaded.Load().config))

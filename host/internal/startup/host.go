@@ -267,6 +267,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	if err := errors.Join(h.openAgents(ctx, undo), h.openMaintenance(ctx, undo), h.openTasks(ctx, undo), h.openPatches(ctx, undo, first)); err != nil {
 		return err
 	}
+	undo.add(background(ctx, h.endForfeited))
 
 	h.pool, err = plugin.New(plugin.Options{
 		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent, SandboxLauncher: sandboxLauncher, Halted: h.emergency.check,
@@ -283,7 +284,9 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 	if err := h.openEmergency(undo); err != nil {
 		return err
 	}
-	h.emergency.begin(ctx)
+	if err := h.emergency.begin(ctx); err != nil {
+		return err
+	}
 	h.meter = h.newMeter()
 	undo.add(background(ctx, h.meter.Run))
 	return h.openProtocols(undo)
