@@ -192,3 +192,41 @@ func TestConfigMap(t *testing.T) {
 	s.put(filepath.Join(s.conf, "more.hcl"), "locals {\n  more = 1\n}\n") // files of a directory count together
 	s.must(0, "validate", "--config", s.conf)
 }
+
+// A reload that is asked for while the host starts waits for the start, and takes all
+// of the configuration over; a service manager is not told that the host is ready
+// before it is.
+func TestReloadWhileItStarts(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.write("README.md", readme)
+	gate := filepath.Join(s.dir, "gate")
+	slow := shellComponent("slow", "while ! test -e "+gate+"; do sleep 0.02; done; echo open; exec sleep 300", `readiness { log = "open" }`)
+	s.configure(slow)
+	s.lock()
+	socket := filepath.Join(s.dir, "notify.sock")
+	m := newManager(t, socket)
+	s.env = []string{"NOTIFY_SOCKET=" + socket}
+	h := s.start()
+	h.await("the API", func(l line) bool { return l.Component == "api" && l.Phase == "ready" })
+	s.configure(slow, shellComponent("second", "exec sleep 300"), "tokens {\n  todo {\n    max_uses = 7\n  }\n}\n")
+	reloaded := make(chan result, 1)
+	go func() { reloaded <- s.sop("reload", "--config", s.conf) }()
+	if !eventually(patience, func() bool {
+		return strings.Contains(s.read(filepath.Join(s.data, "logs", "host.log")), "permission=host.reload")
+	}) {
+		t.Fatal("the host was not asked to reload")
+	}
+	s.put(gate, "")
+	if got := m.await("READY=1"); !strings.Contains(got, "STATUS=in service") {
+		t.Errorf("%q", got)
+	}
+	if r := <-reloaded; r.code != 0 {
+		t.Errorf("%v", r)
+	}
+	h.waitFor("the second component", stateOf("second", "ready"))
+	if r := s.must(0, "token", "issue", "--type", "todo", "--operation", "op", "-o", "json"); !strings.Contains(r.stdout, `"max_uses": 7`) {
+		t.Errorf("the limits of tokens were not taken over: %v", r)
+	}
+	h.stop()
+}

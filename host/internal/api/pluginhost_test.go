@@ -74,6 +74,31 @@ func TestIncompleteRecordOfAPlugin(t *testing.T) {
 	}
 }
 
+// The token of a run is for the task that it works on, which the plugin does not name.
+func TestPluginWithinATask(t *testing.T) {
+	log := &fakeLog{}
+	n := &nexus.Nexus{Audit: log}
+	client, _ := pluginHostClient(t, n, "sandbox.x", "audit.append")
+	secret, _, err := n.Tokens.Issue(t.Context(), token.Spec{
+		Type: token.Todo, Protocol: nexus.ProtocolSOP, Requester: nexus.PluginName("sandbox.x"), Operations: []string{"audit.append"},
+		Task: "t", Workspace: "w",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := &pluginv1.AppendAuditRequest{Token: secret.Reveal(), Action: "prune", Resource: "r", Outcome: "success"}
+	if _, err := client.AppendAudit(t.Context(), connect.NewRequest(record)); err == nil {
+		t.Error("the workspace of the token need not be named")
+	}
+	record.Workspace = "w"
+	if _, err := client.AppendAudit(t.Context(), connect.NewRequest(record)); err != nil {
+		t.Error(err)
+	}
+	if last := log.all()[len(log.all())-1]; last.Action != "plugin.prune" {
+		t.Errorf("record %+v", last)
+	}
+}
+
 // A plugin reads a scaffold under its token, and only one that there is.
 func TestReadScaffold(t *testing.T) {
 	scaffolds, err := scaffold.Bundled()

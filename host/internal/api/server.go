@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -18,6 +20,7 @@ import (
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 	"github.com/sop-host/sop/proto/sop/plugin/v1/pluginv1connect"
+	"github.com/sop-host/sop/sdk"
 )
 
 const (
@@ -56,6 +59,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 		connect.WithReadMaxBytes(maxRequest),
 		connect.WithCompressMinBytes(compressFrom),
 		connect.WithSendMaxBytes(maxAnswer),
+		connect.WithRecover(recovered(n.Logger)),
 		connect.WithInterceptors(watch, calls, d, &pages{o.pages}, &idempotent{o.keeper, timeoutOf}),
 	)
 	mux.Handle(apiv1connect.NewHostHandler(&hostService{n}, opts))
@@ -87,6 +91,15 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	most := func() int { return o.limits().MaxConnections }
 	s.socket, s.tcp = newEntrance(waySocket, most, watch, n.Logger), newEntrance(wayTCP, most, watch, n.Logger)
 	return s
+}
+
+// recovered answers a request whose handler has panicked, which is a fault of the host.
+func recovered(logger hclog.Logger) func(context.Context, connect.Spec, http.Header, any) error {
+	return func(_ context.Context, spec connect.Spec, _ http.Header, cause any) error {
+		logger.Error("a request could not be answered", "rpc", spec.Procedure, "panic", cause, "stack", string(debug.Stack()))
+		return wireError(sdk.Errorf(codes.Internal, "HOST_FAULT", "the host has failed at this request, and what it had begun may be done by half").
+			WithRemedy("see the host's log, and report what it says there; `sop doctor` examines the host"))
+	}
 }
 
 // newHTTPServer returns a server with the bounds of all of ours.

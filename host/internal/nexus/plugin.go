@@ -27,12 +27,17 @@ const ProtocolSOP = "sop"
 
 // UnderToken takes a use of the token that a plugin presents for what
 // permission names, in a workspace unless that is empty, and returns the
-// accessor.
+// accessor. Where the token is for a task, that is what the plugin works on: it
+// need not say so.
 func (n *Nexus) UnderToken(ctx context.Context, secret, permission, workspace string) (accessor string, err error) {
 	c, _ := CallerFrom(ctx)
-	use, err := n.Tokens.Consume(ctx, secret, token.Request{
-		Requester: c.Name, Protocol: ProtocolSOP, Operation: permission, Workspace: workspace, Source: c.Name,
-	})
+	var use token.Use
+	t, err := n.Tokens.Validate(ctx, secret, token.Request{Requester: c.Name, Source: c.Name, NamedOnly: true})
+	if err == nil {
+		use, err = n.Tokens.Consume(ctx, secret, token.Request{
+			Requester: c.Name, Protocol: ProtocolSOP, Operation: permission, Task: t.Task, Workspace: workspace, Source: c.Name,
+		})
+	}
 	if err != nil {
 		return "", n.TokenRefused(ctx, permission, secret, err)
 	}

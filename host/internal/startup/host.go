@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sop-host/sop/host/internal/agent"
@@ -54,6 +55,7 @@ import (
 type host struct {
 	opt         Options
 	begin       time.Time
+	up          chan struct{} // closed when all that comes up at the start has, or has failed
 	dir         dataDir
 	logger      hclog.Logger
 	steps       *steps
@@ -73,7 +75,7 @@ type host struct {
 	tasks       *task.Service
 	agents      *agent.Service
 	backups     *backup.Service
-	schedules   *backup.Scheduler
+	schedules   atomic.Pointer[backup.Scheduler] // nil: the host is starting
 	patches     *patches
 	gate        *gate
 	secrets     func(purpose string) []byte // keys derived from the host's
@@ -128,7 +130,7 @@ const apiGrace = 2 * time.Second
 // such error, it stands in the status. SIGHUP makes it reload.
 func Run(ctx context.Context, opt Options) (err error) {
 	defer heap.Floor(heap.Host)()
-	h := &host{opt: opt, begin: time.Now(), metrics: metrics.New(opt.Version)}
+	h := &host{opt: opt, begin: time.Now(), metrics: metrics.New(opt.Version), up: make(chan struct{})}
 	h.setPhase(phaseStarting)
 	watcher, first, diags, err := watchAndLoad(opt)
 	if err != nil {
@@ -182,6 +184,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	h.logger.Info("host ready", "pid", os.Getpid(), "took", time.Since(h.begin))
 
 	h.notifyReady()
+	close(h.up)
 	undo.add(background(ctx, h.feedWatchdog))
 
 	err = h.reside(ctx, watcher, serve)
@@ -439,9 +442,18 @@ func (h *host) setPhase(phase string) {
 // Changed implements nexus.Host.
 func (h *host) Changed() <-chan struct{} { return h.changed.Wait() }
 
-// Reload implements nexus.Host.
+// Reload implements nexus.Host. It waits for the start: what the host begins with is
+// brought up as a whole.
 func (h *host) Reload(ctx context.Context) (*apiv1.ReloadVerdict, error) {
-	return h.reload(ctx, "request"), nil
+	select {
+	case <-h.up:
+		return h.reload(ctx, "request"), nil
+	case <-ctx.Done():
+		e := sdk.Errorf(codes.Unavailable, "HOST_STARTING", "the host is still starting: %w", ctx.Err()).
+			WithRemedy("`sop status` says what it waits for; it takes the configuration over by itself when it has started")
+		e.Retryable = true
+		return nil, e
+	}
 }
 
 // Plan implements nexus.Host.

@@ -19,9 +19,10 @@ import (
 
 // startSchedules begins to save and verify as configured.
 func (h *host) startSchedules(ctx context.Context, undo *closers, first *loaded) error {
-	h.schedules = backup.NewScheduler(backup.SchedulerOptions{Service: h.backups, Maintainer: h.maintained, Changed: h.changed.Tell})
-	undo.add(func() error { h.schedules.Close(); return nil })
-	return h.schedules.Apply(ctx, schedulesOf(first.config))
+	schedules := backup.NewScheduler(backup.SchedulerOptions{Service: h.backups, Maintainer: h.maintained, Changed: h.changed.Tell})
+	undo.add(func() error { schedules.Close(); return nil })
+	h.schedules.Store(schedules)
+	return schedules.Apply(ctx, schedulesOf(first.config))
 }
 
 // endSchedule is how long what a schedule does may take to end when the schedule
@@ -32,7 +33,7 @@ const endSchedule = 30 * time.Second
 func (h *host) applySchedules(ctx context.Context, cfg *config.Config) {
 	ctx, cancel := context.WithTimeout(ctx, endSchedule)
 	defer cancel()
-	if err := h.schedules.Apply(ctx, schedulesOf(cfg)); err != nil {
+	if err := h.schedules.Load().Apply(ctx, schedulesOf(cfg)); err != nil {
 		h.logger.Error("take over the schedules of backups", "error", err)
 	}
 }
@@ -50,10 +51,11 @@ func schedulesOf(cfg *config.Config) []backup.Schedule {
 
 // scheduleStatuses say how the schedules stand.
 func (h *host) scheduleStatuses() (out []*apiv1.BackupScheduleStatus) {
-	if h.schedules == nil {
-		return nil // the host is starting
+	schedules := h.schedules.Load()
+	if schedules == nil {
+		return nil
 	}
-	for _, st := range h.schedules.Standings() {
+	for _, st := range schedules.Standings() {
 		s := &apiv1.BackupScheduleStatus{Schedule: st.Schedule, Plugin: st.Plugin, Workspace: st.Workspace}
 		for _, w := range st.Works {
 			if w.Running {
