@@ -98,7 +98,8 @@ func OldFrom(root *os.Root) sandbox.Content {
 	}
 }
 
-// Propose takes a change in, with its content. What it returns is durable.
+// Propose takes a change in, with its content. What needs an approval of its own is
+// flagged here, whoever proposes it. What it returns is durable.
 func (s *Service) Propose(ctx context.Context, r Proposal) (*Patch, error) {
 	if r.Rule == "" {
 		r.Rule = One
@@ -106,6 +107,7 @@ func (s *Service) Propose(ctx context.Context, r Proposal) (*Patch, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
+	r.Set.Flag()
 	s.proposing.RLock()
 	defer s.proposing.RUnlock()
 	contents, err := s.take(ctx, &r)

@@ -429,19 +429,18 @@ func TestAutoApproval(t *testing.T) {
 		rule    patch.Rule
 		path    string
 		verdict patch.Verdict
-		flag    string
 		want    patch.State
 	}{
-		"as the rule says":  {patch.Auto, "a.md", patch.Verdict{Passed: true}, "", patch.StateApproved},
-		"the rule says one": {patch.One, "a.md", patch.Verdict{Passed: true}, "", patch.StateVerified},
-		"not passed":        {patch.Auto, "a.md", patch.Verdict{}, "", patch.StateRejected},
-		"a risk":            {patch.Auto, "ci.yml", patch.Verdict{Passed: true}, "continuous integration", patch.StateVerified},
-		"coverage lowered":  {patch.Auto, "a.go", patch.Verdict{Passed: true, CoverageLowered: true}, "", patch.StateVerified},
+		"as the rule says":  {patch.Auto, "a.md", patch.Verdict{Passed: true}, patch.StateApproved},
+		"the rule says one": {patch.One, "a.md", patch.Verdict{Passed: true}, patch.StateVerified},
+		"not passed":        {patch.Auto, "a.md", patch.Verdict{}, patch.StateRejected},
+		"a risk":            {patch.Auto, ".travis.yml", patch.Verdict{Passed: true}, patch.StateVerified},
+		"coverage lowered":  {patch.Auto, "a.go", patch.Verdict{Passed: true, CoverageLowered: true}, patch.StateVerified},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, patch.Options{})
 			r := f.proposal(edit{c.path, "1\n", "2\n"})
-			r.Rule, r.Set.Changes[0].Flag = c.rule, c.flag
+			r.Rule = c.rule
 			p, err := f.Propose(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)
@@ -486,31 +485,30 @@ func TestRisks(t *testing.T) {
 	tests := "package a\n\nfunc TestA(t *testing.T) {}\n\nfunc TestB(t *testing.T) {}\n"
 	for name, c := range map[string]struct {
 		edit edit
-		flag string
 		mode uint32
 		want string
 	}{
-		"none":              {edit{"a.go", "a\n", "b\n"}, "", 0o644, ""},
-		"ci":                {edit{".github/workflows/x.yml", "a\n", "b\n"}, "continuous integration", 0o644, "ci"},
-		"agent":             {edit{"AGENTS.md", "a\n", "b\n"}, "agent configuration", 0o644, "agent_config"},
-		"editor":            {edit{".envrc", "a\n", "b\n"}, "shell environment", 0o644, "tool_config"},
-		"directory of auth": {edit{"internal/auth/x.go", "a\n", "b\n"}, "", 0o644, "security"},
-		"file of auth":      {edit{"internal/authz.go", "a\n", "b\n"}, "", 0o644, "security"},
-		"author is no auth": {edit{"author.go", "a\n", "b\n"}, "", 0o644, ""},
-		"owners":            {edit{"docs/CODEOWNERS", "", "b\n"}, "", 0o644, "security"},
-		"key":               {edit{"x.pem", "", "b\n"}, "", 0o644, "security"},
-		"executable":        {edit{"x.sh", "a\n", "b\n"}, "", 0o755, "security"},
-		"test gone":         {edit{"a_test.go", tests, ""}, "", 0, "tests_deleted"},
-		"test less":         {edit{"a_test.go", tests, tests[:40]}, "", 0o644, "tests_deleted"},
-		"test changed":      {edit{"a_test.go", tests, strings.ReplaceAll(tests, "{}", "{ t.Parallel() }")}, "", 0o644, ""},
-		"python":            {edit{"tests/test_a.py", "def test_a():\n    pass\n", "def a():\n    pass\n"}, "", 0o644, "tests_deleted"},
-		"javascript":        {edit{"a.spec.ts", "it('x', () => {})\nit('y', () => {})\n", "it('x', () => {})\n"}, "", 0o644, "tests_deleted"},
-		"not a test":        {edit{"contest.go", tests, ""}, "", 0, ""},
+		"none":              {edit{"a.go", "a\n", "b\n"}, 0o644, ""},
+		"ci":                {edit{".github/workflows/x.yml", "a\n", "b\n"}, 0o644, "ci"},
+		"agent":             {edit{"AGENTS.md", "a\n", "b\n"}, 0o644, "agent_config"},
+		"editor":            {edit{".envrc", "a\n", "b\n"}, 0o644, "tool_config"},
+		"directory of auth": {edit{"internal/auth/x.go", "a\n", "b\n"}, 0o644, "security"},
+		"file of auth":      {edit{"internal/authz.go", "a\n", "b\n"}, 0o644, "security"},
+		"author is no auth": {edit{"author.go", "a\n", "b\n"}, 0o644, ""},
+		"owners":            {edit{"docs/CODEOWNERS", "", "b\n"}, 0o644, "security"},
+		"key":               {edit{"x.pem", "", "b\n"}, 0o644, "security"},
+		"executable":        {edit{"x.sh", "a\n", "b\n"}, 0o755, "security"},
+		"test gone":         {edit{"a_test.go", tests, ""}, 0, "tests_deleted"},
+		"test less":         {edit{"a_test.go", tests, tests[:40]}, 0o644, "tests_deleted"},
+		"test changed":      {edit{"a_test.go", tests, strings.ReplaceAll(tests, "{}", "{ t.Parallel() }")}, 0o644, ""},
+		"python":            {edit{"tests/test_a.py", "def test_a():\n    pass\n", "def a():\n    pass\n"}, 0o644, "tests_deleted"},
+		"javascript":        {edit{"a.spec.ts", "it('x', () => {})\nit('y', () => {})\n", "it('x', () => {})\n"}, 0o644, "tests_deleted"},
+		"not a test":        {edit{"contest.go", tests, ""}, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, patch.Options{})
 			r := f.proposal(c.edit)
-			r.Set.Changes[0].Flag, r.Set.Changes[0].Mode = c.flag, c.mode
+			r.Set.Changes[0].Mode = c.mode
 			p, err := f.Propose(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)

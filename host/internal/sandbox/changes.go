@@ -32,6 +32,7 @@ func (o *Outcome) Changes(limits ChangeLimits) (*ChangeSet, error) {
 	}
 	w.checkLinks(o.workspace)
 	w.set.sort()
+	w.set.Flag()
 	return w.set, nil
 }
 
@@ -258,18 +259,15 @@ func (w *differ) deleteBeneath(name, entry string, lower tree) error {
 
 // add takes a change in, unless its name forbids that.
 func (w *differ) add(c Change) error {
-	for part := range strings.SplitSeq(c.Path, "/") {
-		if why := badName(part); why != "" {
-			w.last[c.Path] = c.Op
-			w.set.reject(c.Path, "%s", why)
-			return nil
-		}
+	if why := badPath(c.Path); why != "" {
+		w.last[c.Path] = c.Op
+		w.set.reject(c.Path, "%s", why)
+		return nil
 	}
 	if len(w.set.Changes) >= w.limits.Count {
 		w.set.reject(c.Path, "it is one of more than %d changes", w.limits.Count)
 		return errEnough
 	}
-	c.Flag = flagOf(c.Path)
 	w.set.Changes = append(w.set.Changes, c)
 	w.last[c.Path] = c.Op
 	return nil
@@ -302,16 +300,14 @@ func (w *differ) clashes(dir string, above, below []string, opaque bool) {
 
 // hasNew says whether a directory has got a name that it may not have had.
 func (w *differ) hasNew(dir string, names []string) bool {
-	return slices.ContainsFunc(names, func(name string) bool {
-		op, known := w.last[path.Join(dir, name)]
-		return known && op != OpDelete && op != OpModify && op != OpChmod
-	})
+	return slices.ContainsFunc(names, func(name string) bool { return w.new(path.Join(dir, name)) })
 }
 
-// new says whether the run has put something at a path, wanted or not.
+// new says whether the run has put something at a path where nothing may have
+// been, wanted or not.
 func (w *differ) new(name string) bool {
 	op, known := w.last[name]
-	return known && op != OpDelete
+	return known && op != OpDelete && op != OpModify && op != OpChmod
 }
 
 // deleted says whether the last word about a path is that it is gone.

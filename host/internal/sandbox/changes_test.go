@@ -77,6 +77,7 @@ func TestChanges(t *testing.T) {
 		{"fifo and socket", "mkfifo f", []string{"rejected f"}},
 		{"git", "echo x >> .git/config; mkdir -p n/.GIT; echo h > n/.GIT/hook", []string{"mkdir n", "rejected .git/config", "rejected n/.GIT", "rejected n/.GIT/hook"}},
 		{"git by other names", `echo > '.git '; echo > .git.; echo > GIT~1; echo > .Git:x`, []string{"rejected .Git:x", "rejected .git ", "rejected .git.", "rejected GIT~1"}},
+		{"the host's own", "mkdir .SOP-integration; echo > .SOP-integration/x", []string{"rejected .SOP-integration", "rejected .SOP-integration/x"}},
 		{"git is deleted", "rm -r .git", []string{"rejected .git/config", "rejected .git"}},
 		{
 			"odd names", `touch "$(printf 'a\nb')" "$(printf 'a\377b')" "$(printf 'a\342\200\256b')" "$(printf 'a\342\200\213b')" 'a\b'`,
@@ -90,6 +91,69 @@ func TestChanges(t *testing.T) {
 			got := brief(changes(t, shell(t, workspace(t), test.script)))
 			if diff := cmp.Diff(sortedRejections(test.want), sortedRejections(got)); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+// What somebody submits is held to what runs are held to.
+func TestJudge(t *testing.T) {
+	dir := workspace(t)
+	for name, target := range map[string]string{"d/up": "..", "d/B.txt": "c.txt", "d/b.txt": "c.txt"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	link := func(name, target string) Change { return Change{Path: name, Op: OpSymlink, Target: target} }
+	add := func(names ...string) (all []Change) {
+		for _, name := range names {
+			all = append(all, Change{Path: name, Op: OpAdd})
+		}
+		return all
+	}
+	for name, test := range map[string]struct {
+		changes  []Change
+		rejected []string
+	}{
+		"in order":                   {changes: []Change{{Path: "n/x", Op: OpAdd}, {Path: "n", Op: OpMkdir}, {Path: "a.txt", Op: OpDelete}}},
+		"another case instead":       {changes: []Change{{Path: "A.TXT", Op: OpAdd}, {Path: "a.txt", Op: OpDelete}}},
+		"another type":               {changes: []Change{{Path: "a.txt", Op: OpDelete}, link("a.txt", "b.txt")}},
+		"clashes that were there":    {changes: []Change{{Path: "d/b.txt", Op: OpModify}, {Path: "d/n", Op: OpAdd}}},
+		"links within":               {changes: []Change{link("d/e/l", "../../a.txt"), link("d/e/m", "../up/d")}},
+		"by way of one that goes":    {changes: []Change{{Path: "d/up", Op: OpDelete}, link("d/l", "up/../c.txt")}},
+		"by way of a link":           {[]Change{link("d/l", "up/../x")}, []string{"d/l"}},
+		"by way of one of the same":  {[]Change{link("s", "."), link("d/l", "../s/../x")}, []string{"d/l"}},
+		"by way of one that changes": {[]Change{link("link", "d"), link("l", "link/up/../x")}, []string{"l"}},
+		"absolute":                   {[]Change{link("l", "/etc/passwd")}, []string{"l"}},
+		"relative":                   {[]Change{link("l", "../x")}, []string{"l"}},
+		"git":                        {add(".git/hooks/x", "d/GIT~1/hooks", ".git./config", "s/.Git :x"), []string{".git./config", ".git/hooks/x", "d/GIT~1/hooks", "s/.Git :x"}},
+		"the host's":                 {add(".sop-integration/x"), []string{".sop-integration/x"}},
+		"names":                      {add(`a\b`, "a\u202eb"), []string{`a\b`, "a\u202eb"}},
+		"case of a file":             {add("A.txt"), []string{"A.txt"}},
+		"case of a directory":        {append(add("D/x"), Change{Path: "D", Op: OpMkdir}), []string{"D"}},
+		"case of two":                {add("d/x", "d/X"), []string{"d/x"}},
+		"a file and a directory":     {append(add("x", "x/y"), Change{Path: "x", Op: OpMkdir}), []string{"x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := &ChangeSet{Changes: test.changes}
+			if err := set.Judge(root); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, r := range set.Rejected {
+				got = append(got, r.Path)
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(test.rejected, got); diff != "" {
+				t.Errorf("%v: -want +got\n%s", set.Rejected, diff)
+			}
+			if !slices.IsSortedFunc(set.Changes, func(a, b Change) int { return rank(a.Op) - rank(b.Op) }) {
+				t.Errorf("order: %v", brief(set))
 			}
 		})
 	}

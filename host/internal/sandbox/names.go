@@ -11,7 +11,17 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// badName says why a name cannot be in a change set; "" if it can.
+// badPath says why a path cannot be in a change set; "" if it can.
+func badPath(name string) string {
+	for part := range strings.SplitSeq(name, "/") {
+		if why := badName(part); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// badName is badPath for one element.
 func badName(name string) string {
 	if !utf8.ValidString(name) {
 		return "its name is not UTF-8"
@@ -25,22 +35,28 @@ func badName(name string) string {
 		}
 	}
 	switch {
-	case isGitDir(name):
-		return "it is git's own"
 	case strings.Contains(name, `\`):
 		return "its name has a backslash, which separates directories elsewhere"
 	case len(name) > 255:
 		return "its name is too long"
 	}
-	return ""
+	return reserved(name)
 }
 
-// isGitDir recognises .git however some file system may spell it: in any case,
-// with trailing dots and spaces, as a stream or by its short name.
-func isGitDir(name string) bool {
+// hostDir is where the journal of integrations is in a workspace without git.
+const hostDir = ".sop-integration"
+
+// reserved recognises what is git's or the host's however some file system may spell
+// it: in any case, with trailing dots and spaces, as a stream or by its short name.
+func reserved(name string) string {
 	name, _, _ = strings.Cut(name, ":")
-	name = fold(strings.TrimRight(name, " ."))
-	return name == ".git" || name == "git~1"
+	switch fold(strings.TrimRight(name, " .")) {
+	case ".git", "git~1":
+		return "it is git's own"
+	case hostDir:
+		return "it is the host's own"
+	}
+	return ""
 }
 
 // fold makes names equal that a file system may take for one.
@@ -54,6 +70,13 @@ var flagged = []struct{ why, names string }{
 	{"agent configuration", "CLAUDE.md CLAUDE.local.md AGENTS.md AGENT.md GEMINI.md .claude/ .cursor/ .cursorrules .codex/ .gemini/ .windsurf/ .windsurfrules .aider.conf.yml .aiderignore .continue/ .roo/ .clinerules .mcp.json .sop/ sop.lock.hcl"},
 	{"git configuration", ".gitattributes .gitmodules .gitconfig .husky/ .githooks/ .pre-commit-config.yaml lefthook.yml .lefthook.yml HEAD"},
 	{"shell environment", ".envrc .env .bashrc .profile .tool-versions mise.toml .mise.toml .npmrc .yarnrc.yml pip.conf .bazelrc"},
+}
+
+// Flag says of each change why it needs an approval of its own.
+func (s *ChangeSet) Flag() {
+	for i := range s.Changes {
+		s.Changes[i].Flag = flagOf(s.Changes[i].Path)
+	}
 }
 
 // flagOf says why a change to a path needs an approval of its own.

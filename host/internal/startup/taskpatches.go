@@ -2,7 +2,6 @@ package startup
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,12 +9,13 @@ import (
 	"io"
 	"os"
 	"path"
-	"slices"
-	"strings"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/patch"
 	"github.com/sop-host/sop/host/internal/sandbox"
 	"github.com/sop-host/sop/host/internal/task"
+	"github.com/sop-host/sop/sdk"
 )
 
 // proposals make patches of what agents submit. It implements [task.Proposals].
@@ -49,8 +49,19 @@ func (p proposals) Propose(ctx context.Context, in *task.Proposal) (id string, e
 	return made.ID, nil
 }
 
-// changeSet is what is submitted, in the order in which it can be made, with the
-// directories that it needs.
+// Check implements [task.Proposals].
+func (p proposals) Check(_ context.Context, in *task.Proposal) (err error) {
+	root, err := trees(p).Root(in.Workspace)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	_, err = changeSet(root, in.Changes)
+	return err
+}
+
+// changeSet is what is submitted, with the directories that it needs. It holds to
+// what change sets of runs hold to.
 func changeSet(root *os.Root, changes []task.ProposedChange) (*sandbox.ChangeSet, error) {
 	set := &sandbox.ChangeSet{}
 	dirs := make(map[string]bool)
@@ -70,24 +81,14 @@ func changeSet(root *os.Root, changes []task.ProposedChange) (*sandbox.ChangeSet
 			set.Changes = append(set.Changes, sandbox.Change{Path: dir, Op: sandbox.OpMkdir, Mode: submissionMode})
 		}
 	}
-	slices.SortFunc(set.Changes, func(a, b sandbox.Change) int {
-		if a.Op == sandbox.OpDelete && b.Op == sandbox.OpDelete {
-			return strings.Compare(b.Path, a.Path)
-		}
-		return cmp.Or(cmp.Compare(order(a.Op), order(b.Op)), strings.Compare(a.Path, b.Path))
-	})
-	return set, nil
-}
-
-// order is that in which changes are made: what goes, directories, the rest.
-func order(op sandbox.Op) int {
-	switch op {
-	case sandbox.OpDelete:
-		return 0
-	case sandbox.OpMkdir:
-		return 1
+	if err := set.Judge(root); err != nil {
+		return nil, err
 	}
-	return 2
+	if len(set.Rejected) > 0 {
+		r := set.Rejected[0]
+		return nil, sdk.Errorf(codes.InvalidArgument, task.ReasonSubmission, "%s", r).WithField(r.Path, "").WithRemedy("submit the change without it")
+	}
+	return set, nil
 }
 
 // contentOf opens what is submitted.

@@ -119,6 +119,59 @@ func TestAnAgentFromOutside(t *testing.T) {
 	}
 }
 
+// TestSubmissionsAreJudged: what an agent submits is refused and flagged as what a
+// run leaves is, also when it only asks.
+func TestSubmissionsAreJudged(t *testing.T) {
+	s := newSite(t)
+	s.configure(strings.Replace(wordsRule, "  }\n}", "  }\n  approval = \"auto\"\n}", 1))
+	s.lock()
+	s.start()
+	ctx := t.Context()
+	c := apiv1connect.NewTaskClient(s.http(), "http://sop")
+	ready := s.awaitTasks(c, []string{"ready"}, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 })
+	claim, err := c.ClaimTask(ctx, connect.NewRequest(&apiv1.ClaimTaskRequest{Id: ready[0].GetId()}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	submit := func(only bool, files ...*apiv1.SubmittedFile) (*apiv1.SubmitTaskResponse, error) {
+		answer, err := c.SubmitTask(ctx, connect.NewRequest(&apiv1.SubmitTaskRequest{
+			Id: ready[0].GetId(), Token: claim.Msg.GetToken(), Fence: claim.Msg.GetTask().GetFence(), ValidateOnly: only, Files: files,
+		}))
+		if err != nil {
+			return nil, err
+		}
+		return answer.Msg, nil
+	}
+	add := func(name string) *apiv1.SubmittedFile {
+		return &apiv1.SubmittedFile{Path: name, Op: "add", Content: []byte("x\n")}
+	}
+	link := func(name, target string) *apiv1.SubmittedFile {
+		return &apiv1.SubmittedFile{Path: name, Op: "symlink", Target: target}
+	}
+	for why, files := range map[string][]*apiv1.SubmittedFile{
+		"a link that leads outside": {link("d/up", ".."), link("d/out", "up/../sop.db")},
+		"git's own":                 {add("d/GIT~1/hooks/x")},
+		"the host's own":            {add(".sop-integration/x")},
+		"only the case":             {add("A.txt")},
+		"a backslash":               {add(`a\b`)},
+		"cannot be two things":      {add("x"), add("x/y")},
+	} {
+		for _, only := range []bool{true, false} {
+			if answer, err := submit(only, files...); connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), why) {
+				t.Errorf("%s, validate_only %t: %v, %v", why, only, answer, err)
+			}
+		}
+	}
+	answer, err := submit(false, add(".github/workflows/x.yml"), add("CLAUDE.md"), add(".envrc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := apiv1connect.NewPatchClient(s.http(), "http://sop").GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: answer.GetPatch()}))
+	if err != nil || !slices.Equal(got.Msg.GetPatch().GetRisks(), []string{"agent_config", "ci", "tool_config"}) {
+		t.Errorf("risks %v, %v", got.Msg.GetPatch().GetRisks(), err)
+	}
+}
+
 // TestRulesAreReloaded: tasks follow the rules as they are.
 func TestRulesAreReloaded(t *testing.T) {
 	s := newSite(t)

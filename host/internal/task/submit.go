@@ -73,6 +73,8 @@ type ProposedChange struct {
 
 // Proposals keep patches.
 type Proposals interface {
+	// Check refuses what no patch may change, as Propose does.
+	Check(ctx context.Context, p *Proposal) error
 	// Propose takes a proposal over and returns the id of the patch. The same task
 	// and fence again is the same patch.
 	Propose(ctx context.Context, p *Proposal) (string, error)
@@ -110,8 +112,11 @@ func (s *Service) Submit(ctx context.Context, h Hold, sub Submission) (*Task, er
 
 // CheckSubmit says whether Submit would take it over.
 func (s *Service) CheckSubmit(ctx context.Context, h Hold, sub Submission) error {
-	_, err := s.proposal(ctx, h, &sub)
-	return err
+	p, err := s.proposal(ctx, h, &sub)
+	if err != nil {
+		return err
+	}
+	return s.opt.Proposals.Check(ctx, p)
 }
 
 func (s *Service) proposal(ctx context.Context, h Hold, sub *Submission) (p *Proposal, err error) {
@@ -191,12 +196,8 @@ func (f *File) check(field string) error {
 		return refused(field, "%q is no path of a file within the workspace", clip(f.Path, maxRef)).
 			WithRemedy("write it relative to the workspace, with slashes and without ..")
 	}
-	elements := strings.Split(f.Path, "/")
-	if slices.ContainsFunc(elements, func(e string) bool { return strings.EqualFold(e, ".git") }) {
-		return refused(field, "%q belongs to version control", f.Path)
-	}
 	switch {
-	case len(elements) > maxDepth:
+	case strings.Count(f.Path, "/") >= maxDepth:
 		return refused(field, "%q lies deeper than %d directories", clip(f.Path, maxRef), maxDepth)
 	case !slices.Contains(Ops(), f.Op):
 		return refused(field, "there is no operation %q", clip(string(f.Op), maxRef)).WithRemedy("the operations are %v", Ops())
@@ -208,19 +209,10 @@ func (f *File) check(field string) error {
 		return refused(field, "%s of %q has no content", f.Op, f.Path)
 	case (f.Op == OpSymlink) != (f.Target != ""):
 		return refused(field, "a symlink, and nothing else, has a target: %q", f.Path)
-	case f.Op == OpSymlink && !within(f.Path, f.Target):
-		return refused(field, "the link %q leads out of the workspace", f.Path)
+	case strings.ContainsRune(f.Target, 0) || len(f.Target) > maxPathLen:
+		return refused(field, "the link %q has a target that no link can have", f.Path)
 	}
 	return nil
-}
-
-// within says whether a link stays in the workspace.
-func within(link, target string) bool {
-	if path.IsAbs(target) || strings.ContainsRune(target, 0) || len(target) > maxPathLen {
-		return false
-	}
-	to := path.Join(path.Dir(link), target)
-	return to != ".." && !strings.HasPrefix(to, "../")
 }
 
 func refused(field, format string, args ...any) *sdk.Error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,7 +14,13 @@ import (
 )
 
 // patches remember what was proposed.
-type patches struct{ got []*task.Proposal }
+type patches struct {
+	got     []*task.Proposal
+	refusal error // of every check
+}
+
+// Check implements [task.Proposals].
+func (p *patches) Check(context.Context, *task.Proposal) error { return p.refusal }
 
 // Propose implements [task.Proposals].
 func (p *patches) Propose(_ context.Context, proposal *task.Proposal) (string, error) {
@@ -100,33 +107,37 @@ func TestSubmitRefuses(t *testing.T) {
 		sub    task.Submission
 		reason string
 	}{
-		"nothing":       {task.Submission{}, task.ReasonSubmission},
-		"traversal":     {one(task.File{Path: "../x", Op: task.OpAdd}), task.ReasonSubmission},
-		"absolute":      {one(task.File{Path: "/x", Op: task.OpAdd}), task.ReasonSubmission},
-		"root":          {one(task.File{Path: ".", Op: task.OpDelete}), task.ReasonSubmission},
-		"git":           {one(task.File{Path: ".git/hooks/x", Op: task.OpAdd}), task.ReasonSubmission},
-		"Git":           {one(task.File{Path: "sub/.GIT/x", Op: task.OpAdd}), task.ReasonSubmission},
-		"newline":       {one(task.File{Path: "a\nb", Op: task.OpAdd}), task.ReasonSubmission},
-		"op":            {one(task.File{Path: "x", Op: "rename"}), task.ReasonSubmission},
-		"setuid":        {one(task.File{Path: "x", Op: task.OpAdd, Mode: 0o4755}), task.ReasonSubmission},
-		"there":         {one(task.File{Path: "a.txt", Op: task.OpAdd}), task.ReasonSubmission},
-		"not there":     {one(task.File{Path: "x", Op: task.OpModify}), task.ReasonSubmission},
-		"directory":     {one(task.File{Path: "d", Op: task.OpDelete}), task.ReasonSubmission},
-		"through link":  {one(task.File{Path: "dirlink/x", Op: task.OpAdd}), task.ReasonSubmission},
-		"out by link":   {one(task.File{Path: "out/x", Op: task.OpAdd}), task.ReasonSubmission},
-		"under a file":  {one(task.File{Path: "a.txt/x", Op: task.OpAdd}), ""},
-		"link out":      {one(task.File{Path: "x", Op: task.OpSymlink, Target: "../y"}), task.ReasonSubmission},
-		"link absolute": {one(task.File{Path: "x", Op: task.OpSymlink, Target: "/etc/passwd"}), task.ReasonSubmission},
-		"twice":         {task.Submission{Files: []task.File{{Path: "x", Op: task.OpAdd}, {Path: "x", Op: task.OpAdd}}}, task.ReasonSubmission},
-		"protected":     {one(task.File{Path: "d/keep/x", Op: task.OpAdd}), task.ReasonSubmission},
-		"base":          {one(task.File{Path: "a.txt", Op: task.OpModify, OldSHA256: sumOf("older")}), task.ReasonBaseMoved},
-		"base gone":     {one(task.File{Path: "x", Op: task.OpModify, OldSHA256: sumOf("older")}), task.ReasonBaseMoved},
+		"nothing":      {task.Submission{}, task.ReasonSubmission},
+		"traversal":    {one(task.File{Path: "../x", Op: task.OpAdd}), task.ReasonSubmission},
+		"absolute":     {one(task.File{Path: "/x", Op: task.OpAdd}), task.ReasonSubmission},
+		"root":         {one(task.File{Path: ".", Op: task.OpDelete}), task.ReasonSubmission},
+		"newline":      {one(task.File{Path: "a\nb", Op: task.OpAdd}), task.ReasonSubmission},
+		"op":           {one(task.File{Path: "x", Op: "rename"}), task.ReasonSubmission},
+		"setuid":       {one(task.File{Path: "x", Op: task.OpAdd, Mode: 0o4755}), task.ReasonSubmission},
+		"there":        {one(task.File{Path: "a.txt", Op: task.OpAdd}), task.ReasonSubmission},
+		"not there":    {one(task.File{Path: "x", Op: task.OpModify}), task.ReasonSubmission},
+		"directory":    {one(task.File{Path: "d", Op: task.OpDelete}), task.ReasonSubmission},
+		"through link": {one(task.File{Path: "dirlink/x", Op: task.OpAdd}), task.ReasonSubmission},
+		"out by link":  {one(task.File{Path: "out/x", Op: task.OpAdd}), task.ReasonSubmission},
+		"under a file": {one(task.File{Path: "a.txt/x", Op: task.OpAdd}), ""},
+		"link nowhere": {one(task.File{Path: "x", Op: task.OpSymlink, Target: "a\x00b"}), task.ReasonSubmission},
+		"twice":        {task.Submission{Files: []task.File{{Path: "x", Op: task.OpAdd}, {Path: "x", Op: task.OpAdd}}}, task.ReasonSubmission},
+		"protected":    {one(task.File{Path: "d/keep/x", Op: task.OpAdd}), task.ReasonSubmission},
+		"base":         {one(task.File{Path: "a.txt", Op: task.OpModify, OldSHA256: sumOf("older")}), task.ReasonBaseMoved},
+		"base gone":    {one(task.File{Path: "x", Op: task.OpModify, OldSHA256: sumOf("older")}), task.ReasonBaseMoved},
 	} {
 		if _, err := s.Submit(t.Context(), held.Hold(), tt.sub); err == nil || tt.reason != "" && reason(err) != tt.reason {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	good := one(task.File{Path: "x", Op: task.OpAdd})
+	if err := s.CheckSubmit(t.Context(), held.Hold(), good); err != nil {
+		t.Error(err)
+	}
+	kept.refusal = errors.New("no patch may change it")
+	if err := s.CheckSubmit(t.Context(), held.Hold(), good); !errors.Is(err, kept.refusal) {
+		t.Errorf("checked: %v", err)
+	}
 	b.pass(time.Hour)
 	if _, err := s.Submit(t.Context(), held.Hold(), good); reason(err) != task.ReasonFence {
 		t.Errorf("after the lease: %v", err)
