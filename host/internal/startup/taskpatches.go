@@ -95,7 +95,9 @@ func changeSet(root *os.Root, changes []task.ProposedChange) (*sandbox.ChangeSet
 func contentOf(changes []task.ProposedChange) sandbox.Content {
 	byPath := make(map[string][]byte, len(changes))
 	for i := range changes {
-		byPath[changes[i].Path] = changes[i].Content
+		if c := &changes[i]; c.Op != task.OpDelete {
+			byPath[c.Path] = c.Content
+		}
 	}
 	return func(c sandbox.Change) (io.ReadCloser, error) {
 		content, there := byPath[c.Path]

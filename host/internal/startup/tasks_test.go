@@ -1,6 +1,7 @@
 package startup
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,9 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sop-host/sop/host/internal/integration"
+	"github.com/sop-host/sop/host/internal/patch"
+	"github.com/sop-host/sop/host/internal/task"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 )
@@ -169,6 +173,41 @@ func TestSubmissionsAreJudged(t *testing.T) {
 	got, err := apiv1connect.NewPatchClient(s.http(), "http://sop").GetPatch(ctx, connect.NewRequest(&apiv1.GetPatchRequest{Id: answer.GetPatch()}))
 	if err != nil || !slices.Equal(got.Msg.GetPatch().GetRisks(), []string{"agent_config", "ci", "tool_config"}) {
 		t.Errorf("risks %v, %v", got.Msg.GetPatch().GetRisks(), err)
+	}
+}
+
+// TestSubmitAnotherType: a link that becomes a file and a file that becomes a link
+// can be integrated.
+func TestSubmitAnotherType(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(file, []byte("text\n"), 0o600), os.Symlink("file", link)); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	submitted := []task.ProposedChange{
+		{Path: "file", Op: task.OpDelete, OldMode: 0o600, OldSHA256: patch.HashOf([]byte("text\n"))},
+		{Path: "file", Op: task.OpSymlink, Mode: 0o644, SHA256: patch.HashOf([]byte("link")), Target: "link"},
+		{Path: "link", Op: task.OpAdd, Mode: 0o644, SHA256: patch.HashOf([]byte("a file\n")), Content: []byte("a file\n")},
+		{Path: "link", Op: task.OpDelete, OldMode: 0o777, OldSHA256: patch.HashOf([]byte("file"))},
+	}
+	set, err := changeSet(root, submitted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := integration.New(integration.Options{}).Integrate(t.Context(), integration.Request{
+		Root: dir, ID: "p1", Set: set, Content: contentOf(submitted), Mode: integration.WorkTree,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(link)
+	target, notALink := os.Readlink(file)
+	if string(text) != "a file\n" || err != nil || target != "link" || notALink != nil {
+		t.Errorf("%q, %v; %q, %v", text, err, target, notALink)
 	}
 }
 

@@ -153,11 +153,11 @@ func (s *Service) proposal(ctx context.Context, h Hold, sub *Submission) (p *Pro
 		if err := t.Spec.permits(f.Path); err != nil {
 			return nil, err
 		}
-		c, err := change(root, f)
+		made, err := changes(root, f)
 		if err != nil {
 			return nil, err
 		}
-		p.Changes = append(p.Changes, c)
+		p.Changes = append(p.Changes, made...)
 	}
 	return p, nil
 }
@@ -219,47 +219,62 @@ func refused(field, format string, args ...any) *sdk.Error {
 	return sdk.Errorf(codes.InvalidArgument, ReasonSubmission, format, args...).WithField(field, "")
 }
 
-// change reads what a file replaces and says what the change is.
-func change(root *os.Root, f *File) (ProposedChange, error) {
-	c := ProposedChange{Path: f.Path, Op: f.Op, Mode: f.Mode, Content: f.Content, Target: f.Target}
-	there, err := replaced(root, f, &c)
+// changes reads what a file replaces and says what the change is. A file that takes
+// the place of a link, or a link that of a file, is two: one goes, and one comes.
+func changes(root *os.Root, f *File) ([]ProposedChange, error) {
+	was, err := replaced(root, f)
 	if err != nil {
-		return c, err
+		return nil, err
 	}
+	c := ProposedChange{Path: f.Path, Op: f.Op, Mode: f.Mode, OldMode: was.mode, OldSHA256: was.hash, Content: f.Content, Target: f.Target}
 	if f.Op == OpPut {
-		if c.Op = OpAdd; there {
+		if c.Op = OpAdd; was.there {
 			c.Op = OpModify
 		}
 	}
 	switch {
-	case f.OldSHA256 != "" && f.OldSHA256 != c.OldSHA256:
+	case f.OldSHA256 != "" && f.OldSHA256 != was.hash:
 		now := "not there"
-		if there {
-			now = c.OldSHA256
+		if was.there {
+			now = was.hash
 		}
-		return c, sdk.Errorf(codes.Aborted, ReasonBaseMoved, "%q is not what was worked on: it is %s, not %s", f.Path, now, clip(f.OldSHA256, maxRef)).
+		return nil, sdk.Errorf(codes.Aborted, ReasonBaseMoved, "%q is not what was worked on: it is %s, not %s", f.Path, now, clip(f.OldSHA256, maxRef)).
 			WithRemedy("read the file again, and submit a change of it as it is")
-	case c.Op == OpAdd && there:
-		return c, refused(f.Path, "%q is there already", f.Path).WithRemedy("submit it as modify")
-	case c.Op != OpAdd && c.Op != OpSymlink && !there:
-		return c, refused(f.Path, "there is no %q to %s", f.Path, f.Op)
+	case c.Op == OpAdd && was.there:
+		return nil, refused(f.Path, "%q is there already", f.Path).WithRemedy("submit it as modify")
+	case c.Op != OpAdd && c.Op != OpSymlink && !was.there:
+		return nil, refused(f.Path, "there is no %q to %s", f.Path, f.Op)
+	case c.Op == OpChmod && was.link:
+		return nil, refused(f.Path, "%q is a link, which has no permissions of its own", f.Path).WithRemedy("submit the file that it leads to")
 	}
+	if was.there && c.Op != OpDelete && was.link != (c.Op == OpSymlink) {
+		goes := ProposedChange{Path: c.Path, Op: OpDelete, OldMode: c.OldMode, OldSHA256: c.OldSHA256}
+		if c.OldMode, c.OldSHA256 = 0, ""; c.Op == OpModify {
+			c.Op = OpAdd
+		}
+		return []ProposedChange{goes, c.completed()}, nil
+	}
+	return []ProposedChange{c.completed()}, nil
+}
+
+// completed is a change with what follows from the rest.
+func (c ProposedChange) completed() ProposedChange {
 	if c.Mode == 0 {
-		if c.Mode = c.OldMode; !there {
+		if c.Mode = c.OldMode; c.OldSHA256 == "" {
 			c.Mode = usualMode
 		}
 	}
 	switch c.Op {
 	case OpAdd, OpModify:
-		c.SHA256 = sum(f.Content)
+		c.SHA256 = sum(c.Content)
 	case OpSymlink:
-		c.SHA256 = sum([]byte(f.Target))
+		c.SHA256 = sum([]byte(c.Target))
 	case OpChmod:
 		c.SHA256 = c.OldSHA256
 	case OpDelete:
 		c.Mode = 0
 	}
-	return c, nil
+	return c
 }
 
 func sum(b []byte) string {
@@ -267,39 +282,44 @@ func sum(b []byte) string {
 	return hex.EncodeToString(hash[:])
 }
 
-// replaced finds what stands at a path, and says whether there is something. Nothing
-// on the way to it may be a link.
-func replaced(root *os.Root, f *File, c *ProposedChange) (there bool, err error) {
+// entry is what stands at a path.
+type entry struct {
+	there, link bool
+	mode        uint32
+	hash        string // of content, or of a link's target
+}
+
+// replaced finds what stands at a path. Nothing on the way to it may be a link.
+func replaced(root *os.Root, f *File) (e entry, err error) {
 	for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
 		info, err := root.Lstat(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return false, fmt.Errorf("look at %s: %w", dir, err)
+			return e, fmt.Errorf("look at %s: %w", dir, err)
 		}
 		if !info.IsDir() {
-			return false, refused(f.Path, "%q is no directory", dir)
+			return e, refused(f.Path, "%q is no directory", dir)
 		}
 	}
 	info, err := root.Lstat(f.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
+		return e, nil
 	case err != nil:
-		return false, fmt.Errorf("look at %s: %w", f.Path, err)
+		return e, fmt.Errorf("look at %s: %w", f.Path, err)
 	case info.Mode().Type() == fs.ModeSymlink:
 		target, err := root.Readlink(f.Path)
-		c.OldSHA256, c.OldMode = sum([]byte(target)), permissions
-		return true, err
+		return entry{there: true, link: true, mode: permissions, hash: sum([]byte(target))}, err
 	case !info.Mode().IsRegular():
-		return false, refused(f.Path, "%q is neither a file nor a link", f.Path)
+		return e, refused(f.Path, "%q is neither a file nor a link", f.Path)
 	case info.Size() > maxReplaced:
-		return false, refused(f.Path, "%q has %d bytes, over the limit of %d", f.Path, info.Size(), maxReplaced)
+		return e, refused(f.Path, "%q has %d bytes, over the limit of %d", f.Path, info.Size(), maxReplaced)
 	}
-	c.OldMode = uint32(info.Mode().Perm())
-	c.OldSHA256, err = hashFile(root, f.Path)
-	return true, err
+	e = entry{there: true, mode: uint32(info.Mode().Perm())}
+	e.hash, err = hashFile(root, f.Path)
+	return e, err
 }
 
 func hashFile(root *os.Root, name string) (_ string, err error) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/sop-host/sop/host/internal/task"
 )
 
@@ -100,6 +102,32 @@ func TestSubmit(t *testing.T) {
 	}
 }
 
+// What changes its type goes and comes: nothing could be integrated otherwise.
+func TestSubmitAnotherType(t *testing.T) {
+	_, s, kept, held := submitting(t)
+	_, err := s.Submit(t.Context(), held.Hold(), task.Submission{Files: []task.File{
+		{Path: "link", Op: task.OpPut, Content: []byte("new\n"), OldSHA256: sumOf("a.txt")},
+		{Path: "dirlink", Op: task.OpModify, Content: []byte("new\n"), Mode: 0o600},
+		{Path: "out", Op: task.OpSymlink, Target: "a.txt"},
+		{Path: "d/b.sh", Op: task.OpSymlink, Target: "../a.txt"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []task.ProposedChange{
+		{Path: "link", Op: task.OpDelete, OldMode: 0o777, OldSHA256: sumOf("a.txt")},
+		{Path: "link", Op: task.OpAdd, Mode: 0o644, SHA256: sumOf("new\n"), Content: []byte("new\n")},
+		{Path: "dirlink", Op: task.OpDelete, OldMode: 0o777, OldSHA256: sumOf("d")},
+		{Path: "dirlink", Op: task.OpAdd, Mode: 0o600, SHA256: sumOf("new\n"), Content: []byte("new\n")},
+		{Path: "out", Op: task.OpSymlink, Mode: 0o777, OldMode: 0o777, SHA256: sumOf("a.txt"), OldSHA256: sumOf("/etc"), Target: "a.txt"},
+		{Path: "d/b.sh", Op: task.OpDelete, OldMode: 0o600, OldSHA256: sumOf("#!/bin/sh\n")},
+		{Path: "d/b.sh", Op: task.OpSymlink, Mode: 0o644, SHA256: sumOf("../a.txt"), Target: "../a.txt"},
+	}
+	if diff := cmp.Diff(want, kept.got[0].Changes); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 func TestSubmitRefuses(t *testing.T) {
 	b, s, kept, held := submitting(t)
 	one := func(f task.File) task.Submission { return task.Submission{Files: []task.File{f}} }
@@ -121,6 +149,7 @@ func TestSubmitRefuses(t *testing.T) {
 		"out by link":  {one(task.File{Path: "out/x", Op: task.OpAdd}), task.ReasonSubmission},
 		"under a file": {one(task.File{Path: "a.txt/x", Op: task.OpAdd}), ""},
 		"link nowhere": {one(task.File{Path: "x", Op: task.OpSymlink, Target: "a\x00b"}), task.ReasonSubmission},
+		"mode of link": {one(task.File{Path: "link", Op: task.OpChmod, Mode: 0o600}), task.ReasonSubmission},
 		"twice":        {task.Submission{Files: []task.File{{Path: "x", Op: task.OpAdd}, {Path: "x", Op: task.OpAdd}}}, task.ReasonSubmission},
 		"protected":    {one(task.File{Path: "d/keep/x", Op: task.OpAdd}), task.ReasonSubmission},
 		"base":         {one(task.File{Path: "a.txt", Op: task.OpModify, OldSHA256: sumOf("older")}), task.ReasonBaseMoved},
