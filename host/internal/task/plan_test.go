@@ -360,7 +360,7 @@ func TestPackagesConform(t *testing.T) {
 	if one.Target.Content != "package a\n" || one.Target.Kind != "file" || len(one.Target.SHA256) != 64 || one.Gap.Path != "a/f0.go" || one.Gaps != nil {
 		t.Errorf("%+v", one)
 	}
-	if one.Scaffold == nil || one.Scaffold.Name != "go-doc" || len(one.Verify) != 4 || one.Verify[2].TimeoutSeconds != 60 || one.Budget.WallSeconds != 60 || one.Approval != task.ApprovalAuto {
+	if one.Scaffold == nil || one.Scaffold.Name != "go-doc" || len(one.Verify) != 4 || one.Verify[2].TimeoutSeconds != 60 || one.Budget.WallSeconds != 60 || one.Approval != task.ApprovalOne {
 		t.Errorf("%+v", one)
 	}
 	many := conforms(t, s, create(func(n *task.New) { n.Gaps = ids }))

@@ -46,7 +46,9 @@ type Budget struct {
 // Approval is who lets a patch through.
 type Approval string
 
-// The approvals. One is what holds unless a rule says otherwise.
+// The approvals. One is what holds unless a rule says otherwise. Auto is for tasks
+// that the host makes of gaps: whoever asks for another says himself of what type it
+// is, and so which rule is for it.
 const (
 	ApprovalAuto Approval = "auto" // nobody, once every verify step has passed
 	ApprovalOne  Approval = "one"
@@ -190,7 +192,7 @@ func (s *Settings) route(t *Task) Route {
 	if t.Spec.Scaffold != "" {
 		route.Scaffold, route.Parameters = t.Spec.Scaffold, t.Spec.Parameters
 	}
-	if route.Approval == "" {
+	if route.Approval == "" || route.Approval == ApprovalAuto && t.Kind != KindGap {
 		route.Approval = ApprovalOne
 	}
 	return route

@@ -36,3 +36,27 @@ func TestFirstRuleHolds(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// Nobody gets round an approval by what he calls the task that he asks for.
+func TestAutoIsForGaps(t *testing.T) {
+	s := &Settings{Rules: []Rule{
+		{Name: "docs", Match: Match{Types: []string{"docs"}}, Route: Route{Approval: ApprovalAuto}},
+		{Name: "mend", Match: Match{Types: []string{TypeMaintenance}}, Route: Route{Approval: ApprovalAuto}},
+		{Name: "rest", Route: Route{Approval: ApprovalTwo}},
+	}}
+	for name, tt := range map[string]struct {
+		task Task
+		rule string
+		want Approval
+	}{
+		"of a gap":            {Task{Kind: KindGap, Type: "docs", Gaps: []string{"g"}}, "docs", ApprovalAuto},
+		"asked for":           {Task{Kind: KindManual, Type: "docs"}, "docs", ApprovalOne},
+		"asked for, of a gap": {Task{Kind: KindManual, Type: "docs", Gaps: []string{"g"}}, "docs", ApprovalOne},
+		"maintenance":         {Task{Kind: KindMaintenance, Type: TypeMaintenance, Workspace: "w"}, "mend", ApprovalOne},
+		"two stay two":        {Task{Kind: KindManual, Type: "code"}, "rest", ApprovalTwo},
+	} {
+		if r := s.route(&tt.task); r.Rule != tt.rule || r.Approval != tt.want {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
