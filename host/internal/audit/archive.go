@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -78,7 +77,7 @@ func (l *Log) Archive(ctx context.Context, req ArchiveRequest) ([]Segment, error
 	for i := range planned {
 		s := &planned[i]
 		if err := l.move(ctx, req, &start, s); err != nil {
-			l.archiveFailed(ctx, req, s, err)
+			l.archiveFailed(ctx, req, s.File, err)
 			return moved, err
 		}
 		moved = append(moved, *s)
@@ -86,12 +85,12 @@ func (l *Log) Archive(ctx context.Context, req ArchiveRequest) ([]Segment, error
 	return moved, nil
 }
 
-func (l *Log) archiveFailed(ctx context.Context, req ArchiveRequest, s *Segment, cause error) {
+func (l *Log) archiveFailed(ctx context.Context, req ArchiveRequest, file string, cause error) {
 	err := l.Append(context.WithoutCancel(ctx), Record{
-		Actor: req.Actor, Action: ActionArchive, Resource: "audit/" + s.File, Outcome: Failure, Reason: cause.Error(),
+		Actor: req.Actor, Action: ActionArchive, Resource: "audit/" + file, Outcome: Failure, Reason: cause.Error(),
 	})
 	if err != nil {
-		l.OnError(fmt.Errorf("record that %s was not archived: %w", s.File, err))
+		l.OnError(fmt.Errorf("record what befell %s: %w", file, err))
 	}
 }
 
@@ -160,7 +159,7 @@ func (l *Log) move(ctx context.Context, req ArchiveRequest, start *Head, s *Segm
 		return cannotArchive(err)
 	}
 	defer func() { _ = root.Close() }() // a directory
-	if err := l.sweep(root, start.Size); err != nil {
+	if err := l.sweep(ctx, req, root, start); err != nil {
 		return cannotArchive(err)
 	}
 	archiveStep("begun")
@@ -233,32 +232,6 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// sweep removes what an attempt that was cut off has left: temporary files, and
-// copies of what the store still has.
-func (l *Log) sweep(root *os.Root, through uint64) error {
-	dir, err := root.Open(".")
-	if err != nil {
-		return err
-	}
-	names, err := dir.Readdirnames(-1)
-	if err = errors.Join(err, dir.Close()); err != nil {
-		return err
-	}
-	for _, name := range names {
-		bare := strings.TrimSuffix(strings.TrimPrefix(name, "."), ".tmp")
-		var first, last uint64
-		if n, err := fmt.Sscanf(bare, "audit-%d-%d.jsonl.gz", &first, &last); err != nil || n != 2 || segmentName(first, last) != bare {
-			continue
-		}
-		if bare != name || first > through {
-			if err := root.Remove(name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // wrapFile lets tests fail what is written.
 var wrapFile = func(w io.Writer) io.Writer { return w }
 
@@ -305,7 +278,7 @@ func (l *Log) writeRecords(ctx context.Context, w *segmentWriter, head *Head, s 
 		switch {
 		case err != nil:
 			return err
-		case r.Seq != head.Size+1 || r.PrevHash != head.Last || hashes.hash(r) != r.Hash:
+		case !hashes.follows(head, r):
 			return notVerified("record %d is not what was written there", head.Size+1)
 		}
 		if err := JSONL.Write(w.buf, r); err != nil {
@@ -321,6 +294,11 @@ func (l *Log) writeRecords(ctx context.Context, w *segmentWriter, head *Head, s 
 		}
 	}
 	return notVerified("record %d is not there", head.Size+1)
+}
+
+// follows says whether a record is the next after head, as it was written.
+func (h *hasher) follows(head *Head, r *Record) bool {
+	return r.Seq == head.Size+1 && r.PrevHash == head.Last && h.hash(r) == r.Hash
 }
 
 func notVerified(format string, args ...any) error {

@@ -21,6 +21,16 @@ type Checkpoint struct {
 	Time time.Time
 	// Note is the signed text.
 	Note string
+
+	file string // the archive that it was found in; empty: elsewhere
+}
+
+// source says where a checkpoint comes from that is in an archive.
+func (c *Checkpoint) source() string {
+	if c.file == "" {
+		return ""
+	}
+	return "; so says the archive " + c.file + ", which this database does not know: it is older than that, or was changed"
 }
 
 // maxNote bounds what is read of a signed note.

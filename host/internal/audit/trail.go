@@ -136,7 +136,8 @@ func (t Trail) archivedThrough(ctx context.Context) (uint64, error) {
 }
 
 // Verify reads the whole log and checks it against itself and against every
-// checkpoint in the store, in the archives, and those given.
+// checkpoint in the store, in the archives, also those that the database does not
+// know, and those given.
 func (t Trail) Verify(ctx context.Context, key note.Verifier, also ...string) (*Report, error) {
 	for tries := 0; ; tries++ {
 		before, err := t.archivedThrough(ctx)
@@ -163,6 +164,10 @@ func (t Trail) verify(ctx context.Context, key note.Verifier, also []string) (*R
 	if err != nil {
 		return nil, err
 	}
+	strays, err := t.strays(segments, key)
+	if err != nil {
+		return nil, err
+	}
 	kept, err := t.Store.Checkpoints(ctx) // before the head: nothing of them is ahead of it
 	if err != nil {
 		return nil, err
@@ -177,7 +182,7 @@ func (t Trail) verify(ctx context.Context, key note.Verifier, also []string) (*R
 		notes = append(notes, c.Note)
 		limit = max(limit, c.Size) // a head that claims less is not believed
 	}
-	v := &verifier{known: &head}
+	v := &verifier{known: &head, signed: strays}
 	if !v.open(notes, key) {
 		return &v.report, nil
 	}

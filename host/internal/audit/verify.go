@@ -143,8 +143,8 @@ func (v *verifier) compare() bool {
 	for len(v.signed) > 0 && v.signed[0].Size == v.head.Size {
 		c := v.signed[0]
 		if root := v.head.Root(); c.Root != root {
-			return v.fault(v.covered+1, c.Size, Rewritten, "records %d to %d are not those that were signed at %s",
-				v.covered+1, c.Size, c.Time.Format("2006-01-02 15:04:05 MST"))
+			return v.fault(v.covered+1, c.Size, Rewritten, "records %d to %d are not those that were signed at %s%s",
+				v.covered+1, c.Size, c.Time.Format("2006-01-02 15:04:05 MST"), c.source())
 		}
 		v.covered, v.signed = c.Size, v.signed[1:]
 		v.report.Checkpoints++
@@ -160,7 +160,7 @@ func (v *verifier) end() {
 	switch {
 	case len(v.signed) > 0:
 		last := v.signed[len(v.signed)-1]
-		v.fault(size+1, last.Size, Truncated, "the log ends after record %d and had %d when it was signed", size, last.Size)
+		v.fault(size+1, last.Size, Truncated, "the log ends after record %d and had %d when it was signed%s", size, last.Size, last.source())
 	case v.known == nil:
 	case v.known.Size > size:
 		v.fault(size+1, v.known.Size, Truncated, "the log ends after record %d and had %d", size, v.known.Size)

@@ -37,7 +37,7 @@ func (h *host) openAudit(ctx context.Context, undo *closers, first *loaded) erro
 			h.metrics.Signed(c.Time)
 			h.ship.Signed(c)
 		},
-		OnError: func(err error) { logger.Error("sign checkpoint", "error", err) },
+		OnError: func(err error) { logger.Error("sign or archive the audit log", "error", err) },
 	})
 	if err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/sop-host/sop/host/internal/audit"
 )
 
 func (d dataDir) verification() string { return d.join("state", "audit-verification.json") }
@@ -55,8 +57,10 @@ func (v *verified) note(last verification) error {
 	return os.Rename(fresh, v.path)
 }
 
-// verifyAudit verifies the log on its schedule until ctx is done.
+// verifyAudit verifies the log on its schedule until ctx is done, and at once where
+// archives speak of a log that the database may not have.
 func (h *host) verifyAudit(ctx context.Context) {
+	h.verifyStrays(ctx)
 	schedule := verifySchedule{
 		begin: time.Now(), last: func() time.Time {
 			if last := h.verified.last.Load(); last != nil {
@@ -71,6 +75,23 @@ func (h *host) verifyAudit(ctx context.Context) {
 			h.logger.Error("verify the audit log", "error", err)
 		}
 	})
+}
+
+// verifyStrays verifies the log if there are archives that the database does not
+// know: it may be older than they are.
+func (h *host) verifyStrays(ctx context.Context) {
+	strays, err := h.audit.Strays(ctx)
+	var report *audit.Report
+	if err == nil && len(strays) > 0 {
+		report, err = h.door.Audit.Verify(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		h.logger.Error("look for archives that the database does not know", "error", err)
+	case report != nil && report.Fault != nil:
+		h.logger.Error("the audit log is not intact; see docs/audit.md", "fault", report.Fault.Detail, "unknown_archives", strays)
+	}
 }
 
 // verifySchedule says when the log is due to be verified.
