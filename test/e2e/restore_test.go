@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,4 +88,57 @@ func TestOlderStateThanItsArchives(t *testing.T) {
 	s.must(0, "audit", "verify")
 	h.waitFor("a log that is intact again", func(s *apiv1.Status) bool { return s.GetState() == "ok" })
 	h.stop()
+}
+
+// An operator puts the host's saved state back as docs/backup.md says, over what a host
+// left that was killed, whose write-ahead log would destroy it.
+func TestStateRestoredOverAKilledHost(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.write("README.md", readme)
+	s.configure(backupsConfigured)
+	s.lock()
+	h := s.up()
+	h.waitFor("all that is scheduled", savedOnce)
+	saved := decode[struct{ Backup struct{ ID string } }](t, s.must(0, "backup", "create", "--state", "-o", "json")).Backup.ID
+	out := filepath.Join(s.dir, "state-again")
+	s.must(0, "backup", "restore", saved, "--to", out)
+	s.must(0, "scan")
+	h.stop()
+	h = s.up() // with a log that holds only what comes now
+	for i := range 40 {
+		s.must(0, "token", "issue", "--type", "operation", "--operation", "gap.read", "--ttl", "1h", "--reason", strings.Repeat(fmt.Sprint(i), 500))
+	}
+	h.kill()
+	log := filepath.Join(s.data, "state", "sop.db-wal")
+	if s.read(log) == "" {
+		t.Fatal("the host has left no log")
+	}
+
+	files, err := filepath.Glob(filepath.Join(out, "state", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cp(append(files, filepath.Join(s.data, "state"))...)
+	left := s.read(log)
+	s.must(0, "audit", "verify")
+	s.doctor(0).want(t, "store", "ok", "is sound")
+	h = s.up()
+	if r := s.must(0, "audit", "verify"); !strings.Contains(r.stdout, "intact") {
+		t.Errorf("%v", r)
+	}
+	if r := s.must(0, "audit", "search", "--action", "token.issued", "-o", "json"); strings.Contains(r.stdout, strings.Repeat("39", 500)) {
+		t.Errorf("what the state did not have is there: %v", r)
+	}
+	if s.read(log+".aside") != left {
+		t.Error("the log of the killed host was not put aside as it was")
+	}
+	if r := s.must(0, "audit", "search", "--action", "host.start", "-o", "json"); !strings.Contains(r.stdout, "sop.db-wal.aside") {
+		t.Errorf("%v", r)
+	}
+	h.kill()
+	h = s.up() // its own log it reads
+	s.must(0, "audit", "verify")
+	h.stop()
+	s.doctor(0).want(t, "store", "ok", "is sound")
 }

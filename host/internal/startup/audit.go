@@ -42,10 +42,14 @@ func (h *host) openAudit(ctx context.Context, undo *closers, first *loaded) erro
 	if err != nil {
 		return err
 	}
-	err = h.audit.Append(ctx, audit.Record{
+	start := audit.Record{
 		Actor: actorHost, Action: "host.start", Resource: "host", Outcome: audit.Success, Reason: "started",
 		Attributes: map[string]string{"version": h.opt.Version, "pid": strconv.Itoa(os.Getpid()), "config": first.config.Path, "audit_key": key.Public},
-	})
+	}
+	if aside := h.store.LogAside(); aside != "" {
+		start.Attributes["restored_over"] = aside
+	}
+	err = h.audit.Append(ctx, start)
 	if err != nil {
 		return err
 	}

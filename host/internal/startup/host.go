@@ -255,6 +255,9 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 		return err
 	}
 	h.store = db
+	if aside := db.LogAside(); aside != "" {
+		h.logger.Warn("the database was restored over another; the log of that one was put aside, and may be deleted", "log", aside)
+	}
 	db.OnGroup(h.metrics.Committed)
 	undo.add(db.Close)
 	undo.add(h.startTraces(ctx, first.config))

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -128,11 +129,11 @@ func (h *host) stageState(ctx context.Context, dir string) error {
 }
 
 // keptInState says whether a file of the state directory is worth keeping: keys
-// and credentials are, the files of the database are copied by it, and locks are
-// of the process.
+// and credentials are, the database is copied by itself, with all that lies beside
+// it, and locks are of the process.
 func keptInState(name, database string) bool {
 	ext := filepath.Ext(name)
-	return ext != ".lock" && ext != ".sock" && name != database && name != database+"-wal" && name != database+"-shm"
+	return ext != ".lock" && ext != ".sock" && !strings.HasPrefix(name, database)
 }
 
 // copyFile copies one file, readable by its owner only.

@@ -15,7 +15,8 @@ import (
 
 // CopyTo writes a consistent copy of the database, as it was at one moment, to a
 // file that does not exist, and checks it. Others may write meanwhile. The copy
-// is readable by its owner only, and not yet synced to the disk.
+// is readable by its owner only, and not yet synced to the disk. It is marked as a
+// database without a write-ahead log, see [hasStrangeLog].
 func (db *DB) CopyTo(ctx context.Context, path string) (err error) {
 	if db.path == "" {
 		return errors.New("a database in memory is not copied")

@@ -41,18 +41,25 @@ type DB struct {
 	check    structureCheck
 	copying  *checkpointer // nil in memory, and where nothing is written
 	place    place
+	logAside string
 }
 
 // Open opens the SQLite database at path, makes it where there is none, and
 // brings its schema up to date. The file is readable by its owner only, and so
 // is the directory if it is made here. A database of a newer schema, and one
-// that is damaged, is refused and left as it is.
+// that is damaged, is refused and left as it is. The log of another database, over which this one was
+// restored, is put aside.
 func Open(ctx context.Context, path string) (*DB, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := prepareFile(abs); err != nil {
+	err = prepareFile(abs)
+	var aside string
+	if err == nil {
+		aside, err = putStrangeLogAside(abs)
+	}
+	if err != nil {
 		return nil, sdk.Errorf(codes.FailedPrecondition, "STORE_UNUSABLE", "open database %s: %w", abs, err).
 			WithRemedy("make the file and its directory writable for the user that runs sop")
 	}
@@ -67,7 +74,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	return start(ctx, &DB{path: abs, dialect: &sqliteDialect, write: write, read: read})
+	return start(ctx, &DB{path: abs, dialect: &sqliteDialect, write: write, read: read, logAside: aside})
 }
 
 // OpenMemory opens a database that is gone when it is closed.
@@ -99,14 +106,18 @@ func start(ctx context.Context, db *DB) (*DB, error) {
 }
 
 // openReadOnly opens what is there. What a host left in the write-ahead log is
-// read too; without one, not even the index of that log is made.
+// read too; without one, or with another's, not even the index of that log is made.
 func openReadOnly(ctx context.Context, path string) (*DB, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	q := url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(10000)", "query_only(1)"}}
-	if info, err := os.Stat(abs + "-wal"); err != nil || info.Size() == 0 {
+	strange, err := hasStrangeLog(abs)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if info, err := os.Stat(abs + "-wal"); err != nil || info.Size() == 0 || strange {
 		q.Set("immutable", "1")
 	}
 	read, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: abs, RawQuery: q.Encode()}).String())
@@ -215,7 +226,7 @@ func (db *DB) newer(current, target int64) error {
 
 func (db *DB) corrupt(cause error) error {
 	return sdk.Errorf(codes.DataLoss, "STORE_CORRUPT", "database %s is damaged: %w", db.path, cause).
-		WithRemedy("stop the host and restore the database from a backup, or move it away, with audit.key and audit.pub, to begin with nothing; what is damaged is not written to")
+		WithRemedy("stop the host, move %[1]s, %[1]s-wal and %[1]s-shm away, and restore the database from a backup; or move audit.key and audit.pub away, too, to begin with nothing; what is damaged is not written to", filepath.Base(db.path))
 }
 
 // Why the database takes no writes, for what is wrong beneath it.
