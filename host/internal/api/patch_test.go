@@ -28,7 +28,7 @@ type integratingDoor struct {
 type onlyPatches struct{ *patch.Service }
 
 func (p onlyPatches) Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error) {
-	how := patch.Reversal{From: "journal"}
+	how := patch.Reversal{Token: r.Token, From: "journal"}
 	one, err := p.BeginRollback(ctx, ref, r.By, r.Why, r.Token)
 	if err == nil {
 		one, err = p.RolledBack(ctx, one.ID, r.By, r.Why, how)

@@ -131,6 +131,25 @@ func TestGapStillThere(t *testing.T) {
 	}
 }
 
+// What is being integrated is not taken back: whoever wants that waits until it is
+// there, and the integration stands under its own token.
+func TestRollbackWhileIntegrating(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	w.save = func(ctx context.Context, r backup.SaveRequest) error {
+		_, _, err := patches{w.patches, w}.Rollback(ctx, r.Patch, patch.RollbackRequest{By: "somebody", Why: "stop it", Token: "of somebody"})
+		if e := sdk.FromError(err); e == nil || e.Reason != patch.ReasonTransition || e.Remedy != "wait until it is integrated" {
+			t.Errorf("%v", err)
+		}
+		return nil
+	}
+	w.run()
+	w.await(task.StateDone)
+	w.holds(mended)
+	if p := w.patch(); p.State != patch.StateIntegrated || p.Token != "accessor" {
+		t.Errorf("%+v", p)
+	}
+}
+
 // What lowers coverage is for somebody to look at, whatever the rule says.
 func TestLowerCoverage(t *testing.T) {
 	w := newWorld(t, task.ApprovalAuto)

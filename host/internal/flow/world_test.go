@@ -406,7 +406,7 @@ func (p patches) Request(one *patch.Patch) (integration.Request, error) {
 }
 
 func (p patches) Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error) {
-	how := patch.Reversal{}
+	how := patch.Reversal{Token: r.Token}
 	one, err := p.BeginRollback(ctx, ref, r.By, r.Why, r.Token)
 	if err != nil {
 		return nil, how, err

@@ -72,6 +72,7 @@ type RollbackRequest struct {
 
 // Reversal says how a patch was taken back.
 type Reversal struct {
+	Token string // accessor of the token that it was done under
 	// From is where the old content came from, such as "journal" or "backup <id>";
 	// empty: none was needed, or it is not known any more.
 	From string
@@ -82,13 +83,13 @@ type Reversal struct {
 }
 
 // BeginRollback says that a patch is being taken back, under a token, which its
-// accessor names. It must be said before anything is changed.
+// accessor names. It must be said before anything is changed. It may come to
+// nothing: the token is the patch's when it is rolled back.
 func (s *Service) BeginRollback(ctx context.Context, ref, by, why, token string) (*Patch, error) {
 	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
 		if err := p.canRollBack(now); err != nil {
 			return nil, err
 		}
-		p.Token = token
 		c := p.note(RollingBack, by, why, now)
 		c.Token = token
 		return &c, nil
@@ -102,7 +103,8 @@ func (s *Service) RolledBack(ctx context.Context, ref, by, why string, how Rever
 			return nil, nil
 		}
 		c, err := p.move(StateRolledBack, RolledBack, by, why, now)
-		c.Token, c.Source, c.Backup = p.Token, how.From, how.Backup
+		p.Token = how.Token
+		c.Token, c.Source, c.Backup = how.Token, how.From, how.Backup
 		return one(c, err)
 	})
 }

@@ -202,6 +202,8 @@ func TestTheWay(t *testing.T) {
 	if _, err = f.Begin(ctx, p.ID, p.Hash, "sop:flow", "tok"); err != nil {
 		t.Fatal(err)
 	}
+	_, err = f.BeginRollback(ctx, p.ID, "me", "stop it", "rollback tok") // while it is being integrated
+	wantReason(t, err, patch.ReasonTransition)
 	if p, err = f.BackedUp(ctx, p.ID, "sop:flow", "snap"); err != nil || p.Backup != "snap" {
 		t.Fatalf("%+v, %v", p, err)
 	}
@@ -213,14 +215,17 @@ func TestTheWay(t *testing.T) {
 	if _, err = f.CheckRollback(ctx, p.ID); err != nil {
 		t.Error(err)
 	}
-	if p, err = f.RolledBack(ctx, p.ID, "me", "it was wrong", patch.Reversal{}); err != nil || p.State != patch.StateRolledBack {
+	if p, err = f.BeginRollback(ctx, p.ID, "me", "it is wrong", "rollback tok"); err != nil || p.Token != "tok" { // it may yet be refused
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if p, err = f.RolledBack(ctx, p.ID, "me", "it was wrong", patch.Reversal{Token: "rollback tok"}); err != nil || p.State != patch.StateRolledBack || p.Token != "rollback tok" {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	var actions []string
 	for _, c := range f.wantState(p.ID, patch.StateRolledBack).History {
 		actions = append(actions, string(c.Action))
 	}
-	want := "proposed verifying verified approved integrating undone integrating undone integrating backed_up integrated rolled_back"
+	want := "proposed verifying verified approved integrating undone integrating undone integrating backed_up integrated rolling_back rolled_back"
 	if got := strings.Join(actions, " "); got != want {
 		t.Errorf("history %s", got)
 	}

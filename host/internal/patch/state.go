@@ -36,7 +36,7 @@ var transitions = map[State][]State{
 	StateVerifying:   {StateProposed, StateVerified, StateRejected, StateDenied, StateSuperseded},
 	StateVerified:    {StateProposed, StateVerifying, StateApproved, StateRejected, StateDenied, StateSuperseded},
 	StateApproved:    {StateProposed, StateVerified, StateIntegrating, StateRejected, StateDenied, StateSuperseded},
-	StateIntegrating: {StateApproved, StateIntegrated, StateRejected, StateRolledBack},
+	StateIntegrating: {StateApproved, StateIntegrated, StateRejected},
 	StateIntegrated:  {StateRolledBack},
 	StateRejected:    nil,
 	StateDenied:      nil,

@@ -156,13 +156,30 @@ func (p *patches) agreeOn(ctx context.Context, one *patch.Patch) error {
 	case state == integration.StateConflict:
 		return nil // it stands in the status, and nothing is said until somebody has looked
 	case one.State == patch.StateIntegrated && state == integration.StateRolledBack:
-		_, err = p.RolledBack(ctx, one.ID, actorHost, "it was being rolled back when the host ended", patch.Reversal{})
+		err = p.rolledBack(ctx, one.ID)
 	case one.State != patch.StateIntegrating:
 	case state == integration.StateIntegrated:
 		_, err = p.Integrated(ctx, one.ID, actorHost, patch.Done{Backup: one.Backup, Mode: string(integration.WorkTree)})
 	default:
 		_, err = p.Undone(ctx, one.ID, actorHost, "it was not finished when the host ended")
 	}
+	return err
+}
+
+// rolledBack says of a patch that it was taken back when the host ended, under the
+// token of whoever had begun that.
+func (p *patches) rolledBack(ctx context.Context, id string) error {
+	one, err := p.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	how := patch.Reversal{}
+	for _, c := range one.History {
+		if c.Action == patch.RollingBack {
+			how.Token = c.Token
+		}
+	}
+	_, err = p.RolledBack(ctx, id, actorHost, "it was being rolled back when the host ended", how)
 	return err
 }
 

@@ -15,7 +15,7 @@ import (
 // used first; where that is gone or damaged, the backup that was made before the
 // integration, and then the content that is kept with the patch.
 func (p *patches) Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error) {
-	how := patch.Reversal{}
+	how := patch.Reversal{Token: r.Token}
 	if r.Why == "" {
 		r.Why = "rolled back"
 	}
