@@ -8,8 +8,7 @@ import (
 	"github.com/sop-host/sop/host/internal/task"
 )
 
-// followDecisions moves tasks on that wait for what people decide of their
-// patches.
+// followDecisions moves tasks on as people decide about their patches.
 func (e *Engine) followDecisions(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := e.opt.Changed()
@@ -20,9 +19,10 @@ func (e *Engine) followDecisions(ctx context.Context) {
 	}
 }
 
-// reconcile looks at every task that waits for a decision.
+// reconcile looks at every task whose patch somebody may have decided about, and
+// that nobody holds: whoever holds one looks itself.
 func (e *Engine) reconcile(ctx context.Context) error {
-	filter := task.Filter{States: []task.State{task.StateAwaiting}}
+	filter := task.Filter{States: []task.State{task.StateAwaiting, task.StateProposed, task.StateApproved}}
 	var failed []error
 	for {
 		page, err := e.opt.Tasks.List(ctx, filter)
@@ -39,31 +39,33 @@ func (e *Engine) reconcile(ctx context.Context) error {
 	}
 }
 
-// decided moves a waiting task to where its patch is.
+// decided moves a task to where its patch is.
 func (e *Engine) decided(ctx context.Context, t *task.Task) error {
 	p, err := e.opt.Patches.Get(ctx, t.Patch)
-	if err == nil {
+	if err == nil && t.State == task.StateAwaiting {
 		p, err = e.keepUp(ctx, t, p)
 	}
 	if err != nil {
 		return err
 	}
 	var to task.Step
-	switch p.State {
-	case patch.StateProposed:
+	switch {
+	case p.State == patch.StateDenied:
 		to = *behind(p)
-	case patch.StateApproved:
+	case t.State != task.StateAwaiting:
+		return nil // it is due by itself
+	case p.State == patch.StateProposed:
+		to = *behind(p)
+	case p.State == patch.StateApproved:
 		to = task.Step{To: task.StateApproved, Why: "approved"}
-	case patch.StateDenied:
-		to = task.Step{To: task.StateDenied, Why: p.Reason, Feedback: p.Reason}
-	case patch.StateSuperseded:
+	case p.State == patch.StateSuperseded:
 		to = task.Step{To: task.StateProposed, Why: "another patch takes its place", Patch: p.SupersededBy}
 	default:
 		return nil
 	}
 	e.order.Lock()
 	defer e.order.Unlock()
-	moved, err := e.opt.Tasks.Move(ctx, t.ID, task.StateAwaiting, By, to)
+	moved, err := e.opt.Tasks.Move(ctx, t.ID, t.State, By, to)
 	if isReason(err, reasonTransition) {
 		return nil // somebody was faster
 	}
@@ -72,6 +74,19 @@ func (e *Engine) decided(ctx context.Context, t *task.Task) error {
 	}
 	e.tell(moved, Step{Detail: to.Why})
 	return nil
+}
+
+// denied ends a task that somebody has decided against while it was verified or
+// integrated, and says whether somebody has.
+func (e *Engine) denied(ctx context.Context, t *task.Task) (bool, error) {
+	if t.State != task.StateVerifying && t.State != task.StateIntegrating {
+		return false, nil // the patch is of an attempt before
+	}
+	p, err := e.opt.Patches.Get(ctx, t.Patch)
+	if err != nil || p.State != patch.StateDenied {
+		return false, err
+	}
+	return true, e.advance(ctx, t, *behind(p))
 }
 
 const reasonTransition = "TASK_TRANSITION"

@@ -211,8 +211,12 @@ func (e *Engine) advanceAnd(ctx context.Context, t *task.Task, s task.Step, told
 	return nil
 }
 
-// fail ends an attempt and tells of it.
+// fail ends an attempt and tells of it. There is no other where the patch was
+// denied meanwhile.
 func (e *Engine) fail(ctx context.Context, t *task.Task, f task.Failure) error {
+	if denied, err := e.denied(ctx, t); denied || err != nil {
+		return err
+	}
 	e.order.Lock()
 	defer e.order.Unlock()
 	moved, err := e.opt.Tasks.Fail(ctx, t.Hold(), f)

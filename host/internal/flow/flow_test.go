@@ -82,6 +82,86 @@ func TestDenial(t *testing.T) {
 	w.holds(content)
 }
 
+// A denial holds wherever the task is on its way: the same change is not made anew,
+// nor does a rule approve it.
+func TestDenialOnTheWay(t *testing.T) {
+	deny := func(w *world) {
+		if _, err := w.patches.Deny(w.t.Context(), w.patch().ID, "somebody", "not so"); err != nil {
+			w.t.Error(err)
+		}
+	}
+	for name, prepare := range map[string]func(w *world) (then func()){
+		"while it is verified": func(w *world) func() {
+			w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+				deny(w)
+				return patch.Verdict{Passed: true}, nil
+			}
+			return nil
+		},
+		"while it is verified, which fails": func(w *world) func() {
+			w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+				deny(w)
+				return patch.Verdict{}, errors.New("no room")
+			}
+			return nil
+		},
+		"while it waits for clean files": func(w *world) func() {
+			w.save = func(context.Context, backup.SaveRequest) error {
+				return sdk.Errorf(codes.FailedPrecondition, integration.ReasonDirty, "edits")
+			}
+			return func() {
+				w.awaitThat("waits for clean files", func(now *task.Task) bool { return now.State == task.StateApproved && now.DueAt.After(time.Now()) })
+				deny(w)
+			}
+		},
+		"before it is integrated": func(w *world) func() {
+			w.missing = func(p *patch.Patch) []string {
+				if p.State == patch.StateApproved {
+					deny(w)
+				}
+				return nil
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, task.ApprovalAuto)
+			then := prepare(w)
+			w.run()
+			if then != nil {
+				then()
+			}
+			if now := w.awaitThat("has ended", func(now *task.Task) bool { return now.State.Closed() }); now.State != task.StateDenied || now.Feedback != "not so" || now.Attempts != 1 {
+				t.Errorf("%+v", now)
+			}
+			w.holds(content)
+		})
+	}
+}
+
+// So does one that was made while no host ran.
+func TestDenialWhileTheHostWasAway(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	begun := make(chan struct{})
+	w.verify = func(ctx context.Context, _ flow.Check) (patch.Verdict, error) {
+		close(begun)
+		<-ctx.Done()
+		return patch.Verdict{}, ctx.Err()
+	}
+	stop := w.run()
+	<-begun
+	stop()
+	if _, err := w.patches.Deny(t.Context(), w.patch().ID, "somebody", "not so"); err != nil {
+		t.Fatal(err)
+	}
+	w.engine = w.newEngine()
+	w.run()
+	if denied := w.await(task.StateDenied); denied.Attempts != 1 || denied.Feedback != "not so" {
+		t.Errorf("%+v", denied)
+	}
+	w.holds(content)
+}
+
 // A decision that was made while no host ran counts as well.
 func TestDecisionWhileTheHostWasAway(t *testing.T) {
 	w := newWorld(t, task.ApprovalOne)

@@ -38,6 +38,8 @@ func behind(p *patch.Patch) *task.Step {
 		return &task.Step{To: task.StateProposed, Why: p.Reason}
 	case patch.StateVerified:
 		return &task.Step{To: task.StateAwaiting, Why: p.Reason}
+	case patch.StateDenied:
+		return &task.Step{To: task.StateDenied, Why: p.Reason, Feedback: p.Reason}
 	}
 	return nil
 }
