@@ -91,15 +91,23 @@ func (e *Engine) denied(ctx context.Context, t *task.Task) (bool, error) {
 
 const reasonTransition = "TASK_TRANSITION"
 
-// RolledBack moves the task of a patch that somebody has rolled back.
-func (e *Engine) RolledBack(ctx context.Context, p *patch.Patch, by, why string) error {
-	moved, err := e.opt.Tasks.Move(ctx, p.Task, task.StateDone, by, task.Step{To: task.StateRolledBack, Why: why})
+// RolledBack moves the task of a patch that was rolled back, if it was done with
+// that, and says whether it was. What is still being integrated whoever holds it
+// moves.
+func (e *Engine) RolledBack(ctx context.Context, p *patch.Patch, by string) (moved bool, err error) {
+	t, err := e.opt.Tasks.Get(ctx, p.Task)
+	if err != nil || t.State != task.StateDone || t.Patch != p.ID {
+		return false, err
+	}
+	e.order.Lock()
+	defer e.order.Unlock()
+	t, err = e.opt.Tasks.Move(ctx, p.Task, task.StateDone, by, task.Step{To: task.StateRolledBack, Why: p.Reason})
 	if isReason(err, reasonTransition) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	e.tell(moved, Step{Detail: why})
-	return nil
+	e.tell(t, Step{Detail: p.Reason})
+	return true, nil
 }

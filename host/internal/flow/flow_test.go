@@ -230,6 +230,30 @@ func TestRollbackWhileIntegrating(t *testing.T) {
 	}
 }
 
+// What somebody takes back while the rescan decides is not done, and not made anew.
+func TestRollbackWhileConfirming(t *testing.T) {
+	back := func(w *world) {
+		_, _, err := patches{w.patches, w}.Rollback(w.t.Context(), w.patch().ID, patch.RollbackRequest{By: "somebody", Why: "not so", Token: "of somebody"})
+		if err != nil {
+			w.t.Error(err)
+		}
+	}
+	for name, rescan := range map[string]func(w *world) error{
+		"before the scan": func(w *world) error { back(w); return w.scan(w.t.Context()) },
+		"after the scan":  func(w *world) error { err := w.scan(w.t.Context()); back(w); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, task.ApprovalAuto)
+			w.rescan = func(context.Context) error { return rescan(w) }
+			w.run()
+			if now := w.await(task.StateRolledBack); now.Reason != "not so" || now.Attempts != 1 {
+				t.Errorf("%+v", now)
+			}
+			w.holds(content)
+		})
+	}
+}
+
 // What lowers coverage is for somebody to look at, whatever the rule says.
 func TestLowerCoverage(t *testing.T) {
 	w := newWorld(t, task.ApprovalAuto)

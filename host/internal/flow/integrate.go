@@ -276,7 +276,7 @@ func (e *Engine) confirm(ctx context.Context, t *task.Task, p *patch.Patch) erro
 	*t = *moved
 	e.tell(t, Step{Phase: "integrated", Detail: "the rescan decides"})
 	if p.Done.Mode != string(integration.WorkTree) {
-		return e.advance(ctx, t, task.Step{To: task.StateDone, Why: "handed over: " + handedOver(p), Elsewhere: true})
+		return e.done(ctx, t, p, task.Step{To: task.StateDone, Why: "handed over: " + handedOver(p), Elsewhere: true})
 	}
 	if err := e.opt.Workspaces.Rescan(ctx, t.Workspace); err != nil {
 		return fmt.Errorf("confirm by a rescan: %w", err) // nothing is known; it is tried again
@@ -286,10 +286,29 @@ func (e *Engine) confirm(ctx context.Context, t *task.Task, p *patch.Patch) erro
 		return err
 	}
 	if len(live) == 0 {
-		return e.advance(ctx, t, task.Step{To: task.StateDone, Why: "the rescan confirms that the gap is gone"})
+		return e.done(ctx, t, p, task.Step{To: task.StateDone, Why: "the rescan confirms that the gap is gone"})
+	}
+	if p, err = e.opt.Patches.Get(ctx, p.ID); err != nil {
+		return err
+	}
+	if to := behind(p); to != nil { // somebody has taken it back meanwhile
+		return e.advance(ctx, t, *to)
 	}
 	why := fmt.Sprintf("after the integration %d of its gaps are still there: %s", len(live), strings.Join(live, ", "))
 	return e.undo(ctx, t, p, why)
+}
+
+// done ends a task with a patch that is where it belongs. Who took that back while
+// the task was not done yet was not heard.
+func (e *Engine) done(ctx context.Context, t *task.Task, p *patch.Patch, s task.Step) error {
+	if err := e.advance(ctx, t, s); err != nil {
+		return err
+	}
+	p, err := e.opt.Patches.Get(ctx, p.ID)
+	if err == nil && p.State == patch.StateRolledBack {
+		_, err = e.RolledBack(ctx, p, By)
+	}
+	return err
 }
 
 // handedOver says where a patch went that did not go into the work tree.

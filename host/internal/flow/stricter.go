@@ -40,6 +40,8 @@ func behind(p *patch.Patch) *task.Step {
 		return &task.Step{To: task.StateAwaiting, Why: p.Reason}
 	case patch.StateDenied:
 		return &task.Step{To: task.StateDenied, Why: p.Reason, Feedback: p.Reason}
+	case patch.StateRolledBack:
+		return &task.Step{To: task.StateRolledBack, Why: p.Reason, Feedback: p.Reason}
 	}
 	return nil
 }

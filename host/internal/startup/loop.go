@@ -62,10 +62,13 @@ func (h *host) openRunner(undo *closers) {
 	}
 }
 
-// startFlow takes up what waits, until the host stops.
+// startFlow takes up what waits, until the host stops. Nothing is planned before:
+// what was rolled back when the host was killed would be made a new task of.
 func (h *host) startFlow(ctx context.Context, undo *closers) {
+	patches := event.Subscribe[patch.Changed](&h.bus, workBuffer)
+	h.followRollbacks(ctx)
 	undo.add(background(ctx, h.flow.Run))
-	undo.add(background(ctx, h.tellWork))
+	undo.add(background(ctx, func(ctx context.Context) { h.tellWork(ctx, patches) }))
 }
 
 // halted says why no work may be begun.
@@ -76,8 +79,8 @@ const workBuffer = 256
 
 // tellWork wakes the engine when a task or a patch has changed, until ctx is
 // done.
-func (h *host) tellWork(ctx context.Context) {
-	tasks, patches := event.Subscribe[task.Changed](&h.bus, workBuffer), event.Subscribe[patch.Changed](&h.bus, workBuffer)
+func (h *host) tellWork(ctx context.Context, patches *event.Subscription[patch.Changed]) {
+	tasks := event.Subscribe[task.Changed](&h.bus, workBuffer)
 	defer func() { tasks.Close(); patches.Close() }()
 	for {
 		var more bool
@@ -90,10 +93,11 @@ func (h *host) tellWork(ctx context.Context) {
 			}
 		case e, ok := <-patches.C():
 			if more = ok; ok {
-				h.followRollback(ctx, e.Patch)
+				h.heardOf(ctx, e.Patch)
 			}
 			if !more && !errors.Is(patches.Err(), event.ErrClosed) {
 				patches, more = event.Subscribe[patch.Changed](&h.bus, workBuffer), true
+				h.followRollbacks(ctx)
 			}
 		}
 		if !more {
@@ -103,15 +107,43 @@ func (h *host) tellWork(ctx context.Context) {
 	}
 }
 
-// followRollback moves the task of a patch that somebody has rolled back.
-func (h *host) followRollback(ctx context.Context, p *patch.Patch) {
-	if p.State != patch.StateRolledBack || p.Task == "" {
-		return
+// heardOf follows a change of a patch.
+func (h *host) heardOf(ctx context.Context, p *patch.Patch) {
+	if p.State == patch.StateRolledBack && p.Task != "" {
+		h.followRollback(ctx, p)
+		h.workspaces.rescanOne(p.Workspace) // its gaps are there again
 	}
-	if err := h.flow.RolledBack(ctx, p, actorHost, p.Reason); err != nil && ctx.Err() == nil {
+}
+
+// followRollbacks moves the tasks of patches that were rolled back and that nobody
+// was told of: before the host was killed, or when more happened than tellWork
+// could hear.
+func (h *host) followRollbacks(ctx context.Context) {
+	for f := (patch.Filter{States: []patch.State{patch.StateRolledBack}}); ; {
+		page, err := h.patches.List(ctx, f)
+		if err != nil {
+			h.logger.Warn("look for patches that were rolled back", "error", err)
+			return
+		}
+		for _, p := range page.Patches {
+			if p.Task != "" && h.followRollback(ctx, p) {
+				h.workspaces.rescanOne(p.Workspace)
+			}
+		}
+		if f.Token = page.Next; f.Token == "" {
+			return
+		}
+	}
+}
+
+// followRollback moves the task of a patch that was rolled back, and says whether
+// it had to be.
+func (h *host) followRollback(ctx context.Context, p *patch.Patch) bool {
+	moved, err := h.flow.RolledBack(ctx, p, actorHost)
+	if err != nil && ctx.Err() == nil {
 		h.logger.Warn("move the task of a patch that was rolled back", "task", p.Task, "patch", p.ID, "error", err)
 	}
-	h.workspaces.rescanOne(p.Workspace) // its gaps are there again
+	return moved
 }
 
 // onFlowStep puts what happens to tasks on the timeline: each state, and what a

@@ -2,6 +2,7 @@ package startup
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,8 +11,12 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sop-host/sop/host/internal/audit"
+	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/integration"
 	"github.com/sop-host/sop/host/internal/patch"
+	"github.com/sop-host/sop/host/internal/sandbox"
+	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/task"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
@@ -225,4 +230,113 @@ func TestRulesAreReloaded(t *testing.T) {
 	s.awaitTasks(c, nil, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 && all[0].GetRoute() == "words" })
 	s.configure(strings.ReplaceAll(wordsRule, `"words"`, `"others"`))
 	s.awaitTasks(c, nil, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 && all[0].GetRoute() == "others" })
+}
+
+// A host that was killed when a patch was taken back, and not yet said so, says it
+// of patch and task when it starts: the gap that is there again is no new task.
+func TestKilledWhileRollingBack(t *testing.T) {
+	s := newSite(t)
+	s.configure(wordsRule)
+	s.lock()
+	s.start()
+	made := s.awaitTasks(s.tasks(), []string{"ready"}, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 })
+	s.end()
+	proposed := s.integrateAndKill(made[0].GetId())
+	s.write("work/sub/b.txt", "bad\n") // a task of its own, planned together with what else there is
+	s.start()
+	now := s.awaitTasks(s.tasks(), []string{"ready", "rolled_back"}, func(all []*apiv1.TaskRecord) bool { return len(all) >= 2 })
+	if i := slices.IndexFunc(now, func(r *apiv1.TaskRecord) bool { return r.GetState() == "rolled_back" }); len(now) > 2 || i < 0 || now[i].GetId() != made[0].GetId() {
+		t.Errorf("%v", now)
+	}
+	one, err := apiv1connect.NewPatchClient(s.http(), "http://sop").GetPatch(t.Context(), connect.NewRequest(&apiv1.GetPatchRequest{Id: proposed}))
+	if err != nil || one.Msg.GetPatch().GetState() != "rolled_back" || one.Msg.GetPatch().GetToken() != "of a rollback" {
+		t.Errorf("%v, %v", one, err)
+	}
+}
+
+func (s *site) tasks() apiv1connect.TaskClient {
+	return apiv1connect.NewTaskClient(s.http(), "http://sop")
+}
+
+// integrateAndKill has a task done with a patch, and leaves all as a host does that
+// is killed when it has taken the patch back and not said so. It returns the patch.
+func (s *site) integrateAndKill(id string) string {
+	s.t.Helper()
+	ctx, by := s.t.Context(), "test"
+	must := func(err error) {
+		s.t.Helper()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	dir, work := dataDir(filepath.Join(s.dir, "data")), filepath.Join(s.dir, "work")
+	db, err := store.Open(ctx, dir.database())
+	must(err)
+	defer func() { must(db.Close()) }()
+	key, err := audit.LoadKey(dir.join("state"))
+	must(err)
+	_, err = audit.NewLog(audit.Options{Store: db.Audit(), Key: key})
+	must(err)
+	patches, err := patch.NewService(db.Patches(), patch.Options{Dir: dir.patches()})
+	must(err)
+	defer func() { must(patches.Close()) }()
+	root, err := os.OpenRoot(work)
+	must(err)
+	defer func() { must(root.Close()) }()
+	info, err := root.Stat("a.txt")
+	must(err)
+	mode := uint32(info.Mode().Perm())
+	set := &sandbox.ChangeSet{Changes: []sandbox.Change{{
+		Path: "a.txt", Op: sandbox.OpModify, Mode: mode, OldMode: mode, Size: 5,
+		SHA256: patch.HashOf([]byte("good\n")), OldSHA256: patch.HashOf([]byte("bad\n")),
+	}}}
+	p, err := patches.Propose(ctx, patch.Proposal{
+		Task: id, Workspace: "main", Proposer: by, Set: set, Old: patch.OldFrom(root),
+		Content: func(sandbox.Change) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("good\n")), nil },
+	})
+	must(err)
+	_, err = patches.StartVerify(ctx, p.ID, by)
+	must(err)
+	_, err = patches.Verified(ctx, p.ID, p.Hash, by, patch.Verdict{Passed: true})
+	must(err)
+	_, err = patches.Approve(ctx, p.ID, p.Hash, "somebody", "")
+	must(err)
+	_, err = patches.Begin(ctx, p.ID, p.Hash, by, "of an integration")
+	must(err)
+	integrator := integration.New(integration.Options{})
+	_, err = integrator.Integrate(ctx, integration.Request{Root: work, ID: p.ID, Set: set, Content: patches.Content(p), Mode: integration.WorkTree})
+	must(err)
+	_, err = patches.Integrated(ctx, p.ID, by, patch.Done{Mode: string(integration.WorkTree)})
+	must(err)
+
+	tasks := task.NewService(db.Tasks(), task.Options{})
+	t, err := tasks.Claim(ctx, task.ClaimRequest{ID: id, Stage: task.StageGenerate, By: by})
+	must(err)
+	must(db.Gaps().Update(ctx, func(tx gap.Tx) error { // as the scan does that finds it gone
+		g, err := tx.Get(ctx, t.Gaps[0])
+		if err == nil {
+			g.State = gap.StateResolved
+			err = tx.Put(ctx, []*gap.Gap{g}, nil)
+		}
+		return err
+	}))
+	for _, step := range []task.Step{
+		{To: task.StateRunning},
+		{To: task.StateProposed, Patch: p.ID},
+		{To: task.StateApproved},
+		{To: task.StateDone},
+	} {
+		stage := map[task.State]task.Stage{task.StateApproved: task.StageVerify, task.StateDone: task.StageIntegrate}[step.To]
+		if stage != "" {
+			t, err = tasks.Claim(ctx, task.ClaimRequest{ID: id, Stage: stage, By: by})
+			must(err)
+		}
+		t, err = tasks.Advance(ctx, t.Hold(), step)
+		must(err)
+	}
+	_, err = patches.BeginRollback(ctx, p.ID, "somebody", "not so", "of a rollback")
+	must(err)
+	_, err = integrator.Rollback(ctx, integration.RollbackRequest{Root: work, ID: p.ID})
+	must(err)
+	return p.ID
 }
