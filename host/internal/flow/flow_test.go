@@ -3,6 +3,7 @@ package flow_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/integration"
 	"github.com/sop-host/sop/host/internal/patch"
+	"github.com/sop-host/sop/host/internal/sandbox"
 	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/sdk"
 )
@@ -539,6 +541,62 @@ func TestBaseMoves(t *testing.T) {
 			w.await(task.StateDone)
 			w.holds(edit.want)
 		})
+	}
+}
+
+// What was only touched has not moved: the patch keeps its approval, and the task
+// its attempt.
+func TestBaseIsTouched(t *testing.T) {
+	w := newWorld(t, task.ApprovalOne)
+	w.run()
+	w.await(task.StateAwaiting)
+	old, err := os.Open(w.path()) // somebody has the file open that is replaced
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close() //nolint:errcheck // only read from
+	var touched atomic.Bool
+	w.postCheck = func(flow.Made) (patch.Verdict, error) {
+		if touched.CompareAndSwap(false, true) {
+			if err := os.Chtimes(fmt.Sprintf("/proc/self/fd/%d", old.Fd()), time.Now(), time.Now()); err != nil {
+				t.Error(err)
+			}
+		}
+		return patch.Verdict{Passed: true}, nil
+	}
+	p := w.patch()
+	if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "somebody", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitThat("is tried again", func(now *task.Task) bool {
+		return touched.Load() && now.State == task.StateApproved && now.DueAt.After(w.now())
+	})
+	w.clock(time.Minute)
+	w.changed.Tell()
+	if done := w.await(task.StateDone); done.Attempts != 1 || done.Patch != p.ID {
+		t.Errorf("%+v", done)
+	}
+	w.holds(mended)
+}
+
+// What seems to move whenever a patch is verified is not verified for ever.
+func TestBaseSeemsToMove(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	var verified atomic.Int32
+	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+		verified.Add(1)
+		return patch.Verdict{}, sandbox.ErrConflict
+	}
+	w.run()
+	dead := w.awaitThat("is given up", func(now *task.Task) bool {
+		if now.State == task.StateProposed && now.DueAt.After(w.now()) {
+			w.clock(time.Minute)
+			w.changed.Tell()
+		}
+		return now.State == task.StateDead
+	})
+	if dead.Attempts != 2 || verified.Load() < 4 {
+		t.Errorf("verified %d times, %+v", verified.Load(), dead)
 	}
 }
 

@@ -255,14 +255,21 @@ const dirtyWait = 5 * time.Minute
 // waitForClean leaves an approved patch until files that it replaces have no edits
 // that nobody has committed.
 func (e *Engine) waitForClean(ctx context.Context, t *task.Task, why error) error {
+	return e.wait(ctx, t, dirtyWait, Step{
+		Phase: "waiting", Detail: plain(why), Remedy: "commit those edits or take them back; the patch is tried again every five minutes",
+	})
+}
+
+// wait gives a task back for a while, with what is told of that.
+func (e *Engine) wait(ctx context.Context, t *task.Task, after time.Duration, told Step) error {
 	e.order.Lock()
 	defer e.order.Unlock()
-	moved, err := e.opt.Tasks.Postpone(ctx, t.Hold(), plain(why), dirtyWait)
+	moved, err := e.opt.Tasks.Postpone(ctx, t.Hold(), told.Detail, after)
 	if err != nil {
 		return err
 	}
 	*t = *moved
-	e.tell(t, Step{Phase: "waiting", Detail: plain(why), Remedy: "commit those edits or take them back; the patch is tried again every five minutes"})
+	e.tell(t, told)
 	return nil
 }
 

@@ -86,7 +86,38 @@ func (e *Engine) rebase(ctx context.Context, t *task.Task, p *patch.Patch, root 
 		why := "the workspace has changed since, and the patch does not fit any more: " + plain(err)
 		return e.fail(ctx, t, task.Failure{Why: why, Feedback: why})
 	}
+	if next.ID == p.ID {
+		return e.unmoved(ctx, t, next)
+	}
 	return e.advance(ctx, t, task.Step{To: task.StateProposed, Why: "the workspace has changed; the patch was merged", Patch: next.ID})
+}
+
+// mostUnmoved is how often a patch is tried again whose base has only seemed to move.
+const mostUnmoved = 10
+
+// unmoved has a patch tried again as it is, with its approvals: what it replaces
+// seemed to have changed and has not, such as a file that somebody has touched.
+func (e *Engine) unmoved(ctx context.Context, t *task.Task, p *patch.Patch) error {
+	const why = "what the patch replaces was touched, and is as it was"
+	p, err := e.opt.Patches.Get(ctx, p.ID)
+	if err != nil {
+		return err
+	}
+	tried := 0
+	for _, c := range p.History {
+		if c.Action == patch.Undone || c.Action == patch.Reopened {
+			tried++
+		}
+	}
+	if tried > mostUnmoved {
+		return e.fail(ctx, t, task.Failure{Why: why + ", again and again"})
+	}
+	if p.State == patch.StateVerifying {
+		if _, err := e.opt.Patches.VerifyAgain(ctx, p.ID, By, why); err != nil {
+			return err
+		}
+	}
+	return e.wait(ctx, t, releaseWait, Step{Phase: "waiting", Detail: why + "; it is tried again"})
 }
 
 func (e *Engine) rebased(ctx context.Context, p *patch.Patch, path string) (next *patch.Patch, err error) {
