@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/sop-host/sop/host/internal/patch"
 	"github.com/sop-host/sop/host/internal/task"
@@ -12,7 +13,7 @@ import (
 func (e *Engine) followDecisions(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := e.opt.Changed()
-		if err := e.reconcile(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(e.reconcile(ctx), e.endPatches(ctx)); err != nil && ctx.Err() == nil {
 			e.opt.Logger.Warn("follow what was decided of patches", "error", err)
 		}
 		pause(ctx, changed, idleWait)
@@ -74,6 +75,62 @@ func (e *Engine) decided(ctx context.Context, t *task.Task) error {
 	}
 	e.tell(moved, Step{Detail: to.Why})
 	return nil
+}
+
+// endPatches ends the patches that nobody has to decide about any more: of tasks that
+// have ended, and of those that go on with another patch.
+func (e *Engine) endPatches(ctx context.Context) error {
+	filter := patch.Filter{States: patch.OpenStates()}
+	var failed []error
+	for {
+		page, err := e.opt.Patches.List(ctx, filter)
+		if err != nil {
+			return err
+		}
+		for _, p := range page.Patches {
+			failed = append(failed, e.endPatch(ctx, p))
+		}
+		if page.Next == "" {
+			return errors.Join(failed...)
+		}
+		filter.Token = page.Next
+	}
+}
+
+func (e *Engine) endPatch(ctx context.Context, p *patch.Patch) error {
+	if p.Task == "" {
+		return nil
+	}
+	t, err := e.opt.Tasks.Get(ctx, p.Task) // after the patch was looked at, which is there before it is the task's
+	if errors.Is(err, task.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	why := leftBy(t, p)
+	if why == "" {
+		return nil
+	}
+	_, err = e.opt.Patches.Reject(ctx, p.ID, By, why)
+	if isReason(err, patch.ReasonTransition) {
+		return nil // somebody was faster
+	}
+	return err
+}
+
+// leftBy says why nothing becomes of a patch of the task; empty: it may. A task that
+// is held may have a patch that it does not name yet.
+func leftBy(t *task.Task, p *patch.Patch) string {
+	switch {
+	case t.State.Closed():
+		return fmt.Sprintf("its task is %s: %s", t.State, t.Reason)
+	case t.Patch == p.ID:
+		return ""
+	case t.State == task.StateProposed, t.State == task.StateAwaiting, t.State == task.StateApproved:
+		return "its task goes on with patch " + t.Patch
+	}
+	return ""
 }
 
 // denied ends a task that somebody has decided against while it was verified or

@@ -164,6 +164,67 @@ func TestDenialWhileTheHostWasAway(t *testing.T) {
 	w.holds(content)
 }
 
+// Nobody is asked about a patch whose task has ended otherwise, and nobody can
+// approve it.
+func TestTaskEndsOtherwise(t *testing.T) {
+	for name, end := range map[string]func(w *world) error{
+		"mended by hand": func(w *world) error {
+			w.found(gap.StateResolved)
+			_, err := w.tasks.Plan(t.Context(), "w")
+			return err
+		},
+		"cancelled": func(w *world) error {
+			_, err := w.tasks.Cancel(t.Context(), w.only().ID, "somebody", "no longer wanted")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, task.ApprovalOne)
+			w.run()
+			w.await(task.StateAwaiting)
+			if err := end(w); err != nil {
+				t.Fatal(err)
+			}
+			w.awaitPatch("has ended", func(p *patch.Patch) bool {
+				return p.State == patch.StateRejected && strings.Contains(p.Reason, "its task is ")
+			})
+			p := w.patch()
+			if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "somebody", ""); !contains([]string{fmt.Sprint(err)}, "is rejected") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// Nor about one that its task does not go on with, such as what an agent submitted
+// that did not do.
+func TestTaskGoesOnWithAnotherPatch(t *testing.T) {
+	w := newWorld(t, task.ApprovalOne)
+	stop := w.run()
+	w.await(task.StateAwaiting)
+	stop()
+	p := w.patch()
+	root, err := os.OpenRoot(w.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }() // only read from
+	run := w.replaces(content, "other\n")
+	other, err := w.patches.Propose(t.Context(), patch.Proposal{Task: p.Task, Workspace: "w", Proposer: "bot", Set: run.Set, Content: run.Content, Old: patch.OldFrom(root)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.engine = w.newEngine()
+	w.run()
+	w.awaitThat("has one patch", func(*task.Task) bool {
+		now, err := w.patches.Get(t.Context(), other.ID)
+		return err == nil && now.State == patch.StateRejected
+	})
+	if p = w.patch(); p.ID == other.ID || p.State != patch.StateVerified {
+		t.Errorf("%+v", p)
+	}
+}
+
 // A decision that was made while no host ran counts as well.
 func TestDecisionWhileTheHostWasAway(t *testing.T) {
 	w := newWorld(t, task.ApprovalOne)
@@ -554,7 +615,7 @@ func TestBaseIsTouched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer old.Close() //nolint:errcheck // only read from
+	defer func() { _ = old.Close() }() // only read from
 	var touched atomic.Bool
 	w.postCheck = func(flow.Made) (patch.Verdict, error) {
 		if touched.CompareAndSwap(false, true) {
@@ -635,9 +696,7 @@ func TestBackupFails(t *testing.T) {
 		t.Errorf("%+v", dead)
 	}
 	w.holds(content)
-	if p := w.patch(); p.State != patch.StateApproved {
-		t.Errorf("%+v", p)
-	}
+	w.awaitPatch("has ended", func(p *patch.Patch) bool { return p.State == patch.StateRejected })
 }
 
 // A scan that proves nothing leads to no rollback: it is asked again.

@@ -139,9 +139,8 @@ func (e *Engine) open(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	switch p.State {
-	case patch.StateProposed, patch.StateVerifying, patch.StateVerified, patch.StateApproved:
-		return id, nil
+	if !p.State.Open() {
+		return "", nil
 	}
-	return "", nil
+	return id, nil
 }

@@ -35,6 +35,7 @@ type Tasks interface {
 type Patches interface {
 	Propose(ctx context.Context, p patch.Proposal) (*patch.Patch, error)
 	Get(ctx context.Context, ref string) (*patch.Patch, error)
+	List(ctx context.Context, f patch.Filter) (patch.Page, error)
 	Content(p *patch.Patch) sandbox.Content
 	StartVerify(ctx context.Context, id, by string) (*patch.Patch, error)
 	Verified(ctx context.Context, id, hash, by string, v patch.Verdict) (*patch.Patch, error)
@@ -42,6 +43,7 @@ type Patches interface {
 	VerifyAgain(ctx context.Context, id, by, why string) (*patch.Patch, error)
 	Tighten(ctx context.Context, id, by string, rule patch.Rule) (*patch.Patch, error)
 	Withdraw(ctx context.Context, id, by string) (*patch.Patch, error)
+	Reject(ctx context.Context, id, by, why string) (*patch.Patch, error)
 	Begin(ctx context.Context, id, hash, by, token string) (*patch.Patch, error)
 	Integrated(ctx context.Context, id, by string, d patch.Done) (*patch.Patch, error)
 	Undone(ctx context.Context, id, by, why string) (*patch.Patch, error)

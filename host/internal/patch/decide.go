@@ -248,7 +248,7 @@ func deny(by, why string) func(p *Patch, now time.Time) (*Change, error) {
 	}
 }
 
-// Reject gives a patch up that cannot be integrated.
+// Reject gives a patch up that cannot be integrated, or is not to be any more.
 func (s *Service) Reject(ctx context.Context, ref, by, why string) (*Patch, error) {
 	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
 		return one(p.move(StateRejected, Rejected, by, why, now))

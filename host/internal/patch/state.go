@@ -58,6 +58,15 @@ func CanGo(from, to State) bool { return slices.Contains(transitions[from], to) 
 // Terminal says that a patch in the state stays there.
 func (s State) Terminal() bool { return s != "" && len(transitions[s]) == 0 }
 
+// Open says that something may still become of a patch in the state, and nobody is
+// putting it in.
+func (s State) Open() bool { return CanGo(s, StateSuperseded) }
+
+// OpenStates returns the states with [State.Open].
+func OpenStates() []State {
+	return slices.DeleteFunc(States(), func(s State) bool { return !s.Open() })
+}
+
 // Action is what happened to a patch.
 type Action string
 
