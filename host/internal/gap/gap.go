@@ -105,5 +105,5 @@ type Resolution string
 const (
 	Fixed         Resolution = "fixed"          // its place was examined and it was not there
 	TargetRemoved Resolution = "target_removed" // its file or directory is gone
-	RuleRetired   Resolution = "rule_retired"   // its rule, or the version that saw it, is gone
+	RuleRetired   Resolution = "rule_retired"   // its rule, the version that saw it, or the detector is gone
 )

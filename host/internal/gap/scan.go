@@ -49,7 +49,10 @@ type Target struct {
 	Workspace string // name
 	Walker    Walker
 	Detectors []Detector
-	Rules     []string // to apply; empty: all. What others find is left as it is.
+	// Configured names all detectors that there are to be, also those that are not in
+	// service now. Gaps of any other are resolved. nil: it is not known.
+	Configured []string
+	Rules      []string // to apply; empty: all. What others find is left as it is.
 	Grant     Grant    // nil: detectors work without a token
 	For       string   // who had it made, where that is to be known of what it finds; may be empty
 }
@@ -250,9 +253,16 @@ func (s *scan) collect(shares []share) error {
 func (s *scan) record(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	var lapsed Changed
+	var lapsed, retired Changed
+	found := s.result.Resolved
+	look := s.target.Configured != nil && !slices.Equal(s.target.Configured, s.session.configured)
 	err := s.store.Update(ctx, func(tx Tx) error {
 		var err error
+		if retired = (Changed{}); look {
+			if retired, err = retire(ctx, tx, s.target.Workspace, s.target.Configured, s.result.By(), time.Now().UTC()); err != nil {
+				return err
+			}
+		}
 		if lapsed, err = lapse(ctx, tx, s.target.Workspace, s.result.By(), time.Now().UTC()); err != nil {
 			return err
 		}
@@ -266,15 +276,19 @@ func (s *scan) record(ctx context.Context) error {
 			}
 		}
 		s.result.Unchanged = live - s.result.New - s.result.Reopened - len(lapsed.Reopened)
+		s.result.Resolved = found + len(retired.Resolved)
 		s.result.Duration = time.Since(s.result.StartedAt)
 		return tx.RecordScan(ctx, s.result)
 	})
 	if err != nil {
 		return fmt.Errorf("record scan: %w", err)
 	}
+	s.session.configured = s.target.Configured
 	s.result.Reopened += len(lapsed.Reopened)
-	if !lapsed.empty() {
-		s.publisher.Publish(lapsed)
+	for _, c := range []Changed{retired, lapsed} {
+		if !c.empty() {
+			s.publisher.Publish(c)
+		}
 	}
 	return nil
 }

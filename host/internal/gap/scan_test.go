@@ -20,6 +20,32 @@ import (
 
 const body = "package a\n\nfunc f() {\n\t// TODO: one\n\tcall()\n}\n\nfunc g() {\n\tother()\n\t// TODO: two\n}\n"
 
+// The gaps of a detector end with its block, and return with it; what is not in
+// service for now keeps its own.
+func TestScanRetiresDetectors(t *testing.T) {
+	w := newWorld(map[string]string{"a.go": body})
+	r, d := newRig(t, w, gap.ScanOptions{}), todos(w)
+	scan := func(configured []string, detectors ...gap.Detector) *gap.ScanResult {
+		t.Helper()
+		result, err := r.scanner.Scan(t.Context(), gap.Target{Workspace: r.name, Walker: w, Detectors: detectors, Configured: configured})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result
+	}
+	r.want(scan([]string{d.Name()}, d), 2, 0, 0, 0)
+	r.want(scan([]string{d.Name(), "more"}), 0, 0, 0, 2) // it has failed, or is switched off
+	r.want(scan(nil), 0, 0, 0, 2)
+	r.want(scan([]string{"more"}), 0, 0, 2, 0)
+	for _, g := range r.gaps(gap.StateResolved) {
+		if g.Resolution != gap.RuleRetired || g.History != nil {
+			t.Errorf("%+v", g)
+		}
+	}
+	r.want(scan([]string{}), 0, 0, 0, 0)
+	r.want(scan([]string{d.Name()}, d), 0, 2, 0, 0)
+}
+
 func TestScanLifeOfAGap(t *testing.T) {
 	w := newWorld(map[string]string{"a.go": body, "b.go": "package b\n"})
 	r, d := newRig(t, w, gap.ScanOptions{}), todos(w)

@@ -16,8 +16,9 @@ import (
 // session is what is remembered of a workspace between scans. Whoever has taken
 // its turn owns the rest.
 type session struct {
-	turn      chan struct{} // holds one value while nobody scans
-	detectors map[string]*held
+	turn       chan struct{} // holds one value while nobody scans
+	detectors  map[string]*held
+	configured []string // as of the last scan; gaps of others are resolved
 }
 
 // held is what one detector holds since its last completed scan.

@@ -35,6 +35,9 @@ type Tx interface {
 	Get(ctx context.Context, ref string) (*Gap, error)
 	// Gaps returns what is selected, in no order, without the history.
 	Gaps(ctx context.Context, sel Selection) ([]*Gap, error)
+	// Detectors returns the names of the detectors that have gaps in a workspace that
+	// are not resolved.
+	Detectors(ctx context.Context, workspace string) ([]string, error)
 	// Put inserts or replaces gaps by ID and appends changes to the history.
 	Put(ctx context.Context, gaps []*Gap, changes []Change) error
 	// Touch sets when gaps were last seen.

@@ -26,6 +26,22 @@ func detectorsOf(pool *plugin.Pool) []gap.Detector {
 	return all
 }
 
+// configuredDetectors names the detectors that there are to be, also those that are
+// switched off for now, and those that a reload brings which is under way.
+func (h *host) configuredDetectors() []string {
+	names := []string{}
+	for _, p := range h.loaded.Load().config.Plugins {
+		if p.Kind == detector.Kind.Name {
+			names = append(names, p.Name)
+		}
+	}
+	for _, d := range detectorsOf(h.pool) {
+		names = append(names, d.Name())
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // pooledDetector is a detector plugin as gap uses it.
 type pooledDetector struct {
 	pool              *plugin.Pool

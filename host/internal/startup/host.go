@@ -321,8 +321,9 @@ func (h *host) serveAPI(ctx context.Context, undo *closers, first *loaded) (<-ch
 	scans, endScans := context.WithCancel(context.WithoutCancel(ctx)) // scans outlive the request that began them, and are ended in turn
 	h.workspaces = &workspaces{
 		ctx: scans, cancel: endScans, store: h.store.Gaps(), publisher: h.publisher(), gaps: h.gaps, tokens: h.theTokens(), onScan: h.opt.OnScan,
-		detectors: func() []gap.Detector { return detectorsOf(h.pool) },
-		changed:   h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
+		detectors:  func() []gap.Detector { return detectorsOf(h.pool) },
+		configured: h.configuredDetectors,
+		changed:    h.changed.Tell, logger: h.logger.Named("scan"), all: make(map[string]*governed),
 		dataDir: string(h.dir), tracer: h.tracer.Load,
 	}
 	h.openBackups()

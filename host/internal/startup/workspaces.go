@@ -35,11 +35,13 @@ type workspaces struct {
 	gaps      *gap.Service
 	tokens    *meteredTokens
 	detectors func() []gap.Detector
-	onScan    func(*apiv1.WorkspaceStatus)
-	changed   func()
-	logger    hclog.Logger
-	dataDir   string // is not scanned, wherever it lies
-	tracer    func() *trace.Tracer
+	// configured names the detectors of the configuration, in service or not.
+	configured func() []string
+	onScan     func(*apiv1.WorkspaceStatus)
+	changed    func()
+	logger     hclog.Logger
+	dataDir    string // is not scanned, wherever it lies
+	tracer     func() *trace.Tracer
 
 	mu  sync.Mutex
 	all map[string]*governed
@@ -245,7 +247,7 @@ func (w *workspaces) scan(ctx context.Context, g *governed, who string) (*apiv1.
 	ctx, span := w.traceScan(ctx, g.config.Name)
 	w.logger.Info("scan started", "workspace", g.config.Name)
 	result, err := g.scanner.Scan(ctx, gap.Target{
-		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(), Grant: w.grantScan(g.config.Name, c.Timeout), For: who,
+		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(), Configured: w.configured(), Grant: w.grantScan(g.config.Name, c.Timeout), For: who,
 	})
 	span.End(err)
 	report := api.ScanReport(result, err)

@@ -215,6 +215,14 @@ func (r gapReader) Gaps(ctx context.Context, sel gap.Selection) ([]*gap.Gap, err
 	return out, nil
 }
 
+// Detectors implements [gap.Tx].
+func (r gapReader) Detectors(ctx context.Context, workspace string) ([]string, error) {
+	return collect(ctx, r.q, func(scan func(...any) error) (name string, err error) {
+		err = scan(&name)
+		return name, err
+	}, "SELECT DISTINCT detector FROM gaps WHERE workspace = $1 AND state <> $2 ORDER BY detector", workspace, string(gap.StateResolved))
+}
+
 func (r gapReader) selected(ctx context.Context, sel gap.Selection, paths []string) ([]*gap.Gap, error) {
 	q := query{dialect: r.db.dialect}
 	q.add("workspace = ?", sel.Workspace)

@@ -272,6 +272,18 @@ func testSelection(t *testing.T, s gap.Store) {
 			t.Errorf("%+v selects %v, want %v", tt.sel, got, tt.want)
 		}
 	}
+	for workspace, want := range map[string][]string{"w": {"code", "docs"}, "v": {"docs"}, "none": nil} {
+		err := s.Update(t.Context(), func(tx gap.Tx) error {
+			got, err := tx.Detectors(t.Context(), workspace)
+			if !slices.Equal(got, want) {
+				t.Errorf("detectors in %s: %v, want %v", workspace, got, want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func testManyPaths(t *testing.T, s gap.Store) {
