@@ -167,7 +167,7 @@ func (h *header) scaffold(block *hcl.Block) {
 	s.Rules = h.words(attrs["rules"], nil)
 	s.Paths = h.words(attrs["paths"], nil)
 	for _, p := range s.Paths {
-		if fault := patternFault(p); fault != "" {
+		if fault := PatternFault(p); fault != "" {
 			h.fail(attrs["paths"].Expr.Range(), "the pattern %q: %s", p, fault)
 		}
 	}

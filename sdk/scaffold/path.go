@@ -2,6 +2,7 @@ package scaffold
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -10,6 +11,26 @@ import (
 // nothing.
 func MatchPath(pattern, name string) bool {
 	return matchElements(strings.Split(pattern, "/"), strings.Split(name, "/"))
+}
+
+// CoversPath says whether pattern matches the slash-separated name, or a directory
+// that it lies in.
+func CoversPath(pattern, name string) bool {
+	return MatchPath(strings.TrimSuffix(pattern, "/")+"/**", name)
+}
+
+// PatternFault says what is wrong with a pattern of [MatchPath]; empty: nothing.
+func PatternFault(pattern string) string {
+	_, err := path.Match(pattern, "")
+	switch {
+	case pattern == "":
+		return "it is empty"
+	case err != nil:
+		return "a bracket is not closed"
+	case strings.HasPrefix(pattern, "/"), slices.Contains(strings.Split(pattern, "/"), ".."):
+		return "patterns are relative to the workspace and stay inside it"
+	}
+	return ""
 }
 
 func matchElements(pattern, name []string) bool {
@@ -31,20 +52,6 @@ func matchElements(pattern, name []string) bool {
 		matched = next
 	}
 	return matched[len(name)]
-}
-
-// patternFault says what is wrong with a pattern, or nothing.
-func patternFault(pattern string) string {
-	_, err := path.Match(pattern, "")
-	switch {
-	case pattern == "":
-		return "it is empty"
-	case err != nil:
-		return "a bracket is not closed"
-	case strings.HasPrefix(pattern, "/"), pattern == "..", strings.HasPrefix(pattern, "../"):
-		return "patterns are relative to the workspace and stay inside it"
-	}
-	return ""
 }
 
 // languageOf is the language of a file by its name, or "".

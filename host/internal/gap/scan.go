@@ -53,8 +53,8 @@ type Target struct {
 	// service now. Gaps of any other are resolved. nil: it is not known.
 	Configured []string
 	Rules      []string // to apply; empty: all. What others find is left as it is.
-	Grant     Grant    // nil: detectors work without a token
-	For       string   // who had it made, where that is to be known of what it finds; may be empty
+	Grant      Grant    // nil: detectors work without a token
+	For        string   // who had it made, where that is to be known of what it finds; may be empty
 }
 
 // Grant gives a detector the secret of a token for one scan. Who has been given

@@ -94,7 +94,7 @@ const maxRejected = 100
 
 func (t *task) forbids(path string) string {
 	for _, pattern := range t.Protected {
-		if matches(pattern, path) {
+		if scaffold.CoversPath(pattern, path) {
 			return "the task protects it"
 		}
 	}
@@ -102,14 +102,9 @@ func (t *task) forbids(path string) string {
 		return ""
 	}
 	for _, pattern := range t.Scope {
-		if matches(pattern, path) {
+		if scaffold.CoversPath(pattern, path) {
 			return ""
 		}
 	}
 	return "it is out of the task's scope"
-}
-
-// matches also holds for what lies beneath a path that is named.
-func matches(pattern, path string) bool {
-	return scaffold.MatchPath(pattern, path) || strings.HasPrefix(path, strings.TrimSuffix(pattern, "/")+"/")
 }

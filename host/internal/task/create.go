@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/sdk"
+	"github.com/sop-host/sop/sdk/scaffold"
 )
 
 // New says what task is asked for.
@@ -45,6 +46,7 @@ const (
 	maxName    = 200
 	maxGaps    = 1000
 	maxPathLen = 4096
+	maxElement = 255
 )
 
 // Create makes a task by hand. It is ready, or
@@ -202,7 +204,24 @@ func (n *New) check() error {
 	return nil
 }
 
+// checkPatterns refuses a pattern that could never cover anything: what it is to
+// protect would not be.
+func checkPatterns(field string, patterns []string) error {
+	for _, p := range patterns {
+		if fault := scaffold.PatternFault(p); fault != "" {
+			return invalid(field, "%q is no pattern of paths: %s", clip(p, maxRef), fault).
+				WithRemedy("name paths of the workspace; * stands for a part of a name, ** for any directories, and a directory for all beneath")
+		}
+	}
+	return nil
+}
+
 func (s *Spec) check() error {
+	for field, patterns := range map[string][]string{"scope": s.Scope, "protected": s.Protected} {
+		if err := checkPatterns(field, patterns); err != nil {
+			return err
+		}
+	}
 	if len(s.Goal) > maxText || !utf8.ValidString(s.Goal) {
 		return invalid("goal", "the goal is longer than %d bytes, or no text", maxText)
 	}

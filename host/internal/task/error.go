@@ -52,6 +52,10 @@ func clip(s string, n int) string {
 
 // stale is the error for what comes under a number that no longer counts.
 func stale(t *Task, h Hold) error {
+	if t.Holder != "" && t.Fence == h.Fence && !t.State.Closed() {
+		return sdk.Errorf(codes.Aborted, ReasonFence, "task %s is held by %s, not by %s", t.ID, t.Holder, h.By).
+			WithRemedy("the token of a claim is for whoever has claimed the task; claim one yourself")
+	}
 	now := "nobody holds it"
 	if t.Holder != "" {
 		now = t.Holder + " holds it"

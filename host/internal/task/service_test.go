@@ -598,6 +598,8 @@ func TestCreateRefuses(t *testing.T) {
 		"gaps":      func(n *task.New) { n.Gaps = []string{"nope"} },
 		"key":       func(n *task.New) { n.Key = "k" },
 		"depends":   func(n *task.New) { n.DependsOn = []string{"nope"} },
+		"scope":     func(n *task.New) { n.Spec.Scope = []string{"a/["} },
+		"protected": func(n *task.New) { n.Spec.Protected = []string{"a/../../x"} },
 		"list":      func(n *task.New) { n.Spec.Criteria = make([]string, 101) },
 	} {
 		n := task.New{Kind: task.KindManual, Title: "t", Workspace: "w", By: "me"}

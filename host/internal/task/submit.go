@@ -159,6 +159,10 @@ func (s *Service) proposal(ctx context.Context, h Hold, sub *Submission) (p *Pro
 		}
 		p.Changes = append(p.Changes, made...)
 	}
+	if len(p.Changes) == 0 {
+		return nil, refused("files", "nothing is changed: the workspace has all of it already").
+			WithRemedy("give the task back, or let a scan see that there is nothing left to do")
+	}
 	return p, nil
 }
 
@@ -199,6 +203,10 @@ func (f *File) check(field string) error {
 	switch {
 	case strings.Count(f.Path, "/") >= maxDepth:
 		return refused(field, "%q lies deeper than %d directories", clip(f.Path, maxRef), maxDepth)
+	case slices.ContainsFunc(strings.Split(f.Path, "/"), func(e string) bool { return len(e) > maxElement }):
+		return refused(field, "a name in %q is longer than %d bytes", clip(f.Path, maxRef), maxElement)
+	case f.OldSHA256 != "" && !isSHA256(f.OldSHA256):
+		return refused(field, "the old_sha256 of %q is no SHA-256", f.Path).WithRemedy("give 64 hexadecimal digits, or leave it out")
 	case !slices.Contains(Ops(), f.Op):
 		return refused(field, "there is no operation %q", clip(string(f.Op), maxRef)).WithRemedy("the operations are %v", Ops())
 	case f.Mode&^permissions != 0:
@@ -215,12 +223,19 @@ func (f *File) check(field string) error {
 	return nil
 }
 
+// isSHA256 says whether text is a hash in hexadecimal digits.
+func isSHA256(text string) bool {
+	raw, err := hex.DecodeString(text)
+	return err == nil && len(raw) == sha256.Size
+}
+
 func refused(field, format string, args ...any) *sdk.Error {
 	return sdk.Errorf(codes.InvalidArgument, ReasonSubmission, format, args...).WithField(field, "")
 }
 
 // changes reads what a file replaces and says what the change is. A file that takes
 // the place of a link, or a link that of a file, is two: one goes, and one comes.
+// What is there already is none.
 func changes(root *os.Root, f *File) ([]ProposedChange, error) {
 	was, err := replaced(root, f)
 	if err != nil {
@@ -233,7 +248,7 @@ func changes(root *os.Root, f *File) ([]ProposedChange, error) {
 		}
 	}
 	switch {
-	case f.OldSHA256 != "" && f.OldSHA256 != was.hash:
+	case f.OldSHA256 != "" && !strings.EqualFold(f.OldSHA256, was.hash):
 		now := "not there"
 		if was.there {
 			now = was.hash
@@ -254,7 +269,10 @@ func changes(root *os.Root, f *File) ([]ProposedChange, error) {
 		}
 		return []ProposedChange{goes, c.completed()}, nil
 	}
-	return []ProposedChange{c.completed()}, nil
+	if c = c.completed(); c.SHA256 == c.OldSHA256 && c.Mode == c.OldMode {
+		return nil, nil
+	}
+	return []ProposedChange{c}, nil
 }
 
 // completed is a change with what follows from the rest.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,7 +58,7 @@ func submitting(t *testing.T) (*bench, *task.Service, *patches, *task.Task) {
 	b, kept := newBench(t, task.Settings{}), &patches{}
 	s := task.NewService(b.db.Tasks(), task.Options{Trees: tree(dir), Now: b.now, Proposals: kept})
 	_, err := s.Create(t.Context(), task.New{
-		Kind: task.KindManual, Title: "t", Workspace: "w", By: "me", Spec: task.Spec{Protected: []string{"d/keep/**"}},
+		Kind: task.KindManual, Title: "t", Workspace: "w", By: "me", Spec: task.Spec{Protected: []string{"d/keep/"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +154,9 @@ func TestSubmitRefuses(t *testing.T) {
 		"twice":        {task.Submission{Files: []task.File{{Path: "x", Op: task.OpAdd}, {Path: "x", Op: task.OpAdd}}}, task.ReasonSubmission},
 		"protected":    {one(task.File{Path: "d/keep/x", Op: task.OpAdd}), task.ReasonSubmission},
 		"base":         {one(task.File{Path: "a.txt", Op: task.OpModify, OldSHA256: sumOf("older")}), task.ReasonBaseMoved},
+		"long name":    {one(task.File{Path: "d/" + strings.Repeat("x", 256), Op: task.OpAdd}), task.ReasonSubmission},
+		"no hash":      {one(task.File{Path: "a.txt", Op: task.OpDelete, OldSHA256: "zz"}), task.ReasonSubmission},
+		"no change":    {one(task.File{Path: "a.txt", Op: task.OpPut, Content: []byte("old\n")}), task.ReasonSubmission},
 		"base gone":    {one(task.File{Path: "x", Op: task.OpModify, OldSHA256: sumOf("older")}), task.ReasonBaseMoved},
 	} {
 		if _, err := s.Submit(t.Context(), held.Hold(), tt.sub); err == nil || tt.reason != "" && reason(err) != tt.reason {
@@ -166,6 +170,11 @@ func TestSubmitRefuses(t *testing.T) {
 	kept.refusal = errors.New("no patch may change it")
 	if err := s.CheckSubmit(t.Context(), held.Hold(), good); !errors.Is(err, kept.refusal) {
 		t.Errorf("checked: %v", err)
+	}
+	other := held.Hold()
+	other.By = "other"
+	if err := s.CheckSubmit(t.Context(), other, good); reason(err) != task.ReasonFence || !strings.Contains(err.Error(), "not by other") {
+		t.Errorf("of somebody else: %v", err)
 	}
 	b.pass(time.Hour)
 	if _, err := s.Submit(t.Context(), held.Hold(), good); reason(err) != task.ReasonFence {

@@ -89,8 +89,10 @@ type Spec struct {
 	Goal         string   `json:"goal,omitempty"`
 	Criteria     []string `json:"success_criteria,omitempty"`
 	Requirements []string `json:"requirements,omitempty"`
-	Scope        []string `json:"scope,omitempty"`     // patterns of what may change; empty: everything
-	Protected    []string `json:"protected,omitempty"` // patterns of what must not
+	// Scope and Protected are patterns of [scaffold.CoversPath]: of what may change,
+	// everything where there is none, and of what must not.
+	Scope     []string `json:"scope,omitempty"`
+	Protected []string `json:"protected,omitempty"`
 	// Sandbox, Scaffold and Parameters go before those of the rule.
 	Sandbox    string            `json:"sandbox,omitempty"`
 	Scaffold   string            `json:"scaffold,omitempty"`
@@ -105,7 +107,7 @@ type Spec struct {
 
 // permits refuses a path that is out of scope or protected.
 func (s *Spec) permits(name string) error {
-	match := func(pattern string) bool { return scaffold.MatchPath(pattern, name) }
+	match := func(pattern string) bool { return scaffold.CoversPath(pattern, name) }
 	switch {
 	case len(s.Scope) > 0 && !slices.ContainsFunc(s.Scope, match):
 		return refused(name, "%q is out of the scope of the task", name).WithRemedy("it may change: %s", strings.Join(s.Scope, ", "))
