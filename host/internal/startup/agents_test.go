@@ -4,10 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/sop-host/sop/host/internal/agent"
-	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/task"
 	"github.com/sop-host/sop/host/internal/token"
 )
@@ -15,26 +12,9 @@ import (
 // A host that ended between revoking an agent and ending what it held does the rest
 // when it starts.
 func TestForfeitedTokensEndAtTheNextStart(t *testing.T) {
-	dir, ctx := t.TempDir(), t.Context()
-	h := &host{logger: hclog.NewNullLogger()}
-	var err error
-	if h.store, err = store.Open(ctx, filepath.Join(dir, "sop.db")); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := h.store.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	tokenKey, err := token.NewKey()
+	ctx, h := t.Context(), tokenHost(t)
+	agentKey, err := agent.LoadHostKey(filepath.Join(t.TempDir(), "agent.key"))
 	if err != nil {
-		t.Fatal(err)
-	}
-	agentKey, err := agent.LoadHostKey(filepath.Join(dir, "agent.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if h.tokens, err = token.NewService(ctx, h.store.Tokens(), token.Options{Key: tokenKey}); err != nil {
 		t.Fatal(err)
 	}
 	if h.agents, err = agent.NewService(ctx, h.store.Agents(), agent.Options{Key: agentKey}); err != nil {

@@ -10,14 +10,12 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/halt"
-	"github.com/sop-host/sop/host/internal/token"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
 )
@@ -259,36 +257,7 @@ func (e *emergency) kill(ctx context.Context) (problems []string) {
 
 // settle revokes every token. While the stop is in force none is issued.
 func (e *emergency) settle(ctx context.Context, s *halt.State) (revoked int64, err error) {
-	why := "emergency stop by " + s.By
-	for {
-		page, err := e.host.tokens.List(ctx, token.Filter{States: []token.State{token.StatePending, token.StateActive}})
-		if err != nil {
-			return revoked, err
-		}
-		n, err := e.revoke(ctx, page.Tokens, s, why)
-		if revoked += n; err != nil || n == 0 {
-			return revoked, err
-		}
-	}
-}
-
-// revokeAtOnce is how many revocations share what a commit costs.
-const revokeAtOnce = 32
-
-// revoke revokes some, side by side.
-func (e *emergency) revoke(ctx context.Context, tokens []*token.Token, s *halt.State, why string) (int64, error) {
-	var revoked atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(revokeAtOnce)
-	for _, t := range tokens {
-		group.Go(func() error {
-			_, n, err := e.host.tokens.Revoke(ctx, t.ID, s.By, why)
-			revoked.Add(int64(n))
-			return err
-		})
-	}
-	err := group.Wait()
-	return revoked.Load(), err
+	return e.host.revokeTokens(ctx, nil, s.By, "emergency stop by "+s.By)
 }
 
 // record puts the stop on record, once.

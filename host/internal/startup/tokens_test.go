@@ -2,17 +2,64 @@ package startup
 
 import (
 	"maps"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/store"
 	"github.com/sop-host/sop/host/internal/token"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
 )
+
+// tokenHost is a host of tokens alone.
+func tokenHost(t *testing.T) *host {
+	t.Helper()
+	h := &host{logger: hclog.NewNullLogger()}
+	var err error
+	if h.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "sop.db")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	key, err := token.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.tokens, err = token.NewService(t.Context(), h.store.Tokens(), token.Options{Key: key}); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// What a killed host has given to plugins ends at the next start, and nothing else.
+func TestOwnTokensEndWithTheHost(t *testing.T) {
+	h := tokenHost(t)
+	want := make(map[string]token.State)
+	for by, state := range map[string]token.State{actorHost: token.StateRevoked, "uid:0": token.StateActive, "host.hook": token.StateActive} {
+		for range revokeAtOnce + 1 {
+			_, issued, err := h.tokens.Issue(t.Context(), token.Spec{Type: token.Todo, Operations: []string{"op"}, Requester: "plugin:p", IssuedBy: by})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[issued.ID] = state
+		}
+	}
+	h.endOwnTokens(t.Context())
+	for id, state := range want {
+		if got, err := h.tokens.Get(t.Context(), id); err != nil || got.State != state {
+			t.Errorf("by %s: %s, %v; want %s", got.IssuedBy, got.State, err, state)
+		}
+	}
+}
 
 // Both packages name the limits that hold where none are configured.
 func TestTokenDefaultsAgree(t *testing.T) {
