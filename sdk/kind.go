@@ -1,6 +1,8 @@
 package sdk
 
 import (
+	"time"
+
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 )
@@ -28,4 +30,8 @@ type Kind[T, C any] struct {
 	Register func(s grpc.ServiceRegistrar, impl T)
 	// NewClient makes a client that calls over conn. It does not own conn.
 	NewClient func(conn grpc.ClientConnInterface) C
+	// CancelWithin is how long a call may go on after it was cancelled: a plugin
+	// with one that goes on for longer does not report that it serves, so that the
+	// host starts it anew. Zero: for ever.
+	CancelWithin time.Duration
 }

@@ -62,6 +62,7 @@ func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
 		os.Exit(1)
 	}
 	defer heap.Floor(heap.Plugin)()
+	late := &overdue{limit: kind.CancelWithin}
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig: Handshake,
 		Plugins: goplugin.PluginSet{kind.Name: &adapter[T, C]{
@@ -82,7 +83,7 @@ func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
 			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(math.MaxInt32),
 				grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connWindow),
 				grpc.NumStreamWorkers(callWorkers),
-				grpc.ChainUnaryInterceptor(trace.Unary), grpc.ChainStreamInterceptor(trace.Stream))...)
+				grpc.ChainUnaryInterceptor(late.unary, trace.Unary), grpc.ChainStreamInterceptor(late.stream, trace.Stream))...)
 		},
 	})
 }

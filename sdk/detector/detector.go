@@ -23,7 +23,9 @@ type Detector interface {
 	// adapter takes a finding's type, severity and rule version from here.
 	Rules(ctx context.Context) ([]*pluginv1.Rule, error)
 	// Scan examines a workspace and reports through s. It returns ctx.Err()
-	// soon after ctx is done. An error fails the scan as a whole, and nothing
+	// soon after ctx is done: one that goes on for a second keeps the next scan of
+	// the workspace from beginning, and one that goes on for 30 s has the plugin
+	// started anew. An error fails the scan as a whole, and nothing
 	// is concluded from what was reported before; what cannot be examined is
 	// for [Scan.Diagnose] and is no error.
 	Scan(ctx context.Context, s *Scan) error
@@ -38,6 +40,8 @@ var Kind = sdk.Kind[Detector, pluginv1.DetectorClient]{
 	Name:      "detector",
 	Register:  func(s grpc.ServiceRegistrar, impl Detector) { pluginv1.RegisterDetectorServer(s, newServer(impl)) },
 	NewClient: pluginv1.NewDetectorClient,
+
+	CancelWithin: cancelWithin,
 }
 
 // File is one regular file of the workspace.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,6 +24,13 @@ const openFlags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
 // maxWorkspaces bounds the manifests that a detector holds.
 const maxWorkspaces = 16
 
+// endsSoon is how long a scan that was cancelled is waited for.
+const endsSoon = time.Second
+
+// cancelWithin is how long a scan that was cancelled may go on before the
+// detector is started anew.
+const cancelWithin = 30 * time.Second
+
 // server puts a Detector on the wire and holds the manifests between scans.
 type server struct {
 	pluginv1.UnimplementedDetectorServer
@@ -33,11 +41,61 @@ type server struct {
 	uses       uint64
 }
 
-// held is what is known of one workspace. Its mutex is held during a scan.
+// held is what is known of one workspace.
 type held struct {
-	mu       sync.Mutex
-	manifest *manifest // nil: none
+	manifest *manifest // nil: none; for the scan under way
 	used     uint64
+
+	mu        sync.Mutex      // guards what follows
+	ended     chan struct{}   // closed when the scan under way has ended; nil: there is none
+	cancelled <-chan struct{} // closed when the scan under way was told to end
+}
+
+// enter waits until the scan before has ended, but not for one that goes on
+// although it was told to end. The caller calls leave.
+func (h *held) enter(ctx context.Context) error {
+	for {
+		ended, cancelled := h.take(ctx)
+		if ended == nil {
+			return nil
+		}
+		select {
+		case <-ended:
+			continue
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-cancelled:
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(endsSoon):
+			e := sdk.Errorf(codes.Unavailable, "SCAN_STUCK", "the scan of this workspace before was cancelled and goes on").
+				WithRemedy("run `sop plugin restart` with the name of the detector; the host does so by itself if it goes on for %v; report it to the detector's author", cancelWithin)
+			e.Retryable = true
+			return e
+		}
+	}
+}
+
+// take begins a scan, or returns what tells of the one under way.
+func (h *held) take(ctx context.Context) (ended chan struct{}, cancelled <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended == nil {
+		h.ended, h.cancelled = make(chan struct{}), ctx.Done()
+		return nil, nil
+	}
+	return h.ended, h.cancelled
+}
+
+// leave ends what enter began.
+func (h *held) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.ended)
+	h.ended = nil
 }
 
 func newServer(impl Detector) *server {
@@ -60,8 +118,10 @@ func (s *server) Scan(stream grpc.BidiStreamingServer[pluginv1.ScanRequest, plug
 		return err
 	}
 	h := s.hold(start.GetWorkspace() + "\x00" + start.GetRoot())
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	if err := h.enter(stream.Context()); err != nil {
+		return err
+	}
+	defer h.leave()
 
 	scan, err := s.prepare(stream.Context(), start, c, h.manifest)
 	if err != nil {

@@ -202,7 +202,7 @@ func callError(caller context.Context, g *generation, method string, err error) 
 	case e.Code == codes.DeadlineExceeded && !outOfTime(caller):
 		e.Reason, e.Retryable = ReasonDeadline, true
 		e.Message = "plugin " + id + " did not answer " + method + " within " + g.spec.CallTimeout.String()
-		e.Remedy = "raise the plugin's call_timeout if the work needs longer; see its log if it hangs"
+		e.Remedy = "raise the plugin's call_timeout if the work needs longer; if it hangs, see its log and run `sop plugin restart " + id + "`"
 	case e.Code == codes.ResourceExhausted:
 		e.Reason = ReasonReplyTooLarge
 		e.Message = "plugin " + id + ": " + e.Message

@@ -100,7 +100,11 @@ func behave(mode string) {
 		sdk.Serve(detector.Kind, sdk.Plugin[detector.Detector]{Name: "test", Version: "1.0.0"})
 		return
 	}
-	sdk.Serve(protocol.Kind, sdk.Plugin[protocol.Protocol]{
+	kind := protocol.Kind
+	if mode == "strict" {
+		kind.CancelWithin = 200 * time.Millisecond
+	}
+	sdk.Serve(kind, sdk.Plugin[protocol.Protocol]{
 		Name: "test", Version: "1.2.3", Summary: "behaves as it is told", Impl: testProtocol{},
 		Schema: sdk.Schema{Attributes: []sdk.Attribute{{Name: "limit", Type: sdk.Number}}},
 		Configure: func(_ context.Context, c *sdk.Config) error {

@@ -537,6 +537,22 @@ func TestStoppedProcessIsReplaced(t *testing.T) {
 	}
 }
 
+// A plugin that says that it cannot go on is started anew, and why is told.
+func TestStuckPluginIsReplaced(t *testing.T) {
+	p := newPool(t, func(o *Options) { o.HealthInterval = 50 * time.Millisecond })
+	spec := newSpec(t, "a", "strict")
+	spec.CallTimeout = 300 * time.Millisecond
+	p.start(spec)
+	_, err := handle(t.Context(), p.client("a"), "hang", "")
+	if e := sdk.FromError(err); e == nil || e.Reason != ReasonDeadline || !strings.Contains(e.Remedy, "sop plugin restart protocol.a") {
+		t.Errorf("got %v", err)
+	}
+	p.await("replaced", func() bool { s := p.status("a"); return s.State == StateReady && s.Generation == 2 })
+	if s := p.status("a"); s.LastError.Reason != ReasonUnhealthy || !strings.Contains(s.LastError.Message, "Protocol/Handle goes on") {
+		t.Errorf("last error: %v", s.LastError)
+	}
+}
+
 // A stopped process does not keep the host from stopping.
 func TestCloseWithStoppedProcess(t *testing.T) {
 	p := newPool(t)

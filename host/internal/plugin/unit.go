@@ -397,24 +397,31 @@ func (u *unit) watchHealth(g *generation) {
 		if failures++; failures < healthFailures {
 			continue
 		}
-		u.giveUp(g)
+		u.giveUp(g, err)
 		return
 	}
 }
 
-// giveUp ends a generation that does not answer and arranges for the next.
-func (u *unit) giveUp(g *generation) {
+// giveUp ends a generation that does not answer, or says that it cannot go on, and
+// arranges for the next. cause is what came of the last check; nil: it said that it
+// does not serve.
+func (u *unit) giveUp(g *generation, cause error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.current.Load() != g {
 		return
 	}
 	u.current.Store(nil)
-	u.failLocked(&sdk.Error{
+	failure := &sdk.Error{
 		Code: codes.Unavailable, Reason: ReasonUnhealthy, Retryable: true,
 		Message: "plugin " + u.id + " stopped answering health checks and was killed",
 		Remedy:  "see the plugin's log; it may hang, or have been stopped by a signal",
-	})
+	}
+	if said := sdk.FromError(cause); said != nil && said.Reason != "" {
+		failure.Message = "plugin " + u.id + " cannot go on and was killed: " + clip(printable(said.Message))
+		failure.Remedy = "see the plugin's log; if it goes on, report it to the plugin's author"
+	}
+	u.failLocked(failure)
 	u.pool.emit(Event{ID: u.id, Generation: g.number, Phase: "unhealthy", Err: u.lastErr})
 	u.wake()
 	u.pool.background.Go(func() {
