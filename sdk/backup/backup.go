@@ -18,7 +18,8 @@ type ProgressFunc func(*pluginv1.BackupProgress) error
 // Backup saves, verifies and restores. Paths are beneath the root or target of
 // the request and nowhere else.
 type Backup interface {
-	// Save returns when the snapshot is durable, and not before. What could
+	// Save returns when the snapshot is durable, and not before: the host looks
+	// for it with List, by its id. Snapshot.files counts regular files. What could
 	// not be saved stands in Snapshot.failures; the error is for the whole.
 	Save(ctx context.Context, req *pluginv1.SaveRequest, progress ProgressFunc) (*pluginv1.Snapshot, error)
 	// List returns snapshots, newest first.
@@ -67,7 +68,17 @@ func (s *server) Save(req *pluginv1.SaveRequest, stream grpc.ServerStreamingServ
 	if err != nil {
 		return err
 	}
+	if snapshot.GetId() == "" {
+		return noResult("Save", "a snapshot with an id")
+	}
 	return stream.Send(&pluginv1.SaveResponse{Event: &pluginv1.SaveResponse_Snapshot{Snapshot: snapshot}})
+}
+
+// noResult is the error for an implementation that returns neither what it must
+// nor an error.
+func noResult(method, what string) error {
+	return sdk.Errorf(codes.Internal, "NO_RESULT", "%s of the plugin returned neither %s nor an error", method, what).
+		WithRemedy("report this to the author of the plugin")
 }
 
 // Verify implements [pluginv1.BackupServer].
@@ -77,6 +88,9 @@ func (s *server) Verify(req *pluginv1.VerifyRequest, stream grpc.ServerStreaming
 	})
 	if err != nil {
 		return err
+	}
+	if result == nil {
+		return noResult("Verify", "a result")
 	}
 	return stream.Send(&pluginv1.VerifyResponse{Event: &pluginv1.VerifyResponse_Result{Result: result}})
 }
@@ -88,6 +102,9 @@ func (s *server) Restore(req *pluginv1.RestoreRequest, stream grpc.ServerStreami
 	})
 	if err != nil {
 		return err
+	}
+	if result == nil {
+		return noResult("Restore", "a result")
 	}
 	return stream.Send(&pluginv1.RestoreResponse{Event: &pluginv1.RestoreResponse_Result{Result: result}})
 }
@@ -116,6 +133,9 @@ func (s *server) Prune(req *pluginv1.PruneRequest, stream grpc.ServerStreamingSe
 	})
 	if err != nil {
 		return err
+	}
+	if result == nil {
+		return noResult("Prune", "a result")
 	}
 	return stream.Send(&pluginv1.PruneResponse{Event: &pluginv1.PruneResponse_Result{Result: result}})
 }

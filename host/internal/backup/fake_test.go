@@ -37,9 +37,10 @@ type memory struct {
 	tokens  []string // that calls carried
 	fail    error    // what the next calls end with
 	damaged []*pluginv1.DamagedObject
-	expired []string        // what Prune forgets
-	lossy   bool            // what is restored is not what was saved
-	hold    <-chan struct{} // a save waits for it to be closed
+	expired []string                                    // what Prune forgets
+	lossy   bool                                        // what is restored is not what was saved
+	hold    <-chan struct{}                             // a save waits for it to be closed
+	claim   func(*pluginv1.Snapshot) *pluginv1.Snapshot // what a save says that it made; nil: what it did
 }
 
 // kept is a snapshot with its regular files.
@@ -98,6 +99,9 @@ func (m *memory) Save(_ context.Context, req *pluginv1.SaveRequest, tell backupk
 	m.all = append(m.all, k)
 	if m.hold != nil {
 		<-m.hold
+	}
+	if m.claim != nil {
+		return m.claim(k.Snapshot), nil
 	}
 	return k.Snapshot, tell(&pluginv1.BackupProgress{Files: k.GetFiles(), Bytes: k.GetBytes()})
 }

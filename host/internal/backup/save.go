@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,19 +81,25 @@ func (s *Service) save(ctx context.Context, r SaveRequest, root string) (*Snapsh
 	}
 	tell, end := s.under.begin(r.Key, s.expected(ctx, r), r.Progress)
 	defer end()
+	files, err := snap.named()
+	if err != nil {
+		return nil, err
+	}
 	var saved *pluginv1.Snapshot
 	err = s.granted(ctx, name, r.Workspace, "backup "+id, func(secret string) error {
 		stream, err := client.Save(ctx, &pluginv1.SaveRequest{
 			Token: secret, Root: root, RawPaths: rawPaths(r.Paths), Excluded: rawPaths(snap.Excluded), Labels: snap.labels(),
 		})
-		saved, err = follow(stream, err, (*pluginv1.SaveResponse).GetSnapshot, tell)
-		return err
+		if saved, err = follow(stream, err, (*pluginv1.SaveResponse).GetSnapshot, tell); err != nil {
+			return err
+		}
+		snap.take(saved)
+		return s.there(ctx, client, secret, snap, files)
 	})
 	if err != nil {
 		s.recordFailure(ctx, snap, err)
 		return nil, err
 	}
-	snap.take(saved)
 	snap.CreatedAt = s.Now().UTC() // the host's clock orders its own records
 	snap.ChangedAt = snap.CreatedAt
 	err = s.record(ctx, func(ctx context.Context, tx Tx) error {
@@ -108,6 +116,46 @@ func (s *Service) save(ctx context.Context, r SaveRequest, root string) (*Snapsh
 		return snap, incomplete(snap)
 	}
 	return snap, nil
+}
+
+// named counts the regular files among the paths that are asked for.
+func (s *Snapshot) named() (files int64, err error) {
+	if len(s.Paths) == 0 {
+		return 0, nil
+	}
+	root, err := os.OpenRoot(s.Root)
+	if err != nil {
+		return 0, sdk.Errorf(codes.FailedPrecondition, "BACKUP_ROOT", "open what is to be saved: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // nothing was written
+	for _, p := range slices.Compact(slices.Sorted(slices.Values(s.Paths))) {
+		left := slices.ContainsFunc(s.Excluded, func(dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") })
+		if info, err := root.Lstat(p); !left && err == nil && info.Mode().IsRegular() {
+			files++
+		}
+	}
+	return files, nil
+}
+
+// there returns an error unless the plugin shows that it has what it says it has
+// saved, with as many files as were named at least.
+func (s *Service) there(ctx context.Context, client pluginv1.BackupClient, secret string, snap *Snapshot, files int64) error {
+	why := "it names no snapshot"
+	if snap.Ref != "" {
+		found, err := s.described(ctx, client, secret, snap)
+		if err != nil {
+			return err
+		}
+		why = differs(snap, found)
+	}
+	if why == "" && snap.Files+int64(snap.Failed) < files {
+		why = fmt.Sprintf("it holds %d of %d files", snap.Files, files)
+	}
+	if why == "" {
+		return nil
+	}
+	return sdk.Errorf(codes.DataLoss, "BACKUP_NOT_THERE", "plugin %s says that it has saved, but %s", snap.Plugin, why).
+		WithRemedy("save with another plugin; report this to the author of the plugin")
 }
 
 // excluded is where beneath a directory the host keeps its own state: a copy of

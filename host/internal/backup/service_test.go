@@ -48,7 +48,7 @@ func TestSaveIsRecorded(t *testing.T) {
 	if !slices.Equal(s.records(), []string{"backup.save success"}) {
 		t.Errorf("records are %v", s.records())
 	}
-	if what := "backup " + snap.ID; !slices.Equal(s.grants, []string{what, "ended " + what}) || !slices.Equal(s.plugin.tokens, []string{"secret"}) {
+	if what := "backup " + snap.ID; !slices.Equal(s.grants, []string{what, "ended " + what}) || !slices.Equal(s.plugin.tokens, []string{"secret", "secret"}) {
 		t.Errorf("tokens were given for %v, calls carried %v", s.grants, s.plugin.tokens)
 	}
 	of, err := s.ForPatch(t.Context(), "p")
@@ -81,6 +81,31 @@ func TestSaveFails(t *testing.T) {
 	}
 	if page, err := s.List(t.Context(), backup.Filter{}); err != nil || len(page.Snapshots) != 1 {
 		t.Errorf("listed %v, %v", page, err)
+	}
+}
+
+// A plugin that says that it has saved must have done so.
+func TestSaveThatDidNothing(t *testing.T) {
+	for name, tt := range map[string]struct {
+		claim  func(*pluginv1.Snapshot) *pluginv1.Snapshot
+		reason string
+	}{
+		"nothing":     {func(*pluginv1.Snapshot) *pluginv1.Snapshot { return nil }, "NO_RESULT"},
+		"without id":  {func(*pluginv1.Snapshot) *pluginv1.Snapshot { return &pluginv1.Snapshot{Files: 2} }, "NO_RESULT"},
+		"another id":  {func(*pluginv1.Snapshot) *pluginv1.Snapshot { return &pluginv1.Snapshot{Id: "liar", Files: 2} }, "BACKUP_NOT_THERE"},
+		"fewer files": {func(made *pluginv1.Snapshot) *pluginv1.Snapshot { made.Files = 1; return made }, "BACKUP_NOT_THERE"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.write("a", "one")
+			s.write("b", "two")
+			s.plugin.claim = tt.claim
+			_, err := s.Save(t.Context(), backup.SaveRequest{Workspace: "w", Paths: []string{"a", "b"}, By: "me", Whole: true})
+			wantReason(t, err, tt.reason)
+			if page, err := s.List(t.Context(), backup.Filter{}); err != nil || len(page.Snapshots) != 0 {
+				t.Errorf("kept %+v, %v", page.Snapshots, err)
+			}
+		})
 	}
 }
 
