@@ -39,6 +39,8 @@ type memory struct {
 	damaged []*pluginv1.DamagedObject
 	expired []string                                    // what Prune forgets
 	lossy   bool                                        // what is restored is not what was saved
+	loud    bool                                        // likewise, in the same size
+	mute    bool                                        // it cannot list what a snapshot holds
 	hold    <-chan struct{}                             // a save waits for it to be closed
 	claim   func(*pluginv1.Snapshot) *pluginv1.Snapshot // what a save says that it made; nil: what it did
 }
@@ -163,6 +165,9 @@ func (m *memory) Restore(_ context.Context, req *pluginv1.RestoreRequest, _ back
 		if m.lossy {
 			text += "!"
 		}
+		if m.loud {
+			text = strings.ToUpper(text)
+		}
 		if len(req.GetRawPaths()) > 0 && !slices.ContainsFunc(req.GetRawPaths(), func(p []byte) bool { return string(p) == name }) {
 			continue
 		}
@@ -190,6 +195,9 @@ func (m *memory) Contents(_ context.Context, req *pluginv1.ContentsRequest, send
 		return err
 	}
 	k, err := m.find(req.GetSnapshotId())
+	if m.mute {
+		err = sdk.Errorf(codes.Unimplemented, "NO_CONTENTS", "it cannot")
+	}
 	if err != nil {
 		return err
 	}

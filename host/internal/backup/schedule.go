@@ -280,7 +280,7 @@ func (s *Scheduler) do(ctx context.Context, x *scheduled, w Work) {
 	}
 	s.note(x, w, run, true)
 	if err == nil {
-		run.Snapshot, err = s.perform(ctx, x, w)
+		run.Snapshot, run.Message, err = s.perform(ctx, x, w)
 	}
 	if ctx.Err() != nil {
 		return // the host stops, or the schedule has changed: it is done again
@@ -350,26 +350,28 @@ func (s *Scheduler) fail(ctx context.Context, x *scheduled, w Work, run *Run, re
 	}
 }
 
-// perform does a work, and returns the snapshot that was made or tried out.
-func (s *Scheduler) perform(ctx context.Context, x *scheduled, w Work) (snapshot string, err error) {
+// perform does a work, and returns the snapshot that was made or tried out, and
+// what of the work could not be done.
+func (s *Scheduler) perform(ctx context.Context, x *scheduled, w Work) (snapshot, left string, err error) {
 	by := "schedule " + x.Name
 	switch w {
 	case Save:
-		return s.saveAndRetain(ctx, x, by)
+		snapshot, err = s.saveAndRetain(ctx, x, by)
+		return snapshot, "", err
 	case Structure, Data:
 		v, err := s.Service.Verify(ctx, VerifyRequest{Plugin: x.Plugin, Data: w == Data, Schedule: x.Name, By: by})
 		if err == nil && !v.Intact {
 			err = sdk.Errorf(codes.DataLoss, "BACKUP_DAMAGED", "%s", v.Summary()).WithRemedy("run `sop backup verify --plugin %s`", x.Plugin)
 		}
-		return "", err
+		return "", "", err
 	case Drill:
-		snap, err := s.Service.Drill(ctx, x.Name, by)
+		snap, left, err := s.Service.Drill(ctx, x.Name, by)
 		if snap == nil {
-			return "", err
+			return "", "", err
 		}
-		return snap.ID, err
+		return snap.ID, left, err
 	}
-	return "", fmt.Errorf("there is no work %q", w)
+	return "", "", fmt.Errorf("there is no work %q", w)
 }
 
 func (s *Scheduler) saveAndRetain(ctx context.Context, x *scheduled, by string) (string, error) {

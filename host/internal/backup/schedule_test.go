@@ -215,6 +215,44 @@ func TestDamageIsFailure(t *testing.T) {
 	}
 }
 
+// What a plugin restores that cannot list it is compared as far as can be, and how
+// far that is is told.
+func TestDrillWithoutList(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lossy, loud, changed bool
+		want                 string // begins the reason, or is in what is told
+	}{
+		"as it was":                    {want: "1 files have the content that they have in the workspace, of 0"},
+		"of another size":              {lossy: true, want: "BACKUP_DRILL"},
+		"of another content":           {loud: true, want: "BACKUP_DRILL"},
+		"of a file that changed since": {loud: true, changed: true, want: "0 files have the content that they have in the workspace, of 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.write("a", "one")
+			snap, err := s.Save(t.Context(), backup.SaveRequest{Workspace: "w", Schedule: "nightly", By: "me"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !tt.changed { // a snapshot of later finds the file as it is
+				snap.ID, snap.CreatedAt = "7fffffff-ffff-7000-8000-000000000000", snap.CreatedAt.Add(time.Second)
+				if err := s.db.Backups().Update(t.Context(), func(tx backup.Tx) error { return tx.Put(t.Context(), snap) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.plugin.mute, s.plugin.lossy, s.plugin.loud = true, tt.lossy, tt.loud
+			_, left, err := s.Drill(t.Context(), "nightly", "me")
+			if strings.HasPrefix(tt.want, "BACKUP_") {
+				wantReason(t, err, tt.want)
+				return
+			}
+			if err != nil || !strings.Contains(left, tt.want) {
+				t.Errorf("%q, %v", left, err)
+			}
+		})
+	}
+}
+
 // A schedule that is gone does nothing more.
 func TestScheduleIsTakenAway(t *testing.T) {
 	s := newSite(t)

@@ -81,7 +81,8 @@ type Run struct {
 	Snapshot  string // that was made or restored; empty: none
 	StartedAt time.Time
 	EndedAt   time.Time // zero: it is under way, or the host was killed
-	// Reason and Message say why it failed; empty: it did not.
+	// Reason and Message say why it failed. Without a reason it did not; a message
+	// then says what could not be done.
 	Reason, Message string
 }
 

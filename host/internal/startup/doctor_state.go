@@ -142,6 +142,8 @@ func examineSchedule(now time.Time, s *backup.Schedule, runs []*backup.Run) (out
 		case now.Sub(good.EndedAt) > overdueAfter*interval:
 			out = append(out, doctor.Warn("start the host, or see in `sop status` what keeps it from it",
 				"backup %s was last %s %s ago, and is to be every %s", s.Name, words[w], now.Sub(good.EndedAt).Round(time.Minute), interval))
+		case good.Message != "":
+			out = append(out, doctor.Fine("backup %s was %s at %s: %s", s.Name, words[w], good.EndedAt.UTC().Format(time.RFC3339), good.Message))
 		default:
 			out = append(out, doctor.Fine("backup %s was %s at %s", s.Name, words[w], good.EndedAt.UTC().Format(time.RFC3339)))
 		}

@@ -98,6 +98,8 @@ func TestDoctorBackups(t *testing.T) {
 	run := func(ago time.Duration, reason string) *backup.Run {
 		return &backup.Run{Schedule: "nightly", Work: backup.Save, StartedAt: now.Add(-ago), EndedAt: now.Add(-ago), Reason: reason, Message: reason}
 	}
+	less := run(time.Hour, "")
+	less.Message = "not compared"
 	for _, tt := range []struct {
 		runs []*backup.Run
 		want doctor.State
@@ -105,6 +107,7 @@ func TestDoctorBackups(t *testing.T) {
 	}{
 		{nil, doctor.Warning, "never saved"},
 		{[]*backup.Run{run(time.Hour, "")}, doctor.OK, "was saved at"},
+		{[]*backup.Run{less}, doctor.OK, ": not compared"},
 		{[]*backup.Run{run(50*time.Hour, "")}, doctor.Warning, "50h0m0s ago, and is to be every 24h0m0s"},
 		{[]*backup.Run{run(25*time.Hour, ""), run(time.Hour, "DISK_FULL")}, doctor.Failed, "could not be saved: DISK_FULL"},
 	} {
