@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -21,9 +22,15 @@ const (
 	maxLogFields  = 32
 	logLinesBurst = 500     // lines that are logged at once
 	logLinesRate  = 200     // lines a second after that
+	gravesBurst   = 300     // lines that warn, or tell of an error, beyond that
+	gravesRate    = 20      // likewise, a second
+	maxTrace      = 200     // lines after the beginning of a crash that belong to it
 	tailLines     = 20      // last lines kept for the cause of a failure
 	maxTailLine   = 1 << 10 // bytes of each
 )
+
+// noticeEvery is how often at most it is said that lines were dropped.
+const noticeEvery = time.Second
 
 // logSink turns the lines that a plugin prints into records of the host's log:
 // bounded in length and rate, whatever the plugin prints.
@@ -32,20 +39,47 @@ type logSink struct {
 	now    func() time.Time
 
 	mu       sync.Mutex
-	budget   float64
-	last     time.Time
-	dropped  int64
-	total    int64    // dropped since the start
-	tail     [][]byte // the last lines, oldest first
-	panicked []byte   // where a panic or fatal error began
+	lines    allowance // for all lines
+	graves   allowance // beyond that, for those that warn or tell of an error
+	dropped  int64     // since that was said
+	noticed  time.Time // when it was said
+	total    int64     // dropped since the start
+	tail     [][]byte  // the last lines, oldest first
+	panicked []byte    // where a crash began
+	trace    int       // lines that may yet belong to it
+}
+
+// allowance is how many lines may be logged: burst at once, and rate a second.
+type allowance struct {
+	burst, rate float64
+	left        float64
+	last        time.Time
+}
+
+// take takes one line, if there is one left.
+func (a *allowance) take(now time.Time) bool {
+	a.left = min(a.burst, a.left+now.Sub(a.last).Seconds()*a.rate)
+	a.last = now
+	if a.left < 1 {
+		return false
+	}
+	a.left--
+	return true
 }
 
 func newLogSink(logger hclog.Logger) *logSink {
-	return &logSink{logger: logger, now: time.Now, budget: logLinesBurst}
+	return &logSink{
+		logger: logger, now: time.Now,
+		lines:  allowance{burst: logLinesBurst, rate: logLinesRate, left: logLinesBurst},
+		graves: allowance{burst: gravesBurst, rate: gravesRate, left: gravesBurst},
+	}
 }
 
 // consume reads r to its end.
-func (s *logSink) consume(r io.Reader) { process.Lines(r, maxLogLine, s.line) }
+func (s *logSink) consume(r io.Reader) {
+	process.Lines(r, maxLogLine, s.line)
+	s.notice(0)
+}
 
 // writer returns an io.Writer that takes lines in pieces.
 func (s *logSink) writer() io.Writer { return &lineWriter{sink: s} }
@@ -72,48 +106,66 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// line logs one line if the budget allows.
+// line logs one line if it is worth that and the allowance is not used up.
 func (s *logSink) line(raw []byte) {
 	raw = bytes.TrimRight(raw[:min(len(raw), maxLogLine)], "\r\n")
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return
 	}
-	ok, dropped := s.admit(raw)
-	if !ok {
+	l := parseLine(printable(string(raw)))
+	ok := s.admit(raw, &l)
+	s.notice(noticeEvery)
+	if ok {
+		s.logger.Log(l.level, l.text, l.fields...)
+	}
+}
+
+// notice says how many lines were dropped since it was said, unless that is less
+// than a time ago.
+func (s *logSink) notice(every time.Duration) {
+	s.mu.Lock()
+	now, dropped := s.now(), s.dropped
+	if dropped == 0 || now.Sub(s.noticed) < every {
+		s.mu.Unlock()
 		return
 	}
-	text := printable(string(raw))
-	if dropped > 0 {
-		s.logger.Warn("plugin logs faster than the host writes: lines dropped", "lines", dropped)
-	}
-	logLine(s.logger, text)
+	s.dropped, s.noticed = 0, now
+	s.mu.Unlock()
+	s.logger.Warn("plugin logs faster than the host writes: lines dropped", "lines", dropped)
 }
 
 // printable replaces what is no UTF-8 and what a terminal would act on.
 func printable(text string) string { return process.Printable(text) }
 
-// admit takes one line from the budget. It returns how many were dropped before it.
-func (s *logSink) admit(raw []byte) (ok bool, dropped int64) {
+// admit says whether the line is to be logged, and gives it the level of the crash
+// that it belongs to. What the log's level leaves out costs nothing.
+func (s *logSink) admit(raw []byte, l *logLine) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.remember(raw[:min(len(raw), maxTailLine)])
-	now := s.now()
-	s.budget = min(logLinesBurst, s.budget+now.Sub(s.last).Seconds()*logLinesRate)
-	s.last = now
-	if s.budget < 1 {
-		s.dropped++
-		s.total++
-		return false, 0
+	if !l.stated && s.trace > 0 {
+		s.trace--
+		l.level = hclog.Error
 	}
-	s.budget--
-	dropped, s.dropped = s.dropped, 0
-	return true, dropped
+	if l.level < s.logger.GetLevel() {
+		return false
+	}
+	now := s.now()
+	if s.lines.take(now) || l.level >= hclog.Warn && s.graves.take(now) {
+		return true
+	}
+	s.dropped++
+	s.total++
+	return false
 }
 
 // remember keeps the line for lastWords; s.mu is held.
 func (s *logSink) remember(line []byte) {
-	if len(s.panicked) == 0 && (bytes.HasPrefix(line, []byte("panic: ")) || bytes.HasPrefix(line, []byte("fatal error: "))) {
-		s.panicked = bytes.Clone(line)
+	if crash.Match(line) {
+		s.trace = maxTrace
+		if len(s.panicked) == 0 {
+			s.panicked = bytes.Clone(line)
+		}
 	}
 	if len(s.tail) < tailLines {
 		s.tail = append(s.tail, bytes.Clone(line))
@@ -124,17 +176,27 @@ func (s *logSink) remember(line []byte) {
 	s.tail[tailLines-1] = append(oldest[:0], line...) // reused: a flood makes no garbage
 }
 
-// lastWords returns the line that best says why the plugin failed: where a
-// panic or a fatal error began, or the last line that is no chatter.
-func (s *logSink) lastWords() string {
+// crash is how the Go runtime begins to say that it ends the program.
+var crash = regexp.MustCompile(`^(panic|fatal error|SIG[A-Z]+): |^unexpected fault address `)
+
+// crashWords returns the line in which a crash began; empty: there was none.
+func (s *logSink) crashWords() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.panicked) > 0 {
-		return clip(printable(string(s.panicked)))
+	return clip(printable(string(s.panicked)))
+}
+
+// lastWords returns the line that best says why the plugin failed: where a crash
+// began, or the last line that is no chatter.
+func (s *logSink) lastWords() string {
+	if words := s.crashWords(); words != "" {
+		return words
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, line := range slices.Backward(s.tail) {
-		if text, level := message(line); level == hclog.NoLevel || level >= hclog.Warn {
-			return clip(printable(text))
+		if l := parseLine(printable(string(line))); !l.stated || l.level >= hclog.Warn {
+			return clip(l.text)
 		}
 	}
 	return ""
@@ -155,42 +217,32 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s[:limit], "") + "…"
 }
 
-// message returns the text of a line, and its level where it states one.
-func message(line []byte) (string, hclog.Level) {
-	var rec map[string]any
-	if json.Unmarshal(line, &rec) == nil {
-		if m, ok := rec["@message"].(string); ok {
-			level, _ := rec["@level"].(string)
-			return m, hclog.LevelFromString(level)
-		}
-	}
-	return string(line), hclog.NoLevel
+// logLine is a line as it is logged.
+type logLine struct {
+	level  hclog.Level
+	stated bool // the line states its level
+	text   string
+	fields []any
 }
 
-// logLine writes one line with the level that it states: hclog's JSON, or the
+// parseLine takes from a line the level that it states: hclog's JSON, or the
 // "[LEVEL]" prefix. Anything else, and malformed JSON, is logged as it is.
-func logLine(logger hclog.Logger, text string) {
+func parseLine(text string) logLine {
 	if strings.HasPrefix(text, "{") {
 		var rec map[string]any
 		if json.Unmarshal([]byte(text), &rec) == nil {
 			if msg, ok := rec["@message"].(string); ok {
 				level, _ := rec["@level"].(string)
-				logger.Log(parseLevel(level), msg, fields(rec)...)
-				return
+				return logLine{parseLevel(level), true, msg, fields(rec)}
 			}
 		}
 	}
-	level := hclog.Debug
 	if end := strings.IndexByte(text, ']'); strings.HasPrefix(text, "[") && end > 0 {
-		if l := hclog.LevelFromString(text[1:end]); l != hclog.NoLevel {
-			logger.Log(l, strings.TrimSpace(text[end+1:]))
-			return
+		if l := hclog.LevelFromString(text[1:end]); l != hclog.NoLevel && l != hclog.Off {
+			return logLine{l, true, strings.TrimSpace(text[end+1:]), nil}
 		}
 	}
-	if strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ") {
-		level = hclog.Error
-	}
-	logger.Log(level, text)
+	return logLine{level: hclog.Info, text: text}
 }
 
 func parseLevel(s string) hclog.Level {

@@ -392,7 +392,11 @@ func (r *runner) exitCause() string {
 	r.mu.Lock()
 	cause := r.cause
 	r.mu.Unlock()
-	if words := r.sink.lastWords(); words != "" {
+	words := r.sink.lastWords()
+	if cause == "signal: killed" || cause == "signal: terminated" { // by another: nothing that it said is why
+		words = r.sink.crashWords()
+	}
+	if words != "" {
 		cause += ": " + words
 	}
 	return cause
