@@ -43,7 +43,8 @@ type Plugin[T any] struct {
 // after that, or exits with status 1 and a sentence on standard error when the
 // program was not started by a host. Call it from main and do nothing after it.
 //
-// Standard output belongs to the handshake: log to standard error. The garbage
+// Standard output belongs to the handshake: log to standard error, which is the
+// process's own again when Configure is called. The garbage
 // collector keeps still until [heap.Plugin] bytes are in use, unless the
 // environment has GOGC.
 func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
@@ -73,7 +74,7 @@ func Serve[T, C any](kind Kind[T, C], p Plugin[T]) {
 					ContractVersions: []uint32{ContractVersion}, Capabilities: p.Capabilities,
 					ConfigSchema: schema,
 				},
-				configure: p.Configure,
+				configure: p.Configure, stderr: os.Stderr,
 			},
 			impl: p.Impl,
 		}},
@@ -130,13 +131,21 @@ type pluginServer struct {
 	describe  *pluginv1.DescribeResponse
 	configure ConfigureFunc
 	broker    *goplugin.GRPCBroker
+	stderr    *os.File // the process's own; nil: os.Stderr is left alone
 
 	mu         sync.Mutex
 	configured bool
 }
 
-// Describe implements [pluginv1.PluginServer].
+// Describe implements [pluginv1.PluginServer]. It is the first call: go-plugin has
+// put a pipe in the place of [os.Stderr], whose content it sends over the
+// connection, and of that the last is lost when the process ends.
 func (s *pluginServer) Describe(context.Context, *pluginv1.DescribeRequest) (*pluginv1.DescribeResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stderr != nil {
+		os.Stderr, s.stderr = s.stderr, nil
+	}
 	return s.describe, nil
 }
 

@@ -171,7 +171,7 @@ func (testProtocol) Handle(ctx context.Context, call *pluginv1.Call) ([]byte, er
 	case "stderr": // as many bytes
 		n, err := strconv.Atoi(string(call.GetPayload()))
 		if err == nil {
-			_, err = os.NewFile(2, "stderr").Write(bytes.Repeat([]byte("x"), n)) // os.Stderr goes by the connection
+			_, err = os.Stderr.Write(bytes.Repeat([]byte("x"), n))
 		}
 		return nil, err
 	case "fds":
@@ -190,6 +190,7 @@ func (testProtocol) Handle(ctx context.Context, call *pluginv1.Call) ([]byte, er
 		<-ctx.Done()
 		return nil, ctx.Err()
 	case "exit":
+		fmt.Fprintln(os.Stderr, "about to end\nas it was told")
 		os.Exit(7)
 	case "hang":
 		select {} // not even when cancelled
