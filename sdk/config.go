@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -106,15 +108,71 @@ func NewConfig(block []byte, stateDir string) *Config {
 }
 
 // Decode unmarshals the block into dst, a pointer to a struct with json tags
-// named as the attributes. The host has checked types and required attributes.
+// named as the attributes. The host has checked types and required attributes; a
+// number that the field cannot hold is a [ConfigError].
 func (c *Config) Decode(dst any) error {
 	if len(c.json) == 0 {
 		return nil
 	}
-	if err := json.NewDecoder(bytes.NewReader(c.json)).Decode(dst); err != nil {
+	err := json.Unmarshal(c.json, dst)
+	var misfit *json.UnmarshalTypeError
+	if errors.As(err, &misfit) {
+		return misfitError(c.json, misfit)
+	}
+	if err != nil {
 		return fmt.Errorf("decode plugin config: %w", err)
 	}
 	return nil
+}
+
+// misfitError is about the attribute that does not fit its field.
+func misfitError(block []byte, misfit *json.UnmarshalTypeError) *ConfigError {
+	e := &ConfigError{Summary: fmt.Sprintf("%s cannot be taken as %s", misfit.Value, misfit.Type)}
+	if number, ok := strings.CutPrefix(misfit.Value, "number "); ok && misfit.Type.Kind() >= reflect.Int && misfit.Type.Kind() <= reflect.Uint64 {
+		e.Summary, e.Detail = number+" is no whole number, or is too large", "write a whole number"
+	}
+	fields := strings.Split(misfit.Field, ".")
+	if e.Attribute = fields[0]; len(fields) == 1 {
+		return e
+	}
+	e.Block, e.Attribute = fields[0], fields[1]
+	path, _ := pathTo(json.NewDecoder(bytes.NewReader(block)), misfit.Offset)
+	if len(path) < 2 {
+		return e
+	}
+	switch step := path[1].(type) {
+	case int:
+		e.Index = step
+	case string:
+		if step != e.Attribute || len(path) > 2 && path[2] == any(e.Attribute) {
+			e.Label = step
+		}
+	}
+	return e
+}
+
+// pathTo returns the names and positions that lead to the value of a JSON document
+// that ends at an offset, or the first after it.
+func pathTo(dec *json.Decoder, offset int64) (path []any, found bool) {
+	token, err := dec.Token()
+	switch token {
+	case json.Delim('{'):
+		for dec.More() {
+			name, _ := dec.Token() // an error comes again
+			if path, found = pathTo(dec, offset); found {
+				return append([]any{name}, path...), true
+			}
+		}
+		_, err = dec.Token()
+	case json.Delim('['):
+		for i := 0; dec.More(); i++ {
+			if path, found = pathTo(dec, offset); found {
+				return append([]any{i}, path...), true
+			}
+		}
+		_, err = dec.Token()
+	}
+	return nil, err != nil || dec.InputOffset() >= offset
 }
 
 // ConfigError is a finding about one attribute. The host shows it with file,
@@ -122,6 +180,8 @@ func (c *Config) Decode(dst any) error {
 type ConfigError struct {
 	// Block and Label name the nested block it is about; empty means none.
 	Block, Label string
+	// Index says which one of several blocks without labels it is, from 0.
+	Index int
 	// Attribute is the name it is about; empty means the whole block.
 	Attribute string
 	// Summary says what is wrong.
@@ -132,7 +192,11 @@ type ConfigError struct {
 
 // Error returns the summary with the attribute's name.
 func (e *ConfigError) Error() string {
-	where := strings.Join(slices.DeleteFunc([]string{e.Block, e.Label, e.Attribute}, func(s string) bool { return s == "" }), ".")
+	block := e.Block
+	if e.Index > 0 {
+		block = fmt.Sprintf("%s[%d]", block, e.Index)
+	}
+	where := strings.Join(slices.DeleteFunc([]string{block, e.Label, e.Attribute}, func(s string) bool { return s == "" }), ".")
 	if where == "" {
 		return e.Summary
 	}
@@ -144,6 +208,9 @@ func (e *ConfigError) path() []*pluginv1.PathStep {
 	var steps []*pluginv1.PathStep
 	if e.Block != "" {
 		steps = append(steps, &pluginv1.PathStep{Step: &pluginv1.PathStep_Name{Name: e.Block}})
+	}
+	if e.Block != "" && e.Index > 0 { // the first stands for the name alone
+		steps = append(steps, &pluginv1.PathStep{Step: &pluginv1.PathStep_Index{Index: int64(e.Index)}})
 	}
 	if e.Label != "" {
 		steps = append(steps, &pluginv1.PathStep{Step: &pluginv1.PathStep_Key{Key: e.Label}})
@@ -167,6 +234,13 @@ func configDiagnostics(err error) []*pluginv1.ConfigDiagnostic {
 		return all
 	}
 	d := &pluginv1.ConfigDiagnostic{Level: pluginv1.ConfigDiagnostic_LEVEL_ERROR, Summary: err.Error()}
+	var own *Error
+	if errors.As(err, &own) {
+		d.Detail = own.Remedy
+		if own.Reason != "" {
+			d.Summary += " (" + own.Reason + ")"
+		}
+	}
 	if ce, ok := err.(*ConfigError); ok { //nolint:errorlint // a wrapped ConfigError says more with its wrapping
 		d.Summary, d.Detail, d.Path = ce.Summary, ce.Detail, ce.path()
 	}

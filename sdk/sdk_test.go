@@ -64,9 +64,11 @@ func TestConfigDiagnostics(t *testing.T) {
 		&ConfigError{Attribute: "limit", Summary: "too small", Detail: "use 1 or more"},
 		errors.Join(errors.New("plain"), &ConfigError{Summary: "the block as a whole"}),
 		fmt.Errorf("wrapped: %w", &ConfigError{Attribute: "x", Summary: "y"}),
+		&ConfigError{Block: "extra", Index: 1, Attribute: "max", Summary: "too small"},
+		fmt.Errorf("open: %w", Errorf(codes.NotFound, "NO_DIRECTORY", "it is not there").WithRemedy("make it")),
 	)
 	got := configDiagnostics(err)
-	if len(got) != 4 {
+	if len(got) != 6 {
 		t.Fatalf("got %v", got)
 	}
 	if got[0].GetSummary() != "too small" || got[0].GetDetail() != "use 1 or more" || got[0].GetPath()[0].GetName() != "limit" {
@@ -75,9 +77,41 @@ func TestConfigDiagnostics(t *testing.T) {
 	if got[1].GetSummary() != "plain" || len(got[2].GetPath()) != 0 || !strings.HasPrefix(got[3].GetSummary(), "wrapped: ") {
 		t.Errorf("others: %v", got[1:])
 	}
+	if p := got[4].GetPath(); len(p) != 3 || p[0].GetName() != "extra" || p[1].GetIndex() != 1 || p[2].GetName() != "max" {
+		t.Errorf("in a list: %v", got[4])
+	}
+	if got[5].GetSummary() != "open: it is not there (NO_DIRECTORY)" || got[5].GetDetail() != "make it" {
+		t.Errorf("an Error: %v", got[5])
+	}
 	for _, d := range got {
 		if d.GetLevel() != pluginv1.ConfigDiagnostic_LEVEL_ERROR {
 			t.Errorf("not an error: %v", d)
+		}
+	}
+}
+
+// What does not fit the struct of the plugin is told at its place.
+func TestDecodeMisfit(t *testing.T) {
+	type part struct {
+		Max int `json:"max"`
+	}
+	for _, tt := range []struct{ block, want string }{
+		{`{"max": 40.5}`, "max: 40.5 is no whole number, or is too large"},
+		{`{"one": {"max": 1e30}}`, "one.max: 1e30 is no whole number, or is too large"},
+		{`{"extra": [{"max": 1}, {"max": 40.5}]}`, "extra[1].max: 40.5 is no whole number, or is too large"},
+		{`{"disk": {"a": {"max": 1}, "max": {"max": 40.5}}}`, "disk.max.max: 40.5 is no whole number, or is too large"},
+		{`{"max": "x"}`, "max: string cannot be taken as int"},
+	} {
+		var dst struct {
+			Max   int             `json:"max"`
+			One   part            `json:"one"`
+			Extra []part          `json:"extra"`
+			Disk  map[string]part `json:"disk"`
+		}
+		err := NewConfig([]byte(tt.block), "").Decode(&dst)
+		var ce *ConfigError
+		if !errors.As(err, &ce) || err.Error() != tt.want {
+			t.Errorf("%s: %v, want %s", tt.block, err, tt.want)
 		}
 	}
 }

@@ -194,11 +194,12 @@ func (g *generation) configure(ctx context.Context, serve Callbacks) error {
 			g.logger.Warn("plugin warns about its configuration", "summary", clip(printable(d.GetSummary())))
 			continue
 		}
-		return &ConfigError{
-			Err: failf(ReasonConfig, "plugin %s refuses its configuration: %s%s", g.spec.ID(), where(d.GetPath()), clip(printable(d.GetSummary()))).
-				WithRemedy("correct the plugin's config block: %s", clip(printable(d.GetDetail()))),
-			Diagnostics: resp.GetDiagnostics(),
+		refused := failf(ReasonConfig, "plugin %s refuses its configuration: %s%s", g.spec.ID(), where(d.GetPath()), clip(printable(d.GetSummary())))
+		refused.Remedy = "correct the plugin's config block"
+		if d.GetDetail() != "" {
+			refused.Remedy += ": " + clip(printable(d.GetDetail()))
 		}
+		return &ConfigError{Err: refused, Diagnostics: resp.GetDiagnostics()}
 	}
 	return nil
 }
@@ -273,6 +274,9 @@ func (g *generation) explain(ctx context.Context, err error) error {
 		if e := g.runner.view.viewRefused(g.spec); e != nil {
 			return e
 		}
+	}
+	if sdk.FromError(err).Code == codes.Unavailable {
+		waitClosed(g.runner.exited, exitNotice) // so that it is told as what it is
 	}
 	select {
 	case failure := <-g.runner.failed:

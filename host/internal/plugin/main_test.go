@@ -3,6 +3,7 @@ package plugin
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -109,7 +110,12 @@ func behave(mode string) {
 		Schema: sdk.Schema{Attributes: []sdk.Attribute{{Name: "limit", Type: sdk.Number}}},
 		Configure: func(_ context.Context, c *sdk.Config) error {
 			wayBack.Store(c.Host)
-			if mode == "refuse-config" {
+			switch mode {
+			case "panic-config":
+				panic("as it was told")
+			case "fail-config":
+				return errors.New("it is not there")
+			case "refuse-config":
 				return &sdk.ConfigError{Attribute: "limit", Summary: "limit must be positive", Detail: "set it to 1 or more"}
 			}
 			return nil

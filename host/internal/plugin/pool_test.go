@@ -298,6 +298,8 @@ func TestRefused(t *testing.T) {
 		{"exits", "exit", nil, ReasonExitedEarly, "the database is on fire"},
 		{"exits quietly", "quiet-exit", nil, ReasonExitedEarly, "exit status 0"},
 		{"refuses config", "refuse-config", nil, ReasonConfig, "limit must be positive"},
+		{"fails at its config", "fail-config", nil, ReasonConfig, "it is not there"},
+		{"panics at its config", "panic-config", nil, ReasonExitedEarly, "as it was told"},
 	}
 	p := newPool(t)
 	p.start(newSpec(t, "neighbour", "good"))
@@ -321,7 +323,7 @@ func TestRefused(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 			e := sdk.FromError(err)
-			if tt.reason != "" && e.Reason != tt.reason || !strings.Contains(e.Message, tt.says) || e.Remedy == "" {
+			if tt.reason != "" && e.Reason != tt.reason || !strings.Contains(e.Message, tt.says) || e.Remedy == "" || strings.HasSuffix(e.Remedy, ": ") {
 				t.Errorf("got %s: %s\nremedy: %s", e.Reason, e.Message, e.Remedy)
 			}
 		})
