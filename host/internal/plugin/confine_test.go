@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sop-host/sop/host/internal/sandbox/cgroup"
+	"github.com/sop-host/sop/sdk"
 )
 
 // confinedPool is a pool that can limit want; the test is skipped where the
@@ -122,7 +123,7 @@ func TestMemoryLimit(t *testing.T) {
 	if got := p.status("p").Limits.Memory; got != spec.Limits.Memory {
 		t.Errorf("limit %d", got)
 	}
-	if _, err := handle(t.Context(), p.client("p"), "eat", ""); err == nil || strings.Contains(err.Error(), "had all") {
+	if _, err := handle(t.Context(), p.client("p"), "eat", ""); sdk.FromError(err) == nil || sdk.FromError(err).Reason != ReasonOutOfMemory {
 		t.Errorf("the call answered %v", err)
 	}
 	p.await("it is back", func() bool { s := p.status("p"); return s.State == StateReady && s.Restarts == 1 })

@@ -196,6 +196,9 @@ func callError(caller context.Context, g *generation, method string, err error) 
 	switch {
 	case e.Reason != "":
 	case isClosed(g.runner.exited) && caller.Err() == nil, e.Code == codes.Unavailable && waitClosed(g.runner.exited, exitNotice):
+		if oom := g.runner.ranOutOfMemory(); oom != nil {
+			return oom
+		}
 		e.Reason, e.Retryable = ReasonCrashed, true
 		e.Message = "plugin " + id + " ended during the call: " + g.runner.exitCause()
 		e.Remedy = "see the plugin's log for the cause; it is being restarted"

@@ -44,6 +44,10 @@ type Options struct {
 	// SandboxLauncher finds the program that isolates, sop-sandbox, or says why it
 	// cannot be used; nil: plugins that ask for a sandbox are refused.
 	SandboxLauncher func() (string, error)
+	// Locked returns the checksum that the lock file has now of a plugin, empty for
+	// one that it does not have: what [Pool.Restart] starts must be what stands there.
+	// Nil: the checksum of the specification is enough.
+	Locked func(id string) (hash string, err error)
 	// Halted says why nothing is to be started; nil when all may. A nil function
 	// never objects.
 	Halted func() error
@@ -75,6 +79,7 @@ type Pool struct {
 	healthInterval time.Duration
 	healthTimeout  time.Duration
 	haltedBy       func() error
+	locked         func(id string) (string, error)
 
 	ctx        context.Context //nolint:containedctx // the pool's own life; Close ends it
 	cancel     context.CancelFunc
@@ -119,7 +124,7 @@ func New(opt Options) (*Pool, error) {
 			verifier: &verifier{}, launcher: process.NewLauncher(true), cgroups: cgroups, logger: opt.Logger,
 			runDir: dir, version: opt.HostVersion, serve: opt.Callbacks, admit: opt.Admit, box: opt.SandboxLauncher,
 		},
-		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, haltedBy: opt.Halted,
+		logger: opt.Logger, onEvent: opt.OnEvent, now: time.Now, haltedBy: opt.Halted, locked: opt.Locked,
 		healthInterval: orDefault(opt.HealthInterval, 5*time.Second),
 		healthTimeout:  orDefault(opt.HealthTimeout, 5*time.Second),
 		ctx:            ctx, cancel: cancel,
@@ -365,6 +370,9 @@ func (p *Pool) Restart(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if err := p.stillLocked(u.spec.Load()); err != nil {
+		return err
+	}
 	if u.retryNow() {
 		if u.settled(ctx) != StateReady {
 			if e := u.Err(); e != nil {
@@ -380,6 +388,25 @@ func (p *Pool) Restart(ctx context.Context, id string) error {
 		return err
 	}
 	p.retire(u.install(g, spec))
+	return nil
+}
+
+// stillLocked returns an error unless the lock file has the plugin as it was taken
+// into service.
+func (p *Pool) stillLocked(spec *Spec) error {
+	if p.locked == nil {
+		return nil
+	}
+	hash, err := p.locked(spec.ID())
+	switch {
+	case err != nil:
+		return err
+	case hash == "":
+		return notLocked(spec)
+	case hash != spec.Hash:
+		return failf(ReasonChecksum, "the lock file says that plugin %s is %s; in service is %s", spec.ID(), hash, spec.Hash).
+			WithRemedy("run `sop plugin lock` and `sop reload` if %s is the program you mean; if you did not change the lock file, find out who did", spec.Command)
+	}
 	return nil
 }
 

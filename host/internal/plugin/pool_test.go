@@ -555,6 +555,28 @@ func TestStuckPluginIsReplaced(t *testing.T) {
 	}
 }
 
+// What the lock file does not have any more, or has otherwise, is not restarted.
+func TestRestartNeedsTheLock(t *testing.T) {
+	spec := newSpec(t, "a", "good")
+	var locked atomic.Value
+	locked.Store(spec.Hash)
+	p := newPool(t, func(o *Options) { o.Locked = func(string) (string, error) { return locked.Load().(string), nil } })
+	p.start(spec)
+	for hash, reason := range map[string]string{"": ReasonNotLocked, "sha256:other": ReasonChecksum} {
+		locked.Store(hash)
+		if e := sdk.FromError(p.Restart(t.Context(), "protocol.a")); e == nil || e.Reason != reason || !strings.Contains(e.Remedy, "sop plugin lock") {
+			t.Errorf("%q: %v", hash, e)
+		}
+	}
+	if s := p.status("a"); s.State != StateReady || s.Generation != 1 {
+		t.Errorf("what serves was touched: %+v", s)
+	}
+	locked.Store(spec.Hash)
+	if err := p.Restart(t.Context(), "protocol.a"); err != nil {
+		t.Error(err)
+	}
+}
+
 // A stopped process does not keep the host from stopping.
 func TestCloseWithStoppedProcess(t *testing.T) {
 	p := newPool(t)

@@ -174,8 +174,7 @@ func (v *verifier) open(s *Spec) (*binary, error) {
 
 func (v *verifier) verify(b *binary, s *Spec) error {
 	if s.Hash == "" {
-		return failf(ReasonNotLocked, "plugin %s is not in the lock file", s.ID()).
-			WithRemedy("check that %s is the program you mean, then run `sop plugin lock` and `sop reload`", s.Command)
+		return notLocked(s)
 	}
 	got, err := v.hash(b)
 	if err != nil {
@@ -190,6 +189,11 @@ func (v *verifier) verify(b *binary, s *Spec) error {
 		}
 	}
 	return nil
+}
+
+func notLocked(s *Spec) *sdk.Error {
+	return failf(ReasonNotLocked, "plugin %s is not in the lock file", s.ID()).
+		WithRemedy("check that %s is the program you mean, then run `sop plugin lock` and `sop reload`", s.Command)
 }
 
 func (v *verifier) hash(b *binary) (string, error) {

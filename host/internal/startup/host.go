@@ -279,6 +279,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 		RunDir: h.dir.run(), Logger: logger.Named("plugin"), HostVersion: h.opt.Version, OnEvent: h.onPluginEvent, SandboxLauncher: sandboxLauncher, Halted: h.emergency.check,
 		Callbacks: func(l net.Listener, id string) error { return h.server.ServePlugin(l, id) },
 		Admit:     h.admit,
+		Locked:    h.lockedHash,
 	})
 	if err != nil {
 		return err

@@ -30,10 +30,14 @@ import (
 const detectorEnv = "SOP_TEST_DETECTOR"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(detectorEnv) != "" {
+	if mode := os.Getenv(detectorEnv); mode != "" {
+		word := sdk.Attribute{Name: "word", Type: sdk.String, Default: "bad"}
+		if mode == "odd" {
+			word.Type = "nonsense"
+		}
 		sdk.Serve(detector.Kind, sdk.Plugin[detector.Detector]{
 			Name: "words", Version: "1.0.0", Impl: words{},
-			Schema: sdk.Schema{Attributes: []sdk.Attribute{{Name: "word", Type: sdk.String, Default: "bad"}}},
+			Schema: sdk.Schema{Attributes: []sdk.Attribute{word}},
 			Configure: func(_ context.Context, c *sdk.Config) error {
 				var s struct {
 					Word string `json:"word"`
@@ -250,6 +254,40 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// The lock file says what the programs say now, whatever has become of it.
+func TestLockIsMended(t *testing.T) {
+	s := newSite(t)
+	s.lock()
+	path := filepath.Join(s.dir, "sop.lock.hcl")
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, damage := range []*strings.Replacer{strings.NewReplacer("1.0.0", "9.9.9"), strings.NewReplacer("bad", "mad")} {
+		s.write("sop.lock.hcl", damage.Replace(string(want)))
+		if changes, err := Lock(t.Context(), s.config, "", "test", true); err != nil || len(changes) == 0 || changes[0].Action != "updated" {
+			t.Errorf("a check: %+v, %v", changes, err)
+		}
+		s.lock()
+		if got, err := os.ReadFile(path); err != nil || string(got) != string(want) {
+			t.Errorf("locked %s, %v", got, err)
+		}
+	}
+}
+
+// What cannot be locked is named, with what to do about it where no host runs.
+func TestLockRefuses(t *testing.T) {
+	s := newSite(t)
+	s.configure(fmt.Sprintf("plugin \"detector\" \"none\" {\n command = \"/bin/true\"\n}\nplugin \"detector\" \"odd\" {\n command = %q\n env = { %s = \"odd\" }\n}\n", s.exe, detectorEnv))
+	changes, err := Lock(t.Context(), s.config, "", "test", false)
+	if len(changes) != 1 || err == nil || !strings.Contains(err.Error(), "plugin detector.odd: ") || !strings.Contains(err.Error(), "a SOP plugin stays") {
+		t.Errorf("%+v, %v", changes, err)
+	}
+	if e := sdk.FromError(err); !strings.Contains(e.Remedy, "check that /bin/true is a SOP plugin") {
+		t.Errorf("remedy: %s", e.Remedy)
+	}
+}
+
 func TestReload(t *testing.T) {
 	s := newSite(t)
 	s.lock()
@@ -368,6 +406,13 @@ func TestPluginThatIsNotLockedDoesNotKeepTheHostFromStarting(t *testing.T) {
 	}
 	s.lock() // the host watches the lock file
 	s.await("ok", func(st *apiv1.Status) bool { return st.GetState() == "ok" })
+	if err := os.Remove(filepath.Join(s.dir, "sop.lock.hcl")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := apiv1connect.NewPluginClient(s.http(), "http://sop").RestartPlugin(t.Context(), connect.NewRequest(&apiv1.RestartPluginRequest{Id: "detector.words"}))
+	if err == nil || !strings.Contains(err.Error(), "is not in the lock file") {
+		t.Errorf("restarted without a lock file: %v", err)
+	}
 }
 
 func TestScanOnce(t *testing.T) {

@@ -3,18 +3,20 @@ package startup
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/scratch"
+	"github.com/sop-host/sop/sdk"
 )
 
 // Lock writes the lock file beside the configuration: for every enabled plugin
 // the checksum of the program that is there now, and what it describes itself
-// to be. A program whose checksum stands there already is not run. With check
-// nothing is written. The error joins one for each plugin that could not be
+// to be. With check nothing is written. The error joins one for each plugin that could not be
 // locked; the others are locked all the same.
 func Lock(ctx context.Context, configPath, pluginsDir, version string, check bool) (changes []LockChange, err error) {
 	cfg, diags := config.Load(configPath, config.Options{PluginsDir: pluginsDir})
@@ -43,7 +45,7 @@ func Lock(ctx context.Context, configPath, pluginsDir, version string, check boo
 		if !p.Enabled {
 			continue
 		}
-		entry, err := lockOne(ctx, pool, cfg, old, p)
+		entry, err := lockOne(ctx, pool, cfg, p)
 		if err != nil {
 			failed = append(failed, err)
 			continue
@@ -64,23 +66,24 @@ func Lock(ctx context.Context, configPath, pluginsDir, version string, check boo
 }
 
 // lockOne returns what is to be locked of p.
-func lockOne(ctx context.Context, pool *plugin.Pool, cfg *config.Config, old *plugin.Lock, p *config.Plugin) (plugin.LockEntry, error) {
+func lockOne(ctx context.Context, pool *plugin.Pool, cfg *config.Config, p *config.Plugin) (plugin.LockEntry, error) {
 	hash, err := plugin.HashFile(p.Command)
 	if err != nil {
 		return plugin.LockEntry{}, err
 	}
-	if entry, ok := old.Entry(p.ID()); ok && entry.Hash == hash {
-		return entry, nil
-	}
 	spec, _ := newSpec(cfg, &plugin.Lock{}, p) // not locked: no schema, no diagnostics
 	spec.Hash = hash
 	described, err := pool.Describe(ctx, spec)
+	if e := sdk.FromError(err); e != nil && e.Reason == plugin.ReasonExitedEarly { // nobody keeps a log, or restarts it
+		e.Message = fmt.Sprintf("%s; a SOP plugin stays and waits to be asked what it is", e.Message)
+		return plugin.LockEntry{}, e.WithRemedy("check that %s is a SOP plugin: one that is built with the sop sdk, or speaks go-plugin's protocol", p.Command)
+	}
 	if err != nil {
 		return plugin.LockEntry{}, err
 	}
 	schema := described.GetConfigSchema()
 	if err := schemaOf(schema).Validate(); err != nil {
-		return plugin.LockEntry{}, err
+		return plugin.LockEntry{}, fmt.Errorf("plugin %s: %w", p.ID(), err)
 	}
 	return plugin.LockEntry{Kind: p.Kind, Name: p.Name, Hash: hash, Version: described.GetVersion(), Schema: schema}, nil
 }
@@ -89,11 +92,22 @@ func lockChange(old *plugin.Lock, entry plugin.LockEntry) LockChange {
 	c := LockChange{ID: entry.ID(), Action: "added", Version: entry.Version, Hash: entry.Hash}
 	if was, ok := old.Entry(entry.ID()); ok {
 		c.OldHash, c.Action = was.Hash, "updated"
-		if was.Hash == entry.Hash {
+		if was.Hash == entry.Hash && was.Version == entry.Version && proto.Equal(was.Schema, entry.Schema) {
 			c.Action = "unchanged"
 		}
 	}
 	return c
+}
+
+// lockedHash returns the checksum that the lock file has now of a plugin; empty: it
+// has none.
+func (h *host) lockedHash(id string) (string, error) {
+	lock, err := plugin.ReadLock(lockPath(h.loaded.Load().config))
+	if err != nil {
+		return "", err
+	}
+	entry, _ := lock.Entry(id)
+	return entry.Hash, nil
 }
 
 func lockDiffers(changes []LockChange) bool {
