@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -18,11 +19,15 @@ import (
 // Bounds on what is kept of a finding, in bytes.
 const (
 	maxPath     = 4096
+	maxRule     = 128
 	maxSymbol   = 512
 	maxText     = 1024 // message and remedy, each
 	maxEvidence = 1024
 	maxExcerpt  = 2048 // snippet and each context, for matching
 )
+
+// ruleForm is what people can name in rules, filters and policies.
+var ruleForm = regexp.MustCompile(fmt.Sprintf(`^[A-Za-z0-9][A-Za-z0-9._-]{0,%d}$`, maxRule-1))
 
 // finding is what one scan saw at one place: a gap that has no id, state or
 // dates yet.
@@ -49,6 +54,9 @@ func (c *checker) check(f *pluginv1.Finding) (finding, error) {
 	if rule == nil {
 		return finding{}, fmt.Errorf("rule %q is not among the detector's rules", clip(f.GetRule(), 100))
 	}
+	if !ruleForm.MatchString(rule.GetId()) {
+		return finding{}, fmt.Errorf("rule %q has no dotted id of at most %d letters, digits, . _ and -", clip(rule.GetId(), 100), maxRule)
+	}
 	loc := f.GetLocation()
 	if err := c.checkPath(loc.GetPath()); err != nil {
 		return finding{}, err
@@ -64,12 +72,20 @@ func (c *checker) check(f *pluginv1.Finding) (finding, error) {
 			Path: loc.GetPath(), Line: line, EndLine: max(int(loc.GetEndLine()), line),
 			Column: max(int(loc.GetColumn()), 0), Symbol: oneLine(loc.GetSymbol(), maxSymbol),
 		},
-		Message:  oneLine(cmp.Or(f.GetMessage(), rule.GetSummary(), rule.GetId()), maxText),
+		Message:  cmp.Or(said(f.GetMessage()), said(rule.GetSummary()), rule.GetId()),
 		Remedy:   oneLine(f.GetRemedy(), maxText),
 		Evidence: clip(Redact(printable(clip(f.GetSnippet(), maxExcerpt))), maxEvidence),
 	}
 	weak := c.hash(g, f)
 	return finding{Gap: g, weak: weak}, nil
+}
+
+// said is text on one line; empty where it says nothing.
+func said(text string) string {
+	if strings.TrimSpace(text) == "" {
+		return ""
+	}
+	return oneLine(text, maxText)
 }
 
 func (c *checker) checkPath(p string) error {

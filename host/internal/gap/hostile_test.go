@@ -89,6 +89,25 @@ func TestRejectedFindingKeepsTheGapsOfItsPath(t *testing.T) {
 	r.want(r.scan(d), 0, 0, 0, 1)
 }
 
+// A rule has an id that can be named, and a finding something to say.
+func TestOddRules(t *testing.T) {
+	for _, id := range []string{"", "Bad Rule!", "-x", "a/b", strings.Repeat("x", 200)} {
+		d := hostile(finding("a.go", func(f *pluginv1.Finding) { f.Rule = id }))
+		d.rules = []*pluginv1.Rule{{Id: id, Version: "1"}}
+		r := newRig(t, newWorld(map[string]string{"a.go": "// TODO\n"}), gap.ScanOptions{})
+		result := r.scan(d)
+		r.want(result, 0, 0, 0, 0)
+		if len(result.Diagnostics) != 1 || result.Diagnostics[0].Reason != gap.ReasonRejected {
+			t.Errorf("%q: %+v", id, result.Diagnostics)
+		}
+	}
+	r := newRig(t, newWorld(map[string]string{"a.go": "// TODO\n"}), gap.ScanOptions{})
+	r.want(r.scan(hostile(finding("a.go", func(f *pluginv1.Finding) { f.Message = " \t " }))), 1, 0, 0, 0)
+	if g := r.gaps()[0]; g.Message != todoRule.GetSummary() && g.Message != "todo" {
+		t.Errorf("message %q", g.Message)
+	}
+}
+
 func TestOddFieldsAreTamed(t *testing.T) {
 	w := newWorld(map[string]string{"a.go": "// TODO\n", "dir/b.go": ""})
 	r := newRig(t, w, gap.ScanOptions{})
