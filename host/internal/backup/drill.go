@@ -168,6 +168,9 @@ func changedAt(info fs.FileInfo) time.Time {
 	return time.Now()
 }
 
+// reasonNone says that there is no snapshot to be tried out.
+const reasonNone = "BACKUP_NONE"
+
 // latestWhole is the latest snapshot of a schedule that holds everything.
 func (s *Service) latestWhole(ctx context.Context, schedule string) (*Snapshot, error) {
 	page, err := s.Store.List(ctx, Filter{Schedule: schedule, States: []State{Kept}})
@@ -179,7 +182,7 @@ func (s *Service) latestWhole(ctx context.Context, schedule string) (*Snapshot, 
 			return snap, nil
 		}
 	}
-	return nil, sdk.Errorf(codes.FailedPrecondition, "BACKUP_NONE", "schedule %s has no whole snapshot yet", schedule).
+	return nil, sdk.Errorf(codes.FailedPrecondition, reasonNone, "schedule %s has no whole snapshot yet", schedule).
 		WithRemedy("see why with: sop backup list --schedule %s", schedule)
 }
 

@@ -271,8 +271,29 @@ func (s *Scheduler) next(x *scheduled) (first Work, due time.Time) {
 	return first, due
 }
 
+// tooEarly says whether there is nothing yet that a work could be done with, and
+// puts it off then: a schedule that is new, or that saves on request only, has no
+// snapshot to be tried out.
+func (s *Scheduler) tooEarly(ctx context.Context, x *scheduled, w Work) bool {
+	if w != Drill {
+		return false
+	}
+	_, err := s.Service.latestWhole(ctx, x.Name)
+	if sdk.FromError(err) == nil || sdk.FromError(err).Reason != reasonNone {
+		return false
+	}
+	s.mu.Lock()
+	x.works[w].due = s.Service.Now().Add(min(x.Every[w], retryAfter))
+	s.mu.Unlock()
+	s.Changed()
+	return true
+}
+
 // do does a work once and records it.
 func (s *Scheduler) do(ctx context.Context, x *scheduled, w Work) {
+	if s.tooEarly(ctx, x, w) {
+		return
+	}
 	id, err := newID()
 	run := &Run{ID: id, Schedule: x.Name, Work: w, Plugin: x.Plugin, StartedAt: s.Service.Now().UTC()}
 	if err == nil {

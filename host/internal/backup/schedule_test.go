@@ -253,6 +253,32 @@ func TestDrillWithoutList(t *testing.T) {
 	}
 }
 
+// A drill waits for a snapshot that it can try out.
+func TestDrillWaitsForASnapshot(t *testing.T) {
+	s := newSite(t)
+	s.write("a", "one")
+	asked := &requests{}
+	x, changed := s.scheduler(asked)
+	drills := nightly(map[backup.Work]time.Duration{backup.Drill: time.Hour}) // saves are made on request
+	if err := x.Apply(t.Context(), drills); err != nil {
+		t.Fatal(err)
+	}
+	at := await(t, x, changed, backup.Drill, func(w backup.WorkStanding) bool { return w.Last != nil || w.Due.After(time.Now().Add(time.Minute)) })
+	if at.Last != nil || len(asked.all) != 0 || len(s.records()) != 0 {
+		t.Errorf("%+v, asked for %v, recorded %v", at, asked.all, s.records())
+	}
+	if _, err := s.Save(t.Context(), backup.SaveRequest{Workspace: "w", Schedule: "nightly", By: "me"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Apply(t.Context(), drills); err != nil {
+		t.Fatal(err)
+	}
+	await(t, x, changed, backup.Drill, succeeded)
+}
+
 // A schedule that is gone does nothing more.
 func TestScheduleIsTakenAway(t *testing.T) {
 	s := newSite(t)
