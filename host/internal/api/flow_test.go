@@ -611,6 +611,19 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
+// What plugins and sandboxes work on is bounded by their own limits, not by that
+// of a call.
+func TestTimeOfCalls(t *testing.T) {
+	for permission, want := range map[string]time.Duration{
+		"gap.read": time.Minute, "workspace.scan": time.Hour, "run.start": time.Minute,
+		"run.try": 24 * time.Hour, "patch.rollback": 24 * time.Hour, "backup.restore": 24 * time.Hour,
+	} {
+		if got := timeoutOf(permission); got != want {
+			t.Errorf("%s may take %s; want %s", permission, got, want)
+		}
+	}
+}
+
 func TestLimitsOfStreamsAndConnections(t *testing.T) {
 	s := newSite(t, limits(func(l *Limits) { l.MaxStreams, l.MaxConnections = 2, 8 }))
 	var streams []*connect.ServerStreamForClient[apiv1.WatchResponse]

@@ -41,15 +41,16 @@ func DefaultLimits() Limits {
 const (
 	callTimeout = time.Minute
 	longTimeout = time.Hour
-	// backupTimeout is for what the call_timeout of a plugin bounds more tightly.
-	backupTimeout = 24 * time.Hour
+	// pluginTimeout is for what the call_timeout of a plugin, or the limits of a
+	// sandbox, bound more tightly.
+	pluginTimeout = 24 * time.Hour
 )
 
 // timeoutOf is the longest that a call under a permission may take.
 func timeoutOf(permission string) time.Duration {
 	switch permission {
-	case "backup.create", "backup.restore":
-		return backupTimeout
+	case "backup.create", "backup.restore", "patch.rollback", "run.try":
+		return pluginTimeout
 	case "backup.read", "backup.delete", "backup.prune", "backup.pin":
 		return longTimeout
 	case "workspace.scan", "plugin.restart", "component.start", "component.stop", "component.restart", "host.reload", "audit.verify", "audit.archive", "protocol.call", "protocol.activate", "protocol.deactivate":

@@ -40,7 +40,7 @@ copies beside the workspace or, where those are gone or damaged, from the backup
 
 func (o *patchRollbackOptions) run(ctx context.Context) error {
 	o.request.ValidateOnly, o.request.IdempotencyKey = o.check, o.key
-	ctx, cancel := o.bounded(ctx, changeTimeout)
+	ctx, cancel := o.bounded(ctx, backupTimeout) // of what is replaced; it may come from one, too
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
