@@ -22,6 +22,7 @@ import (
 // Identities say who is who by proofs from outside, as the configuration maps
 // them. They do not change; a reload replaces them.
 type Identities struct {
+	agents      map[string]nexus.Caller // those that are configured, by name
 	uids        map[uint32]nexus.Caller
 	commonNames map[string]nexus.Caller
 	spiffe      map[string]nexus.Caller
@@ -35,12 +36,13 @@ type Identities struct {
 // configures; roots may be nil.
 func NewIdentities(cfg *config.Config, roots *x509.CertPool, issuers []*Issuer) *Identities {
 	ids := &Identities{
-		uids: make(map[uint32]nexus.Caller), commonNames: make(map[string]nexus.Caller), spiffe: make(map[string]nexus.Caller),
+		agents: make(map[string]nexus.Caller), uids: make(map[uint32]nexus.Caller), commonNames: make(map[string]nexus.Caller), spiffe: make(map[string]nexus.Caller),
 		subjects: make(map[string]nexus.Caller), domains: make(map[string]bool), roots: roots, issuers: make(map[string]*Issuer),
 	}
 	for i := range cfg.Agents {
 		a := &cfg.Agents[i]
 		c := nexus.Caller{Name: a.Name, Trust: nexus.Trust(a.Trust), Groups: a.Groups}
+		ids.agents[a.Name] = configured(c, a)
 		for _, uid := range a.UIDs {
 			ids.uids[uid] = c
 		}
@@ -61,6 +63,19 @@ func NewIdentities(cfg *config.Config, roots *x509.CertPool, issuers []*Issuer) 
 		ids.issuers[i.cfg.Issuer] = i
 	}
 	return ids
+}
+
+// configured is an agent by the first of the proofs that it is mapped to.
+func configured(c nexus.Caller, a *config.Agent) nexus.Caller {
+	switch {
+	case len(a.UIDs) > 0:
+		c.Method = nexus.MethodPeer
+	case len(a.CommonNames)+len(a.SPIFFE) > 0:
+		c.Method = nexus.MethodMTLS
+	default:
+		c.Method = nexus.MethodOIDC
+	}
+	return c
 }
 
 // peer is who the process at the other end of a unix socket is.

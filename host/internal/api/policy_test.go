@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/agent"
+	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/plugin"
 	"github.com/sop-host/sop/host/internal/policy"
@@ -180,4 +182,84 @@ func TestPolicyOverTheSocket(t *testing.T) {
 	if !slices.Contains(policy.Actions(), "plugin.restart") {
 		t.Error("the schema has lost an action")
 	}
+}
+
+// What the host knows of the agent and of the patch is asked about as the door would,
+// and a denial's remedy asks the same again.
+func TestExplainFillsIn(t *testing.T) {
+	n := newIntegrating(t)
+	n.Policy = livePolicy(t, `
+@id("all") permit (principal, action, resource) when { principal.trust == "system" };
+@id("builders") permit (principal in Group::"builders", action == Action::"task.claim", resource);
+@id("not-own") forbid (principal, action == Action::"patch.approve", resource is Patch) when { resource.proposer == principal };
+@id("own-tree") permit (principal, action == Action::"patch.deny", resource in Workspace::"w") when { principal.method == "key" };
+`)
+	n.Agents = enrolled{byName: map[string]*agent.Agent{"worker": {Name: "worker", Trust: "exterior", Groups: []string{"builders"}}}}
+	p := n.propose(t, "a", "worker")
+	ids := NewIdentities(&config.Config{Agents: []config.Agent{{Name: "alice", Trust: "system", UIDs: []uint32{7}}}}, nil, nil)
+	s := &policyService{n.Nexus, func() *Identities { return ids }}
+	patch := `Patch::"` + p.ID + `"`
+	for name, c := range map[string]struct {
+		who      *apiv1.PolicyPrincipal
+		action   string
+		resource *apiv1.PolicyResource
+		by       string // the policy that decides; empty: none
+	}{
+		"enrolled":         {&apiv1.PolicyPrincipal{Name: "worker"}, "task.claim", nil, "builders"},
+		"other groups":     {&apiv1.PolicyPrincipal{Name: "worker", Groups: []string{"guests"}}, "task.claim", nil, ""},
+		"configured":       {&apiv1.PolicyPrincipal{Name: "alice"}, "agent.revoke", nil, "all"},
+		"a uid":            {&apiv1.PolicyPrincipal{Name: "uid:0"}, "agent.revoke", nil, "all"},
+		"a stranger":       {&apiv1.PolicyPrincipal{Name: "nobody"}, "agent.revoke", nil, ""},
+		"a patch":          {&apiv1.PolicyPrincipal{Name: "worker"}, "patch.approve", &apiv1.PolicyResource{Entity: patch}, "not-own"},
+		"its workspace":    {&apiv1.PolicyPrincipal{Name: "worker"}, "patch.deny", &apiv1.PolicyResource{Entity: "Patch::" + p.ID[:9]}, "own-tree"},
+		"another proposer": {&apiv1.PolicyPrincipal{Name: "worker"}, "patch.approve", &apiv1.PolicyResource{Entity: patch, Attributes: map[string]string{"proposer": "x"}}, ""},
+		"a plugin":         {&apiv1.PolicyPrincipal{Name: "alice"}, "plugin.restart", &apiv1.PolicyResource{Entity: "Plugin::detector.docs"}, "all"},
+	} {
+		answer, err := s.Explain(t.Context(), connect.NewRequest(&apiv1.ExplainRequest{Principal: c.who, Action: c.action, Resource: c.resource}))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var by []string
+		for _, p := range answer.Msg.GetPolicies() {
+			by = append(by, p.GetId())
+		}
+		if strings.Join(by, ",") != c.by || answer.Msg.GetByDefault() != (c.by == "") {
+			t.Errorf("%s: decided by %q, want %q: asked by %v about %v", name, by, c.by, answer.Msg.GetPrincipal(), answer.Msg.GetResource())
+		}
+	}
+	if _, err := s.Explain(t.Context(), connect.NewRequest(&apiv1.ExplainRequest{Principal: &apiv1.PolicyPrincipal{Name: "worker"}, Action: "patch.approve"})); err == nil || !strings.Contains(sdk.FromError(err).Remedy, "--resource Patch::ID") {
+		t.Errorf("a patch that is not named: %v", err)
+	}
+
+	refused := func(c nexus.Caller, permission string, on policy.Resource, facts map[string]any) string {
+		t.Helper()
+		return sdk.FromError(n.AuthorizeOn(nexus.WithCaller(t.Context(), c), permission, on, facts)).Remedy
+	}
+	on, err := n.PatchResource(t.Context(), p.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker := nexus.Caller{Name: "worker", Trust: nexus.Exterior, Method: nexus.MethodKey, Groups: []string{"builders"}}
+	if remedy := refused(worker, "patch.approve", on, nil); !strings.Contains(remedy, "`sop policy explain --principal worker --method key --action patch.approve --resource '"+patch+"'`") {
+		t.Errorf("remedy: %s", remedy)
+	}
+	outside := nexus.Caller{Name: "corp:o'neil", Trust: nexus.Exterior, Method: nexus.MethodOIDC, Groups: []string{"corp:ops"}}
+	want := `--principal 'corp:o'\''neil' --method oidc --trust exterior --group corp:ops --action protocol.call --resource 'Protocol::"uip"' --context operation=render --context sandboxed=true` + "`"
+	if remedy := refused(outside, "protocol.call", nexus.ProtocolResource("uip"), map[string]any{"operation": "render", "sandboxed": true}); !strings.Contains(remedy, want) {
+		t.Errorf("remedy: %s", remedy)
+	}
+}
+
+// enrolled are agents that are only looked up.
+type enrolled struct {
+	nexus.Agents
+	byName map[string]*agent.Agent
+}
+
+func (e enrolled) Get(_ context.Context, name string) (*agent.Agent, error) {
+	if a := e.byName[name]; a != nil {
+		return a, nil
+	}
+	return nil, agent.NotFound(name)
 }

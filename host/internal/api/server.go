@@ -52,6 +52,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	o := newOptions(options)
 	mux := http.NewServeMux()
 	calls := newLimiter(o.limits, n.Audit)
+	authn := newAuthenticator(n)
 	d := &door{nexus: n, closing: make(chan struct{})}
 	watch := &observer{}
 	opts := connect.WithHandlerOptions(
@@ -72,7 +73,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	mux.Handle(apiv1connect.NewTaskHandler(&taskService{n}, opts))
 	mux.Handle(apiv1connect.NewTokenHandler(&tokenService{n}, opts))
 	mux.Handle(apiv1connect.NewAuditHandler(&auditService{n}, opts))
-	mux.Handle(apiv1connect.NewPolicyHandler(&policyService{n}, opts))
+	mux.Handle(apiv1connect.NewPolicyHandler(&policyService{n, authn.identities.Load}, opts))
 	mux.Handle(apiv1connect.NewAgentHandler(&agentService{n}, opts))
 	mux.Handle(apiv1connect.NewMaintenanceHandler(&maintenanceService{n}, opts))
 	mux.Handle(apiv1connect.NewProtocolHandler(&protocolService{n}, opts))
@@ -83,7 +84,6 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	plugins := http.NewServeMux()
 	plugins.Handle("/", mux)
 	plugins.Handle(pluginv1connect.NewHostHandler(&pluginHost{n}, opts))
-	authn := newAuthenticator(n)
 	server := newHTTPServer(authn.wrap(withDetails(mux)), n.Logger)
 	server.ConnContext = onConnect
 	server.RegisterOnShutdown(d.close)

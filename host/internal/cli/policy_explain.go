@@ -4,6 +4,8 @@ package cli
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -29,19 +31,23 @@ func (a *app) newPolicyExplainCommand() *cobra.Command {
 		Use:   "explain --principal NAME --action ACTION",
 		Short: "Say whether something would be allowed, and which policies decide",
 		Long: `Say whether an agent may do an action on a resource, and which policies decide, with their text. The host is asked, or,
-with --dir, the policies of a directory; nothing is done. Exit 0 whether it is allowed or denied.`,
+with --dir, the policies of a directory; nothing is done. Exit 0 whether it is allowed or denied.
+
+The host fills in what it knows and is not said: trust, method and groups of an agent that is configured or enrolled, and
+the attributes of a patch or a plugin. It says as whom and about what it was asked.`,
 		Example: `  sop policy explain --principal bot-7 --action gap.read
+  sop policy explain --principal bot-7 --action patch.approve --resource Patch::019cb000
   sop policy explain --principal bot-7 --action protocol.call --resource 'Protocol::uip' --context operation=render --context sandboxed=true
-  sop policy explain --principal uid:0 --trust system --action plugin.restart --resource Plugin::detector.docs --attribute kind=detector`,
+  sop policy explain --principal uid:0 --action plugin.restart --resource Plugin::detector.docs`,
 		Args:        noArguments,
 		Annotations: exits("4567"),
 		RunE:        func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.principal.Name, "principal", "", "the agent that asks, by `name`")
-	flags.StringVar(&o.principal.Trust, "trust", "exterior", "how far it is trusted, `trust`: system or exterior")
-	flags.StringVar(&o.principal.Method, "method", "peer", "the `method` that proved its identity")
-	flags.StringSliceVar(&o.principal.Groups, "group", nil, "`groups` that it is in")
+	flags.StringVar(&o.principal.Trust, "trust", "", "how far it is trusted, `trust`: system or exterior (default: as the host knows; else exterior)")
+	flags.StringVar(&o.principal.Method, "method", "", "the `method` that proved its identity (default: as the host knows; else peer)")
+	flags.StringSliceVar(&o.principal.Groups, "group", nil, "`groups` that it is in (default: as the host knows)")
 	flags.StringVar(&o.action, "action", "", "what it would do, an `action` such as gap.read")
 	flags.StringVar(&o.resource.Entity, "resource", "", "what it would do it on, an `entity` such as Plugin::detector.docs (default: the host as a whole)")
 	flags.StringSliceVar(&o.resource.Parents, "in", nil, "what that is in, `entities` such as Workspace::main")
@@ -135,6 +141,8 @@ func (o *policyExplainOptions) print(r *apiv1.ExplainResponse) {
 	default:
 		o.say("%s by %s of %s\n", verdict, count(int64(len(r.GetPolicies())), "policy", "policies"), term.Safe(r.GetSource()))
 	}
+	o.say("  asked by    %s\n", term.Safe(askedBy(r.GetPrincipal())))
+	o.say("  asked about %s\n", term.Safe(askedAbout(r.GetResource())))
 	for _, p := range r.GetPolicies() {
 		o.say("\n%s  %s\n", palette.Paint(term.Bold, term.Safe(p.GetId())), term.Safe(place(p.GetFile(), p.GetLine())))
 		for line := range strings.SplitSeq(strings.TrimRight(p.GetText(), "\n"), "\n") {
@@ -144,4 +152,25 @@ func (o *policyExplainOptions) print(r *apiv1.ExplainResponse) {
 	for _, e := range r.GetErrors() {
 		o.say("\n%s %s\n", palette.Paint(term.BoldRed, "cannot be evaluated:"), term.Safe(e))
 	}
+}
+
+// askedBy says who would ask.
+func askedBy(p *apiv1.PolicyPrincipal) string {
+	text := p.GetName() + ", " + p.GetTrust() + ", by " + p.GetMethod()
+	if groups := p.GetGroups(); len(groups) > 0 {
+		text += ", in " + strings.Join(groups, ", ")
+	}
+	return text
+}
+
+// askedAbout says what it would be about.
+func askedAbout(r *apiv1.PolicyResource) string {
+	parts := []string{r.GetEntity()}
+	if parents := r.GetParents(); len(parents) > 0 {
+		parts[0] += " in " + strings.Join(parents, ", ")
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.GetAttributes())) {
+		parts = append(parts, name+"="+r.GetAttributes()[name])
+	}
+	return strings.Join(parts, ", ")
 }

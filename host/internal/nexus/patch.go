@@ -46,7 +46,7 @@ func patchResource(p *patch.Patch) policy.Resource {
 	for i, r := range p.Risks {
 		risks[i] = string(r)
 	}
-	out := policy.Resource{Ref: policy.Ref{Type: "Patch", ID: p.ID}, Attributes: map[string]any{
+	out := policy.Resource{Ref: policy.Ref{Type: policy.TypePatch, ID: p.ID}, Attributes: map[string]any{
 		"proposer": policy.Ref{Type: policy.TypeAgent, ID: p.Proposer}, "verified": p.Verified(), "approved": p.Approved(),
 		"approvals": len(p.Approvals), "risks": risks,
 	}}

@@ -3,6 +3,10 @@ package nexus
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
 
 	"google.golang.org/grpc/codes"
 
@@ -48,8 +52,8 @@ func (n *Nexus) AuthorizeOn(ctx context.Context, permission string, resource pol
 	ctx, span := trace.Start(ctx, trace.Internal, "authorize")
 	span.Set("sop.permission", permission)
 	defer func() { span.End(err) }()
-	q := &question{permission: permission, resource: resource}
-	c, err := n.ask(ctx, q, facts)
+	q := &question{permission: permission, resource: resource, facts: facts}
+	c, err := n.ask(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -59,12 +63,12 @@ func (n *Nexus) AuthorizeOn(ctx context.Context, permission string, resource pol
 // AuthorizeAgain is AuthorizeOn for what that has permitted and recorded: only a
 // denial is recorded now.
 func (n *Nexus) AuthorizeAgain(ctx context.Context, permission string, resource policy.Resource, facts map[string]any) error {
-	_, err := n.ask(ctx, &question{permission: permission, resource: resource}, facts)
+	_, err := n.ask(ctx, &question{permission: permission, resource: resource, facts: facts})
 	return err
 }
 
 // ask has policy decide, and returns who asked, or the denial, which is recorded.
-func (n *Nexus) ask(ctx context.Context, q *question, facts map[string]any) (Caller, error) {
+func (n *Nexus) ask(ctx context.Context, q *question) (Caller, error) {
 	c, ok := CallerFrom(ctx)
 	switch {
 	case !ok:
@@ -75,7 +79,7 @@ func (n *Nexus) ask(ctx context.Context, q *question, facts map[string]any) (Cal
 	}
 	q.decision = n.decide(&policy.Request{
 		Principal: policy.Agent{Name: c.Name, Trust: string(c.Trust), Method: string(c.Method), Groups: c.Groups},
-		Action:    q.permission, Resource: q.resource, Context: facts,
+		Action:    q.permission, Resource: q.resource, Context: q.facts,
 	})
 	for _, f := range q.decision.Errors {
 		n.Logger.Error("a policy could not be evaluated", "permission", q.permission, "caller", c.Name, "error", f.String())
@@ -97,6 +101,7 @@ func (n *Nexus) decide(req *policy.Request) policy.Decision {
 type question struct {
 	permission string
 	resource   policy.Resource
+	facts      map[string]any
 	decision   policy.Decision
 }
 
@@ -119,7 +124,7 @@ func (q *question) refusal(c Caller) *sdk.Error {
 	if q.resource.Type != policy.TypeHost {
 		what += " on " + q.resource.String()
 	}
-	explain := fmt.Sprintf("`sop policy explain --principal %s --action %s` shows why", c.Name, q.permission)
+	explain := "`" + q.explain(c) + "` shows why"
 	switch d := &q.decision; {
 	case len(d.Policies) > 0:
 		return sdk.Errorf(codes.PermissionDenied, ReasonForbidden, "%s: forbidden by the policy %s", what, d.Names()).
@@ -133,4 +138,50 @@ func (q *question) refusal(c Caller) *sdk.Error {
 	}
 	return sdk.Errorf(codes.PermissionDenied, ReasonNotPermitted, "%s: no policy permits it", what).
 		WithRemedy("run the command as the user that runs the host, or as root; or have it permitted with a policy")
+}
+
+// explain is the command that asks the same again. What the host knows of an agent
+// by its name need not be said.
+func (q *question) explain(c Caller) string {
+	words := []string{"sop policy explain --principal", shellWord(c.Name)}
+	if c.Method != MethodPeer {
+		words = append(words, "--method", shellWord(string(c.Method)))
+	}
+	if c.Method == MethodOIDC || c.Method == MethodPlugin || c.Method == MethodHost { // who vouched for it says the rest
+		words = append(words, "--trust", shellWord(string(c.Trust)))
+		for _, g := range c.Groups {
+			words = append(words, "--group", shellWord(g))
+		}
+	}
+	words = append(words, "--action", q.permission)
+	if q.resource.Type != policy.TypeHost {
+		words = append(words, "--resource", shellWord(q.resource.String()))
+	}
+	facts := FactTexts(q.facts)
+	for _, name := range slices.Sorted(maps.Keys(facts)) {
+		words = append(words, "--context", shellWord(name+"="+facts[name]))
+	}
+	return strings.Join(words, " ")
+}
+
+// FactTexts writes facts and attributes as they are given to `sop policy explain`.
+func FactTexts(facts map[string]any) map[string]string {
+	out := make(map[string]string, len(facts))
+	for name, fact := range facts {
+		if list, ok := fact.([]string); ok {
+			fact = strings.Join(list, ",")
+		}
+		out[name] = fmt.Sprint(fact)
+	}
+	return out
+}
+
+// shellWord quotes a text where a shell would not take it as one word.
+func shellWord(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("@%+=:,./_-", r)
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

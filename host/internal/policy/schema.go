@@ -20,6 +20,7 @@ const (
 	TypeHost      = "Host"
 	TypeWorkspace = "Workspace"
 	TypePlugin    = "Plugin"
+	TypePatch     = "Patch"
 	TypeComponent = "Component"
 	TypeProtocol  = "Protocol"
 	typeAction    = "Action"
@@ -38,6 +39,15 @@ func Schema() string { return schemaText }
 // Actions returns the names of all actions that can be asked about, sorted.
 func Actions() []string {
 	return slices.Sorted(maps.Keys(theModel().actions))
+}
+
+// DoneOn returns the types of what an action is done on; nil where there is no such
+// action.
+func DoneOn(name string) []string {
+	if a := theModel().actions[name]; a != nil {
+		return texts(slices.Values(a.resources))
+	}
+	return nil
 }
 
 // closedTexts are attributes whose values are a closed set of texts, which

@@ -261,13 +261,14 @@ func (x *ListPoliciesResponse) GetTotal() int64 {
 	return 0
 }
 
-// PolicyPrincipal is who would ask.
+// PolicyPrincipal is who would ask. What is left empty is as the host knows it of an
+// agent that is configured or enrolled under the name, or of a uid.
 type PolicyPrincipal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// "system" or "exterior"; empty: "exterior".
+	// "system" or "exterior"; of whom the host does not know: "exterior".
 	Trust string `protobuf:"bytes,2,opt,name=trust,proto3" json:"trust,omitempty"`
-	// What proved the identity; empty: "peer".
+	// What proved the identity; of whom the host does not know: "peer".
 	Method        string   `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
 	Groups        []string `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -332,10 +333,12 @@ func (x *PolicyPrincipal) GetGroups() []string {
 	return nil
 }
 
-// PolicyResource is what it would be about.
+// PolicyResource is what it would be about. Parents and attributes of a patch or a
+// plugin are as the host knows them, where they are not given.
 type PolicyResource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Such as Patch::"p1"; empty: the host as a whole.
+	// Such as Patch::"p1"; empty: the host as a whole. A patch that exists may be named
+	// by an unambiguous beginning of its id.
 	Entity string `protobuf:"bytes,1,opt,name=entity,proto3" json:"entity,omitempty"`
 	// What it is in, such as Workspace::"main".
 	Parents []string `protobuf:"bytes,2,rep,name=parents,proto3" json:"parents,omitempty"`
@@ -476,7 +479,11 @@ type ExplainResponse struct {
 	// It is denied since no policy matched.
 	ByDefault bool `protobuf:"varint,4,opt,name=by_default,json=byDefault,proto3" json:"by_default,omitempty"`
 	// The directory the policies were read from, or "built-in".
-	Source        string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	// Who was asked about, with what the host filled in.
+	Principal *PolicyPrincipal `protobuf:"bytes,6,opt,name=principal,proto3" json:"principal,omitempty"`
+	// What was asked about, likewise.
+	Resource      *PolicyResource `protobuf:"bytes,7,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -544,6 +551,20 @@ func (x *ExplainResponse) GetSource() string {
 		return x.Source
 	}
 	return ""
+}
+
+func (x *ExplainResponse) GetPrincipal() *PolicyPrincipal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetResource() *PolicyResource {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
 }
 
 type GetSchemaRequest struct {
@@ -673,14 +694,16 @@ const file_sop_api_v1_policy_proto_rawDesc = "" +
 	"\acontext\x18\x04 \x03(\v2'.sop.api.v1.ExplainRequest.ContextEntryR\acontext\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xac\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x02\n" +
 	"\x0fExplainResponse\x12\x14\n" +
 	"\x05allow\x18\x01 \x01(\bR\x05allow\x124\n" +
 	"\bpolicies\x18\x02 \x03(\v2\x18.sop.api.v1.PolicyRecordR\bpolicies\x12\x16\n" +
 	"\x06errors\x18\x03 \x03(\tR\x06errors\x12\x1d\n" +
 	"\n" +
 	"by_default\x18\x04 \x01(\bR\tbyDefault\x12\x16\n" +
-	"\x06source\x18\x05 \x01(\tR\x06source\"\x12\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x129\n" +
+	"\tprincipal\x18\x06 \x01(\v2\x1b.sop.api.v1.PolicyPrincipalR\tprincipal\x126\n" +
+	"\bresource\x18\a \x01(\v2\x1a.sop.api.v1.PolicyResourceR\bresource\"\x12\n" +
 	"\x10GetSchemaRequest\"+\n" +
 	"\x11GetSchemaResponse\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\tR\x06schema2\x9c\x02\n" +
@@ -722,17 +745,19 @@ var file_sop_api_v1_policy_proto_depIdxs = []int32{
 	4,  // 3: sop.api.v1.ExplainRequest.resource:type_name -> sop.api.v1.PolicyResource
 	10, // 4: sop.api.v1.ExplainRequest.context:type_name -> sop.api.v1.ExplainRequest.ContextEntry
 	0,  // 5: sop.api.v1.ExplainResponse.policies:type_name -> sop.api.v1.PolicyRecord
-	1,  // 6: sop.api.v1.Policy.ListPolicies:input_type -> sop.api.v1.ListPoliciesRequest
-	5,  // 7: sop.api.v1.Policy.Explain:input_type -> sop.api.v1.ExplainRequest
-	7,  // 8: sop.api.v1.Policy.GetSchema:input_type -> sop.api.v1.GetSchemaRequest
-	2,  // 9: sop.api.v1.Policy.ListPolicies:output_type -> sop.api.v1.ListPoliciesResponse
-	6,  // 10: sop.api.v1.Policy.Explain:output_type -> sop.api.v1.ExplainResponse
-	8,  // 11: sop.api.v1.Policy.GetSchema:output_type -> sop.api.v1.GetSchemaResponse
-	9,  // [9:12] is the sub-list for method output_type
-	6,  // [6:9] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	3,  // 6: sop.api.v1.ExplainResponse.principal:type_name -> sop.api.v1.PolicyPrincipal
+	4,  // 7: sop.api.v1.ExplainResponse.resource:type_name -> sop.api.v1.PolicyResource
+	1,  // 8: sop.api.v1.Policy.ListPolicies:input_type -> sop.api.v1.ListPoliciesRequest
+	5,  // 9: sop.api.v1.Policy.Explain:input_type -> sop.api.v1.ExplainRequest
+	7,  // 10: sop.api.v1.Policy.GetSchema:input_type -> sop.api.v1.GetSchemaRequest
+	2,  // 11: sop.api.v1.Policy.ListPolicies:output_type -> sop.api.v1.ListPoliciesResponse
+	6,  // 12: sop.api.v1.Policy.Explain:output_type -> sop.api.v1.ExplainResponse
+	8,  // 13: sop.api.v1.Policy.GetSchema:output_type -> sop.api.v1.GetSchemaResponse
+	11, // [11:14] is the sub-list for method output_type
+	8,  // [8:11] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_sop_api_v1_policy_proto_init() }
