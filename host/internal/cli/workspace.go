@@ -119,8 +119,9 @@ func (a *app) newWorkspaceScanCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scan NAME",
 		Short: "Have the host scan a workspace now, and wait for it",
-		Long: `Have the host scan a workspace now, and wait until the scan has ended. One that is under way is joined. Exit code 3
-says that it is incomplete: something could not be examined. ` + "`sop scan PATH`" + ` looks at a tree without a host.`,
+		Long: `Have the host scan a workspace now, and wait until the scan has ended. One that began before is waited for, and
+another follows. Exit code 3 says that it is incomplete: something could not be examined. ` + "`sop scan PATH`" + ` looks at a tree
+without a host.`,
 		Example:     "  sop workspace scan main\n  sop workspace scan main -o json",
 		Args:        arguments(1, 1, "the NAME of a workspace"),
 		Annotations: exits("34567"),

@@ -44,7 +44,8 @@ type Plugins interface {
 // Workspaces are the governed trees.
 type Workspaces interface {
 	List(ctx context.Context) ([]*apiv1.WorkspaceStatus, error)
-	// Scan scans now, or joins the scan that is under way.
+	// Scan has the tree scanned from now on: a scan that began before may have passed
+	// by what has changed.
 	Scan(ctx context.Context, workspace string) (*apiv1.ScanReport, error)
 	// Report takes in what an agent, a detector, found outside of a scan.
 	Report(ctx context.Context, agent, workspace string, found *pluginv1.Finding) (*gap.Gap, error)

@@ -181,20 +181,6 @@ func (w flowWorkspaces) Rescan(ctx context.Context, name string) error {
 // rescanned returns when a scan has ended that began after the call, and covered
 // what there was to cover.
 func (w *workspaces) rescanned(ctx context.Context, name string) error {
-	g, err := w.named(name)
-	if err != nil {
-		return err
-	}
-	w.mu.Lock()
-	before := g.run
-	w.mu.Unlock()
-	if before != nil {
-		select {
-		case <-before.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 	report, err := w.Scan(ctx, name)
 	if err != nil {
 		return err

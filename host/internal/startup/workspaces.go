@@ -262,11 +262,7 @@ func (w *workspaces) scan(ctx context.Context, g *governed, who string) (*apiv1.
 
 // Scan implements nexus.Workspaces.
 func (w *workspaces) Scan(ctx context.Context, name string) (*apiv1.ScanReport, error) {
-	g, err := w.named(name)
-	if err != nil {
-		return nil, err
-	}
-	return w.begin(trace.Follow(w.ctx, ctx), g, "").await(ctx)
+	return w.ScanSince(ctx, name, "", time.Now())
 }
 
 // await returns what came of a scan. It goes on when ctx is done.

@@ -46,8 +46,8 @@ const (
 type WorkspaceClient interface {
 	ListWorkspaces(context.Context, *connect.Request[v1.ListWorkspacesRequest]) (*connect.Response[v1.ListWorkspacesResponse], error)
 	GetWorkspace(context.Context, *connect.Request[v1.GetWorkspaceRequest]) (*connect.Response[v1.GetWorkspaceResponse], error)
-	// ScanWorkspace scans now and returns when the scan has ended. A scan that is
-	// already under way is joined.
+	// ScanWorkspace scans now and returns when the scan has ended. One that began
+	// before is waited for, and another follows: calls that wait share it.
 	ScanWorkspace(context.Context, *connect.Request[v1.ScanWorkspaceRequest]) (*connect.Response[v1.ScanWorkspaceResponse], error)
 }
 
@@ -110,8 +110,8 @@ func (c *workspaceClient) ScanWorkspace(ctx context.Context, req *connect.Reques
 type WorkspaceHandler interface {
 	ListWorkspaces(context.Context, *connect.Request[v1.ListWorkspacesRequest]) (*connect.Response[v1.ListWorkspacesResponse], error)
 	GetWorkspace(context.Context, *connect.Request[v1.GetWorkspaceRequest]) (*connect.Response[v1.GetWorkspaceResponse], error)
-	// ScanWorkspace scans now and returns when the scan has ended. A scan that is
-	// already under way is joined.
+	// ScanWorkspace scans now and returns when the scan has ended. One that began
+	// before is waited for, and another follows: calls that wait share it.
 	ScanWorkspace(context.Context, *connect.Request[v1.ScanWorkspaceRequest]) (*connect.Response[v1.ScanWorkspaceResponse], error)
 }
 

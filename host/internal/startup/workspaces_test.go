@@ -1,0 +1,75 @@
+package startup
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/sop-host/sop/host/internal/config"
+	"github.com/sop-host/sop/host/internal/gap"
+	"github.com/sop-host/sop/host/internal/store"
+	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+)
+
+// governing governs one tree, "w", without detectors; each scan tells begun and waits
+// until go is told.
+type governing struct {
+	*workspaces
+	begun, goOn chan struct{}
+}
+
+func govern(t *testing.T) *governing {
+	t.Helper()
+	db, err := store.OpenMemory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	g := &governing{begun: make(chan struct{}), goOn: make(chan struct{})}
+	g.workspaces = &workspaces{
+		ctx: ctx, cancel: cancel, store: db.Gaps(), changed: func() {}, logger: hclog.NewNullLogger(), all: make(map[string]*governed),
+		detectors: func() []gap.Detector {
+			g.begun <- struct{}{}
+			<-g.goOn
+			return nil
+		},
+	}
+	t.Cleanup(func() {
+		g.close()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := g.apply([]config.Workspace{{Name: "w", Path: t.TempDir(), Scan: config.Scan{Timeout: time.Minute}}}); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// A scan that began before the call has perhaps passed by what it is called for.
+func TestScanFollowsTheOneBefore(t *testing.T) {
+	g := govern(t)
+	before := g.begin(g.ctx, g.all["w"], "")
+	<-g.begun
+	answer := make(chan *apiv1.ScanReport, 1)
+	go func() {
+		report, err := g.Scan(g.ctx, "w")
+		if err != nil {
+			t.Error(err)
+		}
+		answer <- report
+	}()
+	g.goOn <- struct{}{}
+	<-before.done
+	select {
+	case <-g.begun:
+		g.goOn <- struct{}{}
+	case report := <-answer:
+		t.Fatalf("the call joined scan %s, which began before it", report.GetId())
+	}
+	if report := <-answer; report.GetId() == before.report.GetId() {
+		t.Error("the call was answered with the scan before")
+	}
+}
