@@ -47,6 +47,7 @@ type authenticator struct {
 	guard      *secret.Guard
 	now        func() time.Time
 	errors     *connect.ErrorWriter
+	calls      *limiter // of the server; nil: none
 }
 
 func newAuthenticator(n *nexus.Nexus) *authenticator {
@@ -119,7 +120,8 @@ func (p *presented) note(key, value string) {
 }
 
 // judged has what was presented judged. A refusal is recorded, and counted where it
-// was presented now; what could not be judged is neither.
+// was presented now; what could not be judged is neither, and counts as a call of
+// nobody.
 func (a *authenticator) judged(ctx context.Context, conn connection, of judge, now bool) (nexus.Caller, error) {
 	var p presented
 	c, err := of(&p)
@@ -129,6 +131,11 @@ func (a *authenticator) judged(ctx context.Context, conn connection, of judge, n
 	}
 	why := sdk.FromError(err)
 	if why.Code != codes.Unauthenticated {
+		if now && a.calls != nil {
+			if _, limited := a.calls.admit(ctx, false); limited != nil {
+				err = limited
+			}
+		}
 		return nexus.Caller{}, err
 	}
 	if now {

@@ -35,6 +35,7 @@ import (
 	"github.com/sop-host/sop/host/internal/store"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
+	"github.com/sop-host/sop/sdk"
 )
 
 // authority issues certificates.
@@ -190,7 +191,7 @@ func (a *access) issueHost() *authority {
 }
 
 func (i *Issuer) newsForTest() <-chan struct{} {
-	_, news := i.known("")
+	_, news := i.settled("", time.Now())
 	return news
 }
 
@@ -465,6 +466,64 @@ func TestIssuerComesAndGoes(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+	// A key that cannot be read yet may be good; one that is not there, or not any
+	// more, is not.
+	third := jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: newAuthority(t).key, KeyID: "three"}}
+	waits := func(what string) {
+		t.Helper()
+		short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err := i.verify(short, p.signWith(third, p.claimsAt(now), nil), now)
+		if e := sdk.FromError(err); e.Reason != reasonIssuerDown || !e.Retryable || e.RetryAfter <= 0 || e.RetryAfter > oidcRetry+time.Second {
+			t.Errorf("%s: %+v", what, e)
+		}
+	}
+	waits("read a moment ago")
+	p.down.Store(true)
+	if err := i.refresh(t.Context()); err == nil {
+		t.Error("it is not down")
+	}
+	waits("the issuer is down")
+	p.down.Store(false)
+	<-i.asked
+	go func() {
+		<-i.asked
+		done <- i.refresh(t.Context())
+	}()
+	if _, err := i.verify(t.Context(), p.signWith(third, p.claimsAt(now), nil), now); sdk.FromError(err).Reason != reasonTokenBad {
+		t.Errorf("a key that is not there: %v", err)
+	}
+	p.mu.Lock()
+	delete(p.keys, "two")
+	p.mu.Unlock()
+	if err := errors.Join(<-done, i.refresh(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.verify(t.Context(), p.signWith(second, p.claimsAt(now), nil), now); sdk.FromError(err).Reason != reasonTokenBad {
+		t.Errorf("a key that is gone: %v", err)
+	}
+}
+
+// Whoever names keys that nobody knows is no guesser, and is held to the calls of one
+// whom nobody knows.
+func TestUnknownKeysAreNoGuesses(t *testing.T) {
+	a := serveAccess(t)
+	a.server.limiter.limits = func() Limits { return Limits{RequestsPerSecond: 0.001, Burst: 30, MaxStreams: 1} }
+	for range maxOIDCWaiting {
+		a.issuer.waiting <- struct{}{} // nobody else waits
+	}
+	unknown := jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: newAuthority(t).key, KeyID: "unknown"}}
+	token := "Bearer " + a.provider.signWith(unknown, a.provider.claimsAt(time.Now()), nil)
+	got := make(map[string]int)
+	for range 32 {
+		got[who(t, a.client(nil), a.address, token)]++
+	}
+	if got[reasonIssuerDown] != 30 || got["RATE_LIMITED"] != 2 {
+		t.Errorf("got %v", got)
+	}
+	if got := who(t, a.client(nil), a.address, "Bearer "+a.provider.sign(a.provider.claimsAt(time.Now()), nil)); !strings.HasPrefix(got, "corp:alice") {
+		t.Errorf("a good token from there: %s", got)
 	}
 }
 

@@ -29,12 +29,15 @@ type Issuer struct {
 	client   *http.Client
 	verifier *oidc.IDTokenVerifier
 	asked    chan struct{} // someone wants the keys read again
+	waiting  chan struct{} // has room for those who wait for that
 
 	mu     sync.Mutex
 	keys   []jose.JSONWebKey
-	read   time.Time     // when keys were
-	failed error         // why the last reading did
-	news   chan struct{} // closed when a reading has ended
+	gone   map[string]bool // ids of keys that the issuer has taken back
+	tried  time.Time       // when the last reading began
+	read   time.Time       // when the last one that succeeded began
+	failed error           // why the last reading did
+	news   chan struct{}   // closed when a reading has ended
 }
 
 const (
@@ -45,6 +48,8 @@ const (
 	maxKeysAge      = 24 * time.Hour   // for which an issuer may be unreachable
 	maxOIDCDocument = 1 << 20          // bytes
 	maxOIDCKeys     = 100
+	maxOIDCGone     = 1000
+	maxOIDCWaiting  = 256 // calls; further ones are told to come again at once
 	maxOIDCGroups   = 64
 	maxOIDCName     = 200 // bytes
 )
@@ -60,7 +65,7 @@ func NewIssuer(cfg config.OIDC) (*Issuer, error) {
 		transport.TLSClientConfig = clientTLS(roots)
 	}
 	i := &Issuer{
-		cfg: cfg, asked: make(chan struct{}, 1), news: make(chan struct{}),
+		cfg: cfg, asked: make(chan struct{}, 1), waiting: make(chan struct{}, maxOIDCWaiting), news: make(chan struct{}),
 		client: &http.Client{Transport: transport, Timeout: oidcDeadline, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}},
@@ -128,15 +133,34 @@ func (i *Issuer) rest(ctx context.Context, failed error) bool {
 func (i *Issuer) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, oidcDeadline)
 	defer cancel()
+	began := time.Now()
+	i.mu.Lock()
+	i.tried = began
+	i.mu.Unlock()
 	keys, err := i.fetchKeys(ctx)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.failed = err; err == nil {
-		i.keys, i.read = keys, time.Now()
+		i.replace(keys)
+		i.read = began
 	}
 	close(i.news)
 	i.news = make(chan struct{})
 	return err
+}
+
+// replace takes keys over, and remembers which are gone. i.mu is held.
+func (i *Issuer) replace(keys []jose.JSONWebKey) {
+	if i.gone == nil || len(i.gone) > maxOIDCGone {
+		i.gone = make(map[string]bool)
+	}
+	for _, k := range i.keys {
+		i.gone[k.KeyID] = true
+	}
+	for _, k := range keys {
+		delete(i.gone, k.KeyID)
+	}
+	i.keys = keys
 }
 
 func (i *Issuer) fetchKeys(ctx context.Context) ([]jose.JSONWebKey, error) {
@@ -153,7 +177,9 @@ func (i *Issuer) fetchKeys(ctx context.Context) ([]jose.JSONWebKey, error) {
 	if err := config.CheckIssuer(about.Keys); err != nil {
 		return nil, fmt.Errorf("its jwks_uri: %w", err)
 	}
-	var set jose.JSONWebKeySet
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
 	if err := i.fetch(ctx, about.Keys, &set); err != nil {
 		return nil, err
 	}
@@ -161,7 +187,11 @@ func (i *Issuer) fetchKeys(ctx context.Context) ([]jose.JSONWebKey, error) {
 		return nil, fmt.Errorf("it has more than %d keys", maxOIDCKeys)
 	}
 	var keys []jose.JSONWebKey
-	for _, k := range set.Keys {
+	for _, text := range set.Keys {
+		var k jose.JSONWebKey
+		if json.Unmarshal(text, &k) != nil {
+			continue // of a kind that is not known here, as RFC 7517 wants it
+		}
 		if k.Valid() && k.IsPublic() && (k.Use == "" || k.Use == "sig") {
 			keys = append(keys, k)
 		}
@@ -213,35 +243,13 @@ func (i *Issuer) Problem() error {
 	return fmt.Errorf("the keys of OIDC issuer %s cannot be read: %w", i.cfg.Name, i.failed)
 }
 
-// VerifySignature implements [oidc.KeySet]. A key that is not known makes the
-// keys be read again, but not more often than every 10 seconds.
-func (i *Issuer) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	algorithms := make([]jose.SignatureAlgorithm, len(i.cfg.Algorithms))
-	for n, a := range i.cfg.Algorithms {
-		algorithms[n] = jose.SignatureAlgorithm(a)
-	}
-	signed, err := jose.ParseSignedCompact(token, algorithms)
-	if err != nil || len(signed.Signatures) != 1 {
-		return nil, errors.New("it is not one signed text")
-	}
-	id := signed.Signatures[0].Header.KeyID
-	keys, news := i.known(id)
-	if len(keys) == 0 {
-		select {
-		case i.asked <- struct{}{}:
-		default:
-		}
-		wait, cancel := context.WithTimeout(ctx, oidcPatience)
-		defer cancel()
-		select {
-		case <-news:
-			keys, _ = i.known(id)
-		case <-wait.Done():
-		}
-	}
-	if err := i.unreadable(); err != nil {
+// VerifySignature implements [oidc.KeySet].
+func (i *Issuer) VerifySignature(_ context.Context, token string) ([]byte, error) {
+	signed, err := i.parse(token)
+	if err != nil {
 		return nil, err
 	}
+	keys := i.known(signed.Signatures[0].Header.KeyID)
 	for n := range keys {
 		if payload, err := signed.Verify(&keys[n]); err == nil {
 			return payload, nil
@@ -250,9 +258,78 @@ func (i *Issuer) VerifySignature(ctx context.Context, token string) ([]byte, err
 	return nil, errors.New("no key of the issuer has signed it")
 }
 
-// known returns the keys with an id, all of them when it is empty, and what is
-// closed when they have been read again.
-func (i *Issuer) known(id string) ([]jose.JSONWebKey, <-chan struct{}) {
+func (i *Issuer) parse(token string) (*jose.JSONWebSignature, error) {
+	algorithms := make([]jose.SignatureAlgorithm, len(i.cfg.Algorithms))
+	for n, a := range i.cfg.Algorithms {
+		algorithms[n] = jose.SignatureAlgorithm(a)
+	}
+	signed, err := jose.ParseSignedCompact(token, algorithms)
+	if err != nil || len(signed.Signatures) != 1 {
+		return nil, errors.New("it is not one signed text")
+	}
+	return signed, nil
+}
+
+// await returns nil once it is known whether the issuer has the key that a token
+// names. A key that is not known makes the keys be read again, but not more often
+// than every 10 seconds; whoever's token must wait for that, or for an issuer that
+// does not answer, is told to come again: it may be good.
+func (i *Issuer) await(ctx context.Context, token string) error {
+	signed, err := i.parse(token)
+	if err != nil {
+		return nil //nolint:nilerr // whoever looks at the signature says so
+	}
+	id, asked := signed.Signatures[0].Header.KeyID, time.Now()
+	settled, news := i.settled(id, asked)
+	if !settled {
+		select {
+		case i.asked <- struct{}{}:
+		default:
+		}
+		i.wait(ctx, news)
+		settled, _ = i.settled(id, asked)
+	}
+	if err := i.unreadable(); err != nil {
+		return err
+	}
+	if settled {
+		return nil
+	}
+	i.mu.Lock()
+	next := oidcRetry - time.Since(i.tried)
+	i.mu.Unlock()
+	return unavailable(reasonIssuerDown, "the key that signed the token was not read from OIDC issuer %s yet", i.cfg.Name).
+		WithRemedy("try again; `sop status` says whether the issuer can be reached").RetryIn(max(next, 0).Round(time.Second) + time.Second)
+}
+
+// wait returns at the news, or soon.
+func (i *Issuer) wait(ctx context.Context, news <-chan struct{}) {
+	select {
+	case i.waiting <- struct{}{}:
+		defer func() { <-i.waiting }()
+	default:
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, oidcPatience)
+	defer cancel()
+	select {
+	case <-news:
+	case <-ctx.Done():
+	}
+}
+
+// settled says whether the issuer has a key with an id, or had none when it was
+// asked after a time, or has taken it back. The channel is closed when the keys have
+// been read again.
+func (i *Issuer) settled(id string, after time.Time) (bool, <-chan struct{}) {
+	known := len(i.known(id)) > 0
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return known || i.gone[id] || i.read.After(after), i.news
+}
+
+// known returns the keys with an id, all of them when it is empty.
+func (i *Issuer) known(id string) []jose.JSONWebKey {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var out []jose.JSONWebKey
@@ -261,7 +338,7 @@ func (i *Issuer) known(id string) ([]jose.JSONWebKey, <-chan struct{}) {
 			out = append(out, k)
 		}
 	}
-	return out, i.news
+	return out
 }
 
 // fresh says that there are keys, and that they are not too old.
@@ -294,11 +371,11 @@ func (a *audience) UnmarshalJSON(text []byte) error {
 
 // verify returns who a token names, if it is good now.
 func (i *Issuer) verify(ctx context.Context, text string, now time.Time) (nexus.Caller, error) {
+	if err := i.await(ctx, text); err != nil {
+		return nexus.Caller{}, err
+	}
 	token, err := i.verifier.Verify(ctx, text)
 	if err != nil {
-		if down := i.unreadable(); down != nil {
-			return nexus.Caller{}, down
-		}
 		e := refusal(reasonTokenBad, "the token is not one that issuer %s signed as the configuration wants", i.cfg.Name).
 			WithRemedy("ask the issuer for a new token; the algorithms are %s", strings.Join(i.cfg.Algorithms, ", "))
 		e.Cause = err

@@ -55,7 +55,11 @@ func newProvider(t *testing.T) *provider {
 		for id, k := range p.keys {
 			set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.Public(), KeyID: id, Use: "sig"})
 		}
-		_ = json.NewEncoder(w).Encode(set)
+		all := []any{map[string]string{"kty": "weird"}, map[string]string{"kty": "EC", "crv": "P-0", "x": "AA", "y": "AA"}}
+		for _, k := range set.Keys {
+			all = append(all, k)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"keys": all})
 	})
 	p.server = httptest.NewTLSServer(mux)
 	t.Cleanup(p.server.Close)

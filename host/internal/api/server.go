@@ -53,6 +53,7 @@ func NewServer(n *nexus.Nexus, options ...Option) *Server {
 	mux := http.NewServeMux()
 	calls := newLimiter(o.limits, n.Audit)
 	authn := newAuthenticator(n)
+	authn.calls = calls
 	d := &door{nexus: n, closing: make(chan struct{})}
 	watch := &observer{}
 	opts := connect.WithHandlerOptions(
