@@ -3,12 +3,15 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,11 +19,13 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sop-host/sop/host/internal/api/apierr"
+	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/plugin"
@@ -190,6 +195,47 @@ func TestErrorsCarryReasonAndRemedy(t *testing.T) {
 	}
 	if errors.As(err, &ce); len(apierr.Decode(ce).Fields) != 1 || apierr.Decode(ce).Fields[0].Field != "states" {
 		t.Errorf("fields of an unknown state: %+v", apierr.Decode(ce))
+	}
+}
+
+// What nobody has put into words has a reason and a remedy too, and tells none but
+// system agents of the host's files.
+func TestEveryErrorHasAReason(t *testing.T) {
+	d := &door{nexus: &nexus.Nexus{Logger: hclog.NewNullLogger()}}
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	secret := &fs.PathError{Op: "open", Path: "/srv/secret", Err: syscall.EIO}
+	long := fmt.Errorf("look: %w", &fs.PathError{Op: "statat", Path: "/srv/secret/aaa", Err: syscall.ENAMETOOLONG})
+	for name, c := range map[string]struct {
+		ctx    context.Context
+		err    error
+		code   connect.Code
+		reason string
+		tells  bool // of the path
+	}{
+		"exterior": {nexus.WithCaller(t.Context(), nexus.Caller{Name: "bot", Trust: nexus.Exterior}), secret, connect.CodeUnknown, "INTERNAL", false},
+		"system":   {nexus.WithCaller(t.Context(), nexus.Caller{Name: "me", Trust: nexus.System}), secret, connect.CodeUnknown, "INTERNAL", true},
+		"too long": {t.Context(), long, connect.CodeInvalidArgument, "NAME_TOO_LONG", false},
+		"deadline": {t.Context(), fmt.Errorf("verify: %w", context.DeadlineExceeded), connect.CodeDeadlineExceeded, "CALL_TIMEOUT", false},
+		"in words": {late, errors.New("/srv/secret: interrupted (9)"), connect.CodeDeadlineExceeded, "CALL_TIMEOUT", false},
+		"canceled": {t.Context(), context.Canceled, connect.CodeCanceled, "CALL_CANCELED", false},
+		"a plugin": {t.Context(), status.Error(codes.FailedPrecondition, "not now"), connect.CodeFailedPrecondition, "FAILED_PRECONDITION", false},
+		"its own":  {t.Context(), sdk.Errorf(codes.NotFound, "X", "x"), connect.CodeNotFound, "X", false},
+	} {
+		var ce *connect.Error
+		if !errors.As(d.failed(audit.WithOrigin(c.ctx, audit.Origin{RequestID: "r1"}), c.err), &ce) {
+			t.Fatalf("%s: no error of the wire", name)
+		}
+		e := apierr.Decode(ce)
+		if ce.Code() != c.code || e.Reason != c.reason || strings.Contains(ce.Message(), "/srv/secret") != c.tells {
+			t.Errorf("%s: %v: %+v", name, ce, e)
+		}
+		if e.Reason == "INTERNAL" && !strings.Contains(e.Remedy, "r1") {
+			t.Errorf("%s: the remedy names no request: %s", name, e.Remedy)
+		}
+	}
+	if d.failed(t.Context(), nil) != nil {
+		t.Error("no error has become one")
 	}
 }
 

@@ -157,7 +157,7 @@ func (d *door) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			return nil, wireError(err)
 		}
 		resp, err := next(ctx, req)
-		return resp, wireError(err)
+		return resp, d.failed(ctx, err)
 	}
 }
 
@@ -183,7 +183,7 @@ func (d *door) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 		if why := barred(ctx); why != nil {
 			err = why
 		}
-		return wireError(err)
+		return d.failed(ctx, err)
 	}
 }
 

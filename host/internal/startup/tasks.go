@@ -3,17 +3,19 @@ package startup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/event"
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/protocol"
 	"github.com/sop-host/sop/host/internal/task"
+	"github.com/sop-host/sop/sdk"
 )
 
 // openTasks makes the task service, takes back what the host held when it ended,
@@ -163,9 +165,14 @@ type trees struct{ host *host }
 func (t trees) Root(workspace string) (*os.Root, error) {
 	w := t.host.loaded.Load().config.Workspace(workspace)
 	if w == nil {
-		return nil, fmt.Errorf("there is no workspace %q any more", workspace)
+		return nil, sdk.Errorf(codes.FailedPrecondition, "WORKSPACE_UNKNOWN", "there is no workspace %q any more", workspace).
+			WithRemedy("put it back into the configuration, or cancel what is to be done in it")
 	}
-	return os.OpenRoot(w.Path)
+	root, err := os.OpenRoot(w.Path)
+	if err != nil {
+		return nil, workspaceGone(w.Name, err)
+	}
+	return root, nil
 }
 
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -249,6 +250,9 @@ func (w *workspaces) scan(ctx context.Context, g *governed, who string) (*apiv1.
 	result, err := g.scanner.Scan(ctx, gap.Target{
 		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(), Configured: w.configured(), Grant: w.grantScan(g.config.Name, c.Timeout), For: who,
 	})
+	if _, gone := os.Stat(g.config.Path); err != nil && gone != nil {
+		err = workspaceGone(g.config.Name, gone)
+	}
 	span.End(err)
 	report := api.ScanReport(result, err)
 	if err != nil {
@@ -258,6 +262,19 @@ func (w *workspaces) scan(ctx context.Context, g *governed, who string) (*apiv1.
 	w.logger.Info("scan finished", "workspace", g.config.Name, "files", result.Files, "new", result.New, "reopened", result.Reopened,
 		"resolved", result.Resolved, "complete", result.Complete, "took", result.Duration)
 	return report, nil
+}
+
+// workspaceGone says that the directory of a tree cannot be opened, and not where it
+// was: that is told to agents too.
+func workspaceGone(name string, err error) *sdk.Error {
+	why := err
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		why = at.Err
+	}
+	e := sdk.Errorf(codes.Unavailable, "WORKSPACE_GONE", "the directory of workspace %s cannot be opened: %w", name, why).
+		WithRemedy("put the directory back, or correct `path` in the configuration")
+	return e.RetryIn(0)
 }
 
 // Scan implements nexus.Workspaces.

@@ -2,6 +2,8 @@ package startup
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/sop-host/sop/host/internal/gap"
 	"github.com/sop-host/sop/host/internal/store"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
+	"github.com/sop-host/sop/sdk"
 )
 
 // governing governs one tree, "w", without detectors; each scan tells begun and waits
@@ -71,5 +74,22 @@ func TestScanFollowsTheOneBefore(t *testing.T) {
 	}
 	if report := <-answer; report.GetId() == before.report.GetId() {
 		t.Error("the call was answered with the scan before")
+	}
+}
+
+// Whoever asks for a scan is told that the directory is gone, and not where it was.
+func TestScanOfWhatIsGone(t *testing.T) {
+	g := govern(t)
+	path := g.all["w"].config.Path
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-g.begun
+		g.goOn <- struct{}{}
+	}()
+	_, err := g.Scan(g.ctx, "w")
+	if e := sdk.FromError(err); e == nil || e.Reason != "WORKSPACE_GONE" || e.Remedy == "" || strings.Contains(e.Message, path) {
+		t.Errorf("got %+v", e)
 	}
 }
