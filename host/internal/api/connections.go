@@ -37,23 +37,39 @@ func newEntrance(way string, limit func() int, o *observer, logger hclog.Logger)
 
 // enter counts a connection, and is false where it is one too many.
 func (e *entrance) enter(source string) bool {
-	limit, refused := e.limit(), 0
+	limit := e.limit()
+	var tell func()
 	e.mu.Lock()
 	entered := e.sources[source] < limit-e.open
 	if entered {
 		e.sources[source]++
 		e.open++
 	} else {
-		refused = e.report(time.Now())
+		tell = e.count(&e.mu, time.Now(), func(n int) { e.tooMany(source, n) })
 	}
 	e.mu.Unlock()
 	e.observer.connection(e.way, entered)
-	if refused > 0 {
-		e.logger.Warn("there are too many connections: others are closed at once", "way", e.way, "closed", refused, "source", source,
-			"remedy", "find who holds them, or raise api.limits.max_connections")
-		e.observer.tooMany(e.way, source, refused)
+	if tell != nil {
+		tell()
 	}
 	return entered
+}
+
+// tooMany tells of n refusals, the last of them of a source.
+func (e *entrance) tooMany(source string, n int) {
+	e.logger.Warn("there are too many connections: others are closed at once", "way", e.way, "closed", n, "source", source,
+		"remedy", "find who holds them, or raise api.limits.max_connections")
+	e.observer.tooMany(e.way, source, n)
+}
+
+// flush tells of the refusals that were not told of yet.
+func (e *entrance) flush() {
+	e.mu.Lock()
+	rest := e.take(time.Now())
+	e.mu.Unlock()
+	if rest != nil {
+		rest()
+	}
 }
 
 // leave makes room.

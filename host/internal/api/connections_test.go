@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,11 +55,14 @@ func TestRoomForOthers(t *testing.T) {
 }
 
 // TestRefusedConnectionsAreReported counts reports of a flood: one at its begin, and
-// one after a while with the number of all since.
+// one after each while with the number of all since, also where none follows.
 func TestRefusedConnectionsAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var reports []string
 		e := newEntrance(wayTCP, func() int { return 0 }, &observer{Observers{Fact: func(r audit.Record) {
+			mu.Lock()
+			defer mu.Unlock()
 			reports = append(reports, r.Attributes["refused"])
 		}}}, hclog.NewNullLogger())
 		for range 25 {
@@ -67,9 +71,13 @@ func TestRefusedConnectionsAreReported(t *testing.T) {
 					t.Fatal("let in")
 				}
 			}
-			<-time.After(reportEvery / 10)
+			<-time.After(reportEvery / 7)
 		}
-		if got, want := fmt.Sprint(reports), "[1 40 40]"; got != want {
+		<-time.After(reportEvery)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if got, want := fmt.Sprint(reports), "[1 31 28 28 12]"; got != want {
 			t.Errorf("reported %s, want %s", got, want)
 		}
 	})

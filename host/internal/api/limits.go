@@ -135,9 +135,11 @@ func (l *limiter) admit(ctx context.Context, stream bool) (release func(), err e
 		}
 	}
 	if err != nil {
-		n := u.report(now)
+		tell := u.count(&l.mu, now, func(n int) { l.record(ctx, c, err, n) })
 		l.mu.Unlock()
-		l.record(ctx, c, err, n)
+		if tell != nil {
+			tell()
+		}
 		return nil, err
 	}
 	defer l.mu.Unlock()
@@ -177,26 +179,70 @@ func reserve(bucket *rate.Limiter, now time.Time) time.Duration {
 	return wait
 }
 
-// refusals are counted until they are reported.
+// refusals are counted until they are told of. What guards them is the lock of
+// whoever counts.
 type refusals struct {
-	refused  int // since the last report
-	reported time.Time
+	refused int // since they were told of
+	told    time.Time
+	tell    func(n int) // tells of n refusals, by the last of them
+	later   *time.Timer // has the rest told of; nil where there is none
 }
 
-// report counts a refusal, and says how many to report now: all since the last time,
-// or 0 when that was a short while ago.
-func (r *refusals) report(now time.Time) int {
+// count counts a refusal. It returns what tells of all since the last time, to be
+// called without the lock, or nil when that was a short while ago: they are told of
+// when it is time, whether or not more follow.
+func (r *refusals) count(lock sync.Locker, now time.Time, tell func(n int)) func() {
 	r.refused++
-	if now.Sub(r.reported) < reportEvery {
-		return 0
+	r.tell = tell
+	wait := reportEvery - now.Sub(r.told)
+	if wait <= 0 {
+		return r.take(now)
 	}
-	n := r.refused
-	r.refused, r.reported = 0, now
-	return n
+	if r.later == nil {
+		r.later = time.AfterFunc(wait, func() {
+			lock.Lock()
+			rest := r.take(time.Now())
+			lock.Unlock()
+			if rest != nil {
+				rest()
+			}
+		})
+	}
+	return nil
+}
+
+// take returns what tells of those that were not told of; nil where there are none.
+func (r *refusals) take(now time.Time) func() {
+	if r.later != nil {
+		r.later.Stop()
+		r.later = nil
+	}
+	if r.refused == 0 {
+		return nil
+	}
+	n, tell := r.refused, r.tell
+	r.refused, r.told = 0, now
+	return func() { tell(n) }
+}
+
+// flush tells of all refusals that were not told of yet.
+func (l *limiter) flush() {
+	l.mu.Lock()
+	var all []func()
+	for _, e := range l.callers {
+		u, _ := e.Value.(*usage)
+		if rest := u.take(l.now()); rest != nil {
+			all = append(all, rest)
+		}
+	}
+	l.mu.Unlock()
+	for _, tell := range all {
+		tell()
+	}
 }
 
 func (l *limiter) record(ctx context.Context, c nexus.Caller, refusal error, n int) {
-	if n == 0 || l.audit == nil {
+	if l.audit == nil {
 		return
 	}
 	// The caller is refused whether or not that can be recorded.

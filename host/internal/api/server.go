@@ -133,6 +133,11 @@ func (s *Server) Identify(ids *Identities) { s.authn.identities.Store(ids) }
 
 // Shutdown lets calls finish until ctx is done and then cuts them off.
 func (s *Server) Shutdown(ctx context.Context) error {
+	defer func() {
+		s.limiter.flush()
+		s.socket.flush()
+		s.tcp.flush()
+	}()
 	if err := s.http.Shutdown(ctx); err != nil {
 		return s.http.Close()
 	}
