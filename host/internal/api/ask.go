@@ -30,6 +30,9 @@ type protocolRequest interface {
 // was asked, too.
 func (d *door) ask(ctx context.Context, spec connect.Spec, header http.Header, message any) (context.Context, question, error) {
 	ctx = withPayload(ctx, message)
+	if c, ok := message.(interface{ GetValidateOnly() bool }); ok && c.GetValidateOnly() {
+		ctx = nexus.WithCheck(ctx)
+	}
 	secret := header.Get(tokenHeader)
 	call, isCall := message.(protocolRequest)
 	if isCall {

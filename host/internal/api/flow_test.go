@@ -352,6 +352,30 @@ func TestValidateOnlyChangesNothing(t *testing.T) {
 	}
 }
 
+// The log tells what was only checked from what was done.
+func TestChecksAreRecordedAsSuch(t *testing.T) {
+	s := newSite(t)
+	s.find(1, 2)
+	for _, check := range []bool{true, false} {
+		if _, err := s.gaps().SuppressGap(t.Context(), connect.NewRequest(&apiv1.SuppressGapRequest{Id: "gap000001", Reason: "r", ValidateOnly: check})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page, err := s.db.Audit().List(t.Context(), audit.Filter{Action: "access.gap.suppress"})
+	if err != nil || len(page.Records) != 2 {
+		t.Fatal(len(page.Records), err)
+	}
+	checks := 0
+	for _, r := range page.Records {
+		if r.Attributes["validate_only"] == "true" {
+			checks++
+		}
+	}
+	if checks != 1 {
+		t.Errorf("%d of 2 records are of a check", checks)
+	}
+}
+
 // Paging through many gaps shows each one that was there all the time, once,
 // whatever comes and goes meanwhile.
 func TestPagesWhileGapsChange(t *testing.T) {

@@ -91,7 +91,7 @@ func (n *Nexus) permitted(ctx context.Context, q *question, c Caller) error {
 		return sdk.Errorf(codes.Internal, "AUDIT_UNAVAILABLE", "%s must be recorded, and there is no audit log", q.permission)
 	}
 	r := decision(q.permission, c, audit.Success, "permitted")
-	q.describe(&r)
+	q.describe(ctx, &r)
 	if err := n.Audit.Append(ctx, r); err != nil && q.permission == permissionStop {
 		n.Logger.Error("an emergency stop could not be recorded; it is made all the same", "caller", c.Name, "error", err)
 	} else if err != nil {
@@ -105,7 +105,7 @@ func (n *Nexus) permitted(ctx context.Context, q *question, c Caller) error {
 // denied when that cannot be recorded.
 func (n *Nexus) denied(ctx context.Context, q *question, c Caller, why *sdk.Error) error {
 	r := decision(q.permission, c, audit.Denied, why.Reason)
-	q.describe(&r)
+	q.describe(ctx, &r)
 	n.recordDenial(ctx, q.permission, c, r)
 	return why
 }

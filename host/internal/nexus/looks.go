@@ -68,7 +68,7 @@ func (l *Looks) add(ctx context.Context, q *question, c Caller) {
 		clear(l.seen)
 	}
 	r := decision(q.permission, c, audit.Success, "permitted")
-	q.describe(&r)
+	q.describe(ctx, &r)
 	l.seen[key] = &looked{as: r}
 	l.record(r.Within(ctx))
 }

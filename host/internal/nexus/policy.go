@@ -105,8 +105,18 @@ type question struct {
 	decision   policy.Decision
 }
 
-// describe adds to a record what it is about and which policies decided.
-func (q *question) describe(r *audit.Record) {
+type checkKey struct{}
+
+// WithCheck returns the context of a call that only checks, and changes nothing: the
+// records of decisions about it say so.
+func WithCheck(ctx context.Context) context.Context { return context.WithValue(ctx, checkKey{}, true) }
+
+// describe adds to a record what it is about, which policies decided, and that
+// nothing was to be changed.
+func (q *question) describe(ctx context.Context, r *audit.Record) {
+	if check, _ := ctx.Value(checkKey{}).(bool); check {
+		r.Attributes["validate_only"] = "true"
+	}
 	if q.resource.Type != policy.TypeHost {
 		r.Attributes["on"] = q.resource.String()
 	}
