@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/api/apierr"
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/nexus"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
@@ -96,7 +97,7 @@ func TestAuditOverTheSocket(t *testing.T) {
 	log := &fakeLog{}
 	client := apiv1connect.NewAuditClient(serveWith(t, &fakes{}, log), "http://sop")
 	req := connect.NewRequest(&apiv1.CheckpointRequest{})
-	req.Header().Set(requestIDHeader, "mine")
+	req.Header().Set(apierr.RequestID, "mine")
 	req.Header().Set("Traceparent", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01")
 	signed, err := client.Checkpoint(t.Context(), req)
 	if err != nil || signed.Msg.GetCheckpoint().GetNote() != "n" || signed.Msg.GetCheckpoint().GetPublicKey() != "key" {

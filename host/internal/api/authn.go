@@ -14,6 +14,8 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/api/apierr"
+	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/secret"
 	"github.com/sop-host/sop/sdk"
@@ -60,6 +62,7 @@ func newAuthenticator(n *nexus.Nexus) *authenticator {
 func (a *authenticator) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := withOrigin(r.Context(), r.Header)
+		w.Header().Set(apierr.RequestID, audit.OriginFrom(ctx).RequestID)
 		ctx, err := a.identify(ctx, r)
 		if err != nil {
 			a.refuse(w, r, err)

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/sop-host/sop/host/internal/agent"
+	"github.com/sop-host/sop/host/internal/api/apierr"
+	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/config"
 	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/policy"
@@ -248,6 +251,35 @@ func (a *access) enroll(name string) string {
 		a.t.Fatal(err)
 	}
 	return k.Reveal()
+}
+
+// Whoever is refused can say by which id the refusal is on record.
+func TestAnswersNameTheirRequest(t *testing.T) {
+	a := serveAccess(t)
+	a.policy.Replace(policy.Default())
+	key := a.enroll("bot")
+	gaps := apiv1connect.NewGapClient(a.client(nil), a.address)
+	for name, c := range map[string]struct{ credential, own string }{
+		"not permitted": {key, ""}, "not known": {key + "x", ""}, "with its own": {key, "mine"},
+	} {
+		req := connect.NewRequest(&apiv1.ListGapsRequest{})
+		req.Header().Set("Authorization", "Bearer "+c.credential)
+		if c.own != "" {
+			req.Header().Set("X-Request-Id", c.own)
+		}
+		_, err := gaps.ListGaps(t.Context(), req)
+		var ce *connect.Error
+		if !errors.As(err, &ce) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		id := apierr.Decode(ce).Metadata["request_id"]
+		if id == "" || c.own != "" && id != c.own {
+			t.Errorf("%s: the answer has the id %q", name, id)
+		}
+		if c.credential == key && !slices.ContainsFunc(a.log.all(), func(r *audit.Record) bool { return r.RequestID == id && r.Outcome == audit.Denied }) {
+			t.Errorf("%s: no record has the id %q", name, id)
+		}
+	}
 }
 
 func TestWhoCallsByKey(t *testing.T) {

@@ -8,17 +8,15 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/sop-host/sop/host/internal/api/apierr"
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/trace"
 )
 
-// requestIDHeader is where a caller may name its request for the records.
-const requestIDHeader = "X-Request-Id"
-
 // withOrigin ties the records of a call together: by the id that the caller
-// gave it, or a new one, and by the trace that the caller says it belongs to.
+// gave it in a header, or a new one, and by the trace that the caller says it belongs to.
 func withOrigin(ctx context.Context, header http.Header) context.Context {
-	id := header.Get(requestIDHeader)
+	id := header.Get(apierr.RequestID)
 	if id == "" {
 		id = uuid.NewString()
 	}
