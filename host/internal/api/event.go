@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,10 +75,21 @@ func (s *eventService) Watch(ctx context.Context, req *connect.Request[apiv1.Wat
 	if len(w.kinds) > maxKinds {
 		return sdk.Errorf(codes.InvalidArgument, "EVENT_KINDS", "more than %d kinds", maxKinds).WithField("kinds", "")
 	}
+	for _, kind := range w.kinds {
+		if !isKind(kind) {
+			return sdk.Errorf(codes.InvalidArgument, "EVENT_KINDS", "there are no events of kind %q", kind).
+				WithRemedy("the kinds begin with %s", strings.Join(event.Nouns(), ", ")).WithField("kinds", "")
+		}
+	}
 	if err := w.begin(ctx, req.Msg.FromRevision); err != nil {
 		return err
 	}
 	return w.run(ctx)
+}
+
+// isKind says whether there can be events of a kind, which may be its beginning.
+func isKind(kind string) bool {
+	return event.MadeByPlugins(kind) || slices.Contains(event.Nouns(), kind) || slices.Contains(event.Kinds(), kind)
 }
 
 // watcher sends events to one caller, at the pace at which it reads them: it

@@ -459,6 +459,27 @@ func TestPageTokensHoldForTheirRequest(t *testing.T) {
 	}
 }
 
+// What asks for nothing that there is, is told so.
+func TestPageSizesAndKindsAreChecked(t *testing.T) {
+	s := newSite(t)
+	if _, err := s.gaps().ListGaps(t.Context(), connect.NewRequest(&apiv1.ListGapsRequest{PageSize: -1})); wireReason(err) != "PAGE_SIZE" {
+		t.Errorf("a negative page: %v", err)
+	}
+	for kind, want := range map[string]bool{"gap": true, "gap.open": true, "plugin.snapshot.prune": true, "gapp": false, "gap.op": false, "": false} {
+		if isKind(kind) != want {
+			t.Errorf("%q is a kind: %t", kind, !want)
+		}
+	}
+	stream, err := s.events().Watch(t.Context(), connect.NewRequest(&apiv1.WatchRequest{Kinds: []string{"gapp"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stream.Receive() || wireReason(stream.Err()) != "EVENT_KINDS" {
+		t.Errorf("an unknown kind: %v", stream.Err())
+	}
+	_ = stream.Close()
+}
+
 func FuzzPageToken(f *testing.F) {
 	p := &pages{key: []byte("key")}
 	f.Add("")

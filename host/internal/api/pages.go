@@ -7,8 +7,11 @@ import (
 	"encoding/base64"
 
 	"connectrpc.com/connect"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sop-host/sop/sdk"
 )
 
 // pages makes page tokens opaque: a token holds for the request that it was
@@ -25,6 +28,7 @@ const (
 type paged interface {
 	proto.Message
 	GetPageToken() string
+	GetPageSize() int32
 }
 
 // WrapUnary implements [connect.Interceptor].
@@ -33,6 +37,10 @@ func (p *pages) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		msg, ok := req.Any().(paged)
 		if !ok {
 			return next(ctx, req)
+		}
+		if msg.GetPageSize() < 0 {
+			return nil, sdk.Errorf(codes.InvalidArgument, "PAGE_SIZE", "a page cannot have %d items", msg.GetPageSize()).
+				WithRemedy("ask for 1 to %d, or leave it out for %d", maxPage, defaultPage).WithField("page_size", "")
 		}
 		digest, err := requestDigest(req.Spec().Procedure, msg, "page_token", "page_size")
 		if err != nil {

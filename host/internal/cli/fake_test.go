@@ -217,7 +217,10 @@ func (h fakeHost) Plan(context.Context, *connect.Request[apiv1.PlanRequest]) (*c
 	return answer(h, &apiv1.PlanResponse{Changes: testChanges()})
 }
 
-func (h fakeHost) ListPlugins(context.Context, *connect.Request[apiv1.ListPluginsRequest]) (*connect.Response[apiv1.ListPluginsResponse], error) {
+func (h fakeHost) ListPlugins(_ context.Context, r *connect.Request[apiv1.ListPluginsRequest]) (*connect.Response[apiv1.ListPluginsResponse], error) {
+	if r.Msg.GetFilter() == "id = nothing" {
+		return answer(h, &apiv1.ListPluginsResponse{})
+	}
 	return answer(h, &apiv1.ListPluginsResponse{Plugins: h.status().GetPlugins()})
 }
 

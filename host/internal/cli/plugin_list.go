@@ -43,6 +43,10 @@ func (o *pluginListOptions) run(ctx context.Context) error {
 	if o.json() {
 		return printJSON(o.Out, map[string][]wire{"plugins": wires(plugins)})
 	}
+	if len(plugins) == 0 && o.narrow.GetFilter() != "" {
+		o.say("no plugin is like that\n")
+		return nil
+	}
 	if len(plugins) == 0 {
 		o.say("no plugins are configured\n")
 		return nil

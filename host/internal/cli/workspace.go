@@ -172,7 +172,7 @@ func (a *app) printReport(scan *apiv1.ScanReport) {
 	}
 	for _, d := range scan.GetDiagnostics() {
 		where := strings.TrimSpace(joinNonEmpty(" ", d.GetDetector(), place(d.GetPath(), d.GetLine())))
-		a.say("%s %s: %s\n", palette.Paint(term.Yellow, "-"), term.Safe(where), term.Safe(d.GetMessage()))
+		a.say("%s %s\n", palette.Paint(term.Yellow, "-"), term.Safe(joinNonEmpty(": ", where, d.GetMessage())))
 		if d.GetRemedy() != "" {
 			a.say("  %s %s\n", palette.Paint(term.BoldCyan, "remedy:"), term.Safe(d.GetRemedy()))
 		}

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -46,6 +47,9 @@ func Kinds() []string {
 	slices.Sort(all)
 	return all
 }
+
+// Nouns returns what the kinds of events begin with, such as "task", sorted.
+func Nouns() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 // MadeByPlugins says whether a kind is one that plugins give what they record
 // themselves, such as "plugin.snapshot.prune".

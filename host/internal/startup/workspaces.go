@@ -247,14 +247,21 @@ func (w *workspaces) scan(ctx context.Context, g *governed, who string) (*apiv1.
 	defer cancel()
 	ctx, span := w.traceScan(ctx, g.config.Name)
 	w.logger.Info("scan started", "workspace", g.config.Name)
+	detectors := w.detectors()
 	result, err := g.scanner.Scan(ctx, gap.Target{
-		Workspace: g.config.Name, Walker: g.walker, Detectors: w.detectors(), Configured: w.configured(), Grant: w.grantScan(g.config.Name, c.Timeout), For: who,
+		Workspace: g.config.Name, Walker: g.walker, Detectors: detectors, Configured: w.configured(), Grant: w.grantScan(g.config.Name, c.Timeout), For: who,
 	})
 	if _, gone := os.Stat(g.config.Path); err != nil && gone != nil {
 		err = workspaceGone(g.config.Name, gone)
 	}
 	span.End(err)
 	report := api.ScanReport(result, err)
+	if len(detectors) == 0 { // complete it is: nobody was to look
+		report.DiagnosticsTotal++
+		report.Diagnostics = append(report.Diagnostics, &apiv1.ScanDiagnostic{
+			Reason: "no_detectors", Message: "nobody has looked: no detector is configured", Remedy: "configure a plugin \"detector\" and lock it: sop plugin lock",
+		})
+	}
 	if err != nil {
 		w.logger.Error("scan failed", "workspace", g.config.Name, "error", err)
 		return report, err

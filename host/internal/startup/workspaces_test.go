@@ -72,6 +72,9 @@ func TestScanFollowsTheOneBefore(t *testing.T) {
 	case report := <-answer:
 		t.Fatalf("the call joined scan %s, which began before it", report.GetId())
 	}
+	if d := before.report.GetDiagnostics(); len(d) != 1 || d[0].GetReason() != "no_detectors" || d[0].GetRemedy() == "" {
+		t.Errorf("a scan in which nobody looked says %v", d)
+	}
 	if report := <-answer; report.GetId() == before.report.GetId() {
 		t.Error("the call was answered with the scan before")
 	}
