@@ -27,8 +27,8 @@ func (u *unit) leave() {
 // where the component is on demand. It waits while the component starts, restarts
 // or stops: what it returns for is never an instance that is on its way down. The
 // caller calls release, once, when it needs the component no more; nil with an
-// error.
-func (s *Supervisor) Need(ctx context.Context, name string) (release func(), err error) {
+// error. by is who needs it, as it is shown to who would stop the component.
+func (s *Supervisor) Need(ctx context.Context, name, by string) (release func(), err error) {
 	u := s.unit(name)
 	if u == nil {
 		return nil, unknown(name)
@@ -41,7 +41,8 @@ func (s *Supervisor) Need(ctx context.Context, name string) (release func(), err
 			return nil, err
 		}
 		if u.ready() {
-			return sync.OnceFunc(u.leave), nil
+			u.neededBy(by, 1)
+			return sync.OnceFunc(func() { u.neededBy(by, -1); u.leave() }), nil
 		}
 		if err := u.hopeless(); err != nil {
 			u.leave()
@@ -55,6 +56,25 @@ func (s *Supervisor) Need(ctx context.Context, name string) (release func(), err
 			return nil, err
 		}
 	}
+}
+
+// neededBy counts who needs the unit by name.
+func (u *unit) neededBy(by string, more int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.needs[by] += more; u.needs[by] == 0 {
+		delete(u.needs, by)
+	}
+}
+
+// Gone says why a component does not become ready by waiting; nil when it is, or
+// may.
+func (s *Supervisor) Gone(name string) error {
+	u := s.unit(name)
+	if u == nil {
+		return unknown(name)
+	}
+	return u.hopeless()
 }
 
 // hopeless says why waiting will not make it ready; nil when it may.

@@ -40,7 +40,7 @@ func TestRestart(t *testing.T) {
 		}
 	}
 	let()
-	release, err := s.Need(t.Context(), "b")
+	release, err := s.Need(t.Context(), "b", "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestDemand(t *testing.T) {
 	if st := s.status("b"); st.State != StateIdle {
 		t.Fatalf("%+v", st)
 	}
-	release, err := s.Need(t.Context(), "b")
+	release, err := s.Need(t.Context(), "b", "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestDemand(t *testing.T) {
 	release()
 	s.await("b", StateIdle)
 	s.await("a", StateIdle)
-	if _, err := s.Need(t.Context(), "c"); sdk.FromError(err).Reason != ReasonUnknown {
+	if _, err := s.Need(t.Context(), "c", "test"); sdk.FromError(err).Reason != ReasonUnknown {
 		t.Error(err)
 	}
 }
@@ -117,7 +117,7 @@ func TestDemandDuringStop(t *testing.T) {
 	s := newSupervisor(t, t.TempDir())
 	gate := fifo(t)
 	s.start(shell("a", "trap 'read line < "+gate+"; exit 0' TERM; echo up; while :; do sleep 0.01; done", saying("up"), onDemand(10*time.Millisecond)))
-	release, err := s.Need(t.Context(), "a")
+	release, err := s.Need(t.Context(), "a", "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestDemandDuringStop(t *testing.T) {
 	s.await("a", StateStopping)
 	got := make(chan int, 1)
 	go func() {
-		release, err := s.Need(t.Context(), "a")
+		release, err := s.Need(t.Context(), "a", "test")
 		if err != nil {
 			t.Error(err)
 			got <- 0
@@ -159,7 +159,7 @@ func TestDemandStorm(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 20 {
-				release, err := s.Need(t.Context(), "a")
+				release, err := s.Need(t.Context(), "a", "test")
 				if err != nil {
 					t.Error(err)
 					return
@@ -186,19 +186,75 @@ func TestNeedFails(t *testing.T) {
 		shell("waits", "exec sleep 300", after("bad"), onDemand(time.Hour)),
 		shell("slow", "exec sleep 300", saying("never"), onDemand(time.Hour)),
 	)
-	if _, err := s.Need(t.Context(), "waits"); sdk.FromError(err).Reason != ReasonFailed {
+	if _, err := s.Need(t.Context(), "waits", "test"); sdk.FromError(err).Reason != ReasonFailed {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := s.Need(ctx, "slow"); sdk.FromError(err).Reason != ReasonNotReady || !strings.Contains(err.Error(), "waiting") {
+	if _, err := s.Need(ctx, "slow", "test"); sdk.FromError(err).Reason != ReasonNotReady || !strings.Contains(err.Error(), "waiting") {
 		t.Error(err)
 	}
 	if err := s.Stop(t.Context(), "slow", false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Need(t.Context(), "slow"); sdk.FromError(err).Reason != ReasonStopped {
+	if _, err := s.Need(t.Context(), "slow", "test"); sdk.FromError(err).Reason != ReasonStopped {
 		t.Error(err)
+	}
+}
+
+// Who needs a component is named to who would stop it, and told when it is gone for
+// more than a moment: each step that says so comes with what it says.
+func TestGone(t *testing.T) {
+	steps := make(chan Event, 100)
+	s := newSupervisor(t, t.TempDir(), func(o *Options) { o.OnEvent = func(e Event) { steps <- e } })
+	told := func(name string, phase Phase) {
+		t.Helper()
+		for {
+			select {
+			case e := <-steps:
+				if e.Name == name && e.Phase == phase {
+					return
+				}
+			case <-time.After(patience):
+				t.Fatalf("%s was not told to be %s", name, phase)
+			}
+		}
+	}
+	s.start(shell("db", "exec sleep 300"), shell("once", "exec sleep 300", func(s *Spec) { s.RestartPolicy = RestartNever }), shell("idle", "exec sleep 300", onDemand(time.Hour)))
+	release, err := s.Need(t.Context(), "db", "protocol scp")
+	if err != nil || s.Gone("db") != nil {
+		t.Fatalf("%v, %v", err, s.Gone("db"))
+	}
+	if err := s.Stop(t.Context(), "db", false); sdk.FromError(err).Reason != ReasonNeeded || !strings.Contains(err.Error(), "protocol scp") {
+		t.Errorf("stopped what is needed: %v", err)
+	}
+	if err := s.Stop(t.Context(), "db", true); err != nil {
+		t.Error(err)
+	}
+	told("db", PhaseStopped)
+	if err := s.Gone("db"); sdk.FromError(err).Reason != ReasonStopped {
+		t.Errorf("%v", err)
+	}
+	release()
+	if err := s.StartOne(t.Context(), "db"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(t.Context(), "db", false); err != nil {
+		t.Errorf("nobody needs it any more: %v", err)
+	}
+	if err := syscall.Kill(s.status("once").PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	told("once", PhaseExited)
+	if err := s.Gone("once"); sdk.FromError(err).Reason != ReasonFailed {
+		t.Errorf("it is not started again: %v", err)
+	}
+	if err := s.Stop(t.Context(), "idle", false); err != nil {
+		t.Error(err)
+	}
+	told("idle", PhaseStopped) // it had no process
+	if err := s.Gone("idle"); sdk.FromError(err).Reason != ReasonStopped {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -291,7 +347,7 @@ func TestHalt(t *testing.T) {
 	if left := owned(s.owner); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	if _, err := s.Need(t.Context(), "c1"); !errors.Is(err, stopped) {
+	if _, err := s.Need(t.Context(), "c1", "test"); !errors.Is(err, stopped) {
 		t.Error(err)
 	}
 	if err := s.StartOne(t.Context(), "c1"); !errors.Is(err, stopped) {

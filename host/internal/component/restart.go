@@ -16,20 +16,23 @@ import (
 // next.
 func (u *unit) onExit(i *instance) {
 	exit := u.putAway(i, leftWait)
-	u.step(Event{Instance: i.number, Phase: PhaseExited, Detail: "it " + exit.String()}, func() { u.instance = nil })
+	failed := false
+	u.step(Event{Instance: i.number, Phase: PhaseExited, Detail: "it " + exit.String()}, func() {
+		u.instance = nil
+		policy, clean := u.spec.RestartPolicy, exit.Known && exit.Code == 0 && exit.Signal == 0
+		switch wanted, _ := u.wantedLocked(time.Now()); {
+		case !wanted:
+			u.settleLocked()
+		case clean && policy != RestartAlways:
+			u.completeLocked(nil)
+		case policy == RestartNever:
+			u.completeLocked(u.exitFailure(i, exit, ""))
+		default:
+			failed = true
+		}
+	})
 	i.release()
-	u.mu.Lock()
-	policy, clean := u.spec.RestartPolicy, exit.Known && exit.Code == 0 && exit.Signal == 0
-	wanted, _ := u.wantedLocked(time.Now())
-	u.mu.Unlock()
-	switch {
-	case !wanted:
-		u.settle()
-	case clean && policy != RestartAlways:
-		u.complete(nil)
-	case policy == RestartNever:
-		u.complete(u.exitFailure(i, exit, ""))
-	default:
+	if failed {
 		u.fail(i.number, u.exitFailure(i, exit, ""))
 	}
 }
@@ -43,23 +46,16 @@ func (u *unit) putAway(i *instance, grace time.Duration) process.Exit {
 	return exit
 }
 
-// settle gives a unit without a process the state that it is to have.
-func (u *unit) settle() {
-	u.mu.Lock()
-	u.settleLocked()
-	u.mu.Unlock()
-	u.s.changed.Tell()
-}
-
+// settleLocked gives a unit without a process the state that it is to have. u.mu
+// is held.
 func (u *unit) settleLocked() {
 	u.instance = nil
 	u.setLocked(u.restLocked(), "")
 }
 
-// complete notes that it has ended and is not started again: as it may, or with
-// a failure after which it is not to be.
-func (u *unit) complete(err *sdk.Error) {
-	u.mu.Lock()
+// completeLocked notes that it has ended and is not started again: as it may, or
+// with a failure after which it is not to be. u.mu is held.
+func (u *unit) completeLocked(err *sdk.Error) {
 	u.lastErr = err
 	if err != nil {
 		u.lastErrAt = time.Now()
@@ -70,8 +66,6 @@ func (u *unit) complete(err *sdk.Error) {
 	} else {
 		u.setLocked(StateCompleted, "")
 	}
-	u.mu.Unlock()
-	u.s.changed.Tell()
 }
 
 // startFailed decides what comes after a start that came to nothing, unless it

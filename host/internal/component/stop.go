@@ -3,7 +3,9 @@ package component
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,7 +101,8 @@ func (u *unit) remove() { u.change(func() { u.removed = true }) }
 
 // Stop stops a component until an operator starts it again, or the host is
 // started anew. Running components that depend on it are stopped first where
-// dependants says so, and are an error where it does not.
+// dependants says so, and who else needs it does without; where it does not, both
+// are an error.
 func (s *Supervisor) Stop(ctx context.Context, name string, dependants bool) error {
 	u := s.unit(name)
 	if u == nil {
@@ -120,19 +123,26 @@ func (s *Supervisor) Stop(ctx context.Context, name string, dependants bool) err
 		if u.instance != nil || u.endStart != nil {
 			return false
 		}
-		u.setLocked(StateStopped, "")
+		if u.state != StateStopped { // it had no process
+			u.setLocked(StateStopped, "")
+			s.emit(Event{Name: name, Instance: u.number, Phase: PhaseStopped})
+		}
 		return true
 	})
 }
 
 // CheckStop says what keeps a component from being stopped.
 func (s *Supervisor) CheckStop(name string, dependants bool) error {
-	if s.unit(name) == nil {
+	u := s.unit(name)
+	if u == nil {
 		return unknown(name)
 	}
-	if names := s.dependants(name); len(names) > 0 && !dependants {
+	u.mu.Lock()
+	names := slices.Sorted(maps.Keys(u.needs))
+	u.mu.Unlock()
+	if names = append(s.dependants(name), names...); len(names) > 0 && !dependants {
 		return sdk.Errorf(codes.FailedPrecondition, ReasonNeeded, "component %s is needed by %s", name, strings.Join(names, ", ")).
-			WithRemedy("stop these first, or stop them with it (--dependants)")
+			WithRemedy("stop these first, or let them do without it (--dependants): components that depend on it are stopped with it")
 	}
 	return nil
 }

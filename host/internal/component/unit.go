@@ -27,13 +27,14 @@ type unit struct {
 	instance *instance // nil when there is no process
 	number   int       // of the last instance
 
-	removed    bool      // it is to end for good
-	held       bool      // an operator has stopped it
-	halted     bool      // an emergency stop has
-	users      int       // requests under way, and running dependants
-	idleAt     time.Time // on demand: until when it stays without users
-	renew      bool      // its process is to be replaced
-	found      *found    // what an earlier host left, to be taken back first; nil for nothing
+	removed    bool           // it is to end for good
+	held       bool           // an operator has stopped it
+	halted     bool           // an emergency stop has
+	users      int            // who needs it, and running dependants
+	needs      map[string]int // who needs it, by name
+	idleAt     time.Time      // on demand: until when it stays without users
+	renew      bool           // its process is to be replaced
+	found      *found         // what an earlier host left, to be taken back first; nil for nothing
 	endStart   context.CancelFunc
 	recovering bool // the next start is one again after a failure
 	restarts   int
@@ -54,7 +55,7 @@ func newUnit(s *Supervisor, spec *Spec) (*unit, error) {
 	}
 	u := &unit{
 		s: s, name: spec.Name, log: log, spec: spec, since: time.Now(), policy: process.Restarts{Policy: spec.Backoff},
-		kick: make(chan struct{}, 1), done: make(chan struct{}), state: StateQueued,
+		kick: make(chan struct{}, 1), done: make(chan struct{}), state: StateQueued, needs: make(map[string]int),
 	}
 	if spec.OnDemand {
 		u.state = StateIdle

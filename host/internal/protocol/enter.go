@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,23 +73,47 @@ func (p *peer) need() {
 // try again.
 func (p *peer) bringIn(ctx context.Context, mode Mode) time.Duration {
 	p.gate.hold()
-	p.move(StateActivating)
-	err := p.enter(ctx, mode)
-	if err == nil {
-		p.healthy(ctx)
-		p.arrived(mode)
-		return 0
+	p.begin()
+	if err := p.enter(ctx, mode); err != nil {
+		return p.fail(ctx, err)
+	}
+	p.healthy(ctx)
+	p.arrived(mode)
+	p.service.lookAgain(func(other *Settings) bool { return slices.Contains(other.DependsOn, p.name) })
+	return 0
+}
+
+func (p *peer) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = false
+	p.setLocked(StateActivating)
+}
+
+// lastingTries in a row that failed are asked maintenance for, though the next may
+// succeed.
+const lastingTries = 3
+
+// fail notes why the peer does not serve, asks for its maintenance where that
+// lasts, and returns when to try again.
+func (p *peer) fail(ctx context.Context, err error) time.Duration {
+	e := sdk.FromError(err)
+	p.mu.Lock()
+	wait := min(retryMin<<min(p.tries, 16), retryMax)
+	p.tries++
+	lasts := p.want != Inactive && (!e.Retryable || p.tries >= lastingTries)
+	p.mu.Unlock()
+	p.service.opt.Logger.Warn("protocol is not in service", "protocol", p.name, "error", err, "again_in", wait)
+	if lasts {
+		p.file(ctx, e)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.attempt++
-	p.err = sdk.FromError(err)
-	wait := min(retryMin<<min(p.tries, 16), retryMax)
-	p.tries++
+	p.err = e
 	p.setLocked(StateFailed)
-	p.service.opt.Logger.Warn("protocol did not come into service", "protocol", p.name, "error", err, "again_in", wait)
-	if !p.err.Retryable && p.want != Inactive {
-		p.gate.lock(unready(p.name, p.err))
+	if !e.Retryable && p.want != Inactive {
+		p.gate.lock(unready(p.name, e))
 	}
 	return wait
 }
@@ -98,7 +123,11 @@ func (p *peer) arrived(mode Mode) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.attempt++
-	p.err, p.tries, p.serving = nil, 0, true
+	if p.gone { // what was activated is no more: once again
+		p.nudge()
+		return
+	}
+	p.err, p.tries = nil, 0
 	p.setLocked(stateOf(mode))
 	if p.want == mode {
 		p.gate.admit()
@@ -135,8 +164,7 @@ func (p *peer) dependencies(ctx context.Context, set *Settings) error {
 		}
 		other.need()
 		if err := other.inService(ctx); err != nil {
-			e := sdk.Errorf(sdk.FromError(err).Code, ReasonUnready, "protocol %s needs %s: %w", p.name, name, err).
-				WithRemedy("%s", sdk.FromError(err).Remedy)
+			e := needs(p.name, name, err)
 			e.Retryable = true
 			return e
 		}
@@ -146,17 +174,28 @@ func (p *peer) dependencies(ctx context.Context, set *Settings) error {
 	}
 	p.release()
 	for _, name := range set.Components {
-		release, err := p.service.opt.Components.Need(ctx, name)
+		release, err := p.service.opt.Components.Need(ctx, name, "protocol "+p.name)
 		if err != nil {
 			p.release()
-			e := sdk.Errorf(sdk.FromError(err).Code, ReasonUnready, "protocol %s needs the component %s: %w", p.name, name, err).
-				WithRemedy("%s", sdk.FromError(err).Remedy)
-			e.Retryable = true
-			return e
+			return needs(p.name, "the component "+name, err)
 		}
 		p.mu.Lock()
 		p.needs = append(p.needs, release)
 		p.mu.Unlock()
+	}
+	return nil
+}
+
+// lacks says which of the components that the peer needs is gone, for more than a
+// moment; nil: none.
+func (p *peer) lacks() error {
+	if p.service.opt.Components == nil {
+		return nil
+	}
+	for _, name := range p.set.Load().Components {
+		if err := p.service.opt.Components.Gone(name); err != nil {
+			return needs(p.name, "the component "+name, err)
+		}
 	}
 	return nil
 }
@@ -244,25 +283,19 @@ func (p *peer) serviceGrant(ctx context.Context) (string, error) {
 // admit judges the next generation, before it is put in service.
 func (p *peer) admit(ctx context.Context, generation int, client pluginv1.ProtocolClient) error {
 	p.mu.Lock()
-	state, mode, serving := p.state, p.want, p.serving
-	p.mu.Unlock()
-	if state != StateActive && state != StatePassive || mode == Inactive {
+	if !p.state.serves() || p.want == Inactive {
+		defer p.mu.Unlock()
+		p.tries = 0 // what kept the one before from service may not keep this one
 		p.nudge()
 		return nil
 	}
+	mode := p.want
+	p.mu.Unlock()
 	err := p.activateOn(ctx, client, generation, mode)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err == nil {
-		p.serving = true
+	if !p.state.serves() { // none is better off without this one
 		return nil
 	}
-	if serving {
-		return err
-	}
-	p.gate.hold()
-	p.err = sdk.FromError(err)
-	p.setLocked(StateActivating)
-	p.nudge()
-	return nil
+	return err
 }

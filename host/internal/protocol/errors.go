@@ -75,6 +75,14 @@ func unready(name string, cause *sdk.Error) *sdk.Error {
 	return e
 }
 
+// needs says that a peer lacks something that it cannot be without.
+func needs(name, what string, cause error) *sdk.Error {
+	c := sdk.FromError(cause)
+	e := sdk.Errorf(c.Code, ReasonUnready, "protocol %s needs %s: %w", name, what, c).WithRemedy("%s", c.Remedy)
+	e.Retryable = c.Retryable
+	return e
+}
+
 func wrongMode(name string, want Mode, got pluginv1.Mode) *sdk.Error {
 	return sdk.Errorf(codes.FailedPrecondition, ReasonMode, "protocol %s was to be %s and says that it is %s", name, want, modeName(got)).
 		WithRemedy("configure the mode that it can be in, or see the log of its plugin")

@@ -27,6 +27,7 @@ type fakePlugin struct {
 	activations int
 	deactivated int
 	fail        error // of Activate
+	down        error // there is no process
 	handle      func(ctx context.Context, call *pluginv1.Call) ([]byte, error)
 	inFlight    atomic.Int64
 	most        atomic.Int64
@@ -56,6 +57,13 @@ func (f *fakePlugin) failWith(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail = err
+}
+
+// goDown ends the process; nil starts another.
+func (f *fakePlugin) goDown(why error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down, f.mode = why, pluginv1.Mode_MODE_INACTIVE
 }
 
 func (f *fakePlugin) current() pluginv1.Mode {
@@ -111,6 +119,12 @@ func (f *fakePlugin) HandleStream(ctx context.Context, req *pluginv1.HandleStrea
 }
 
 func (f *fakePlugin) Status(context.Context, *pluginv1.StatusRequest, ...grpc.CallOption) (*pluginv1.StatusResponse, error) {
+	f.mu.Lock()
+	down := f.down
+	f.mu.Unlock()
+	if down != nil {
+		return nil, down
+	}
 	return &pluginv1.StatusResponse{Mode: f.current(), Operations: []string{"echo"}, Counters: map[string]int64{"late": 1}}, nil
 }
 
@@ -128,11 +142,13 @@ type world struct {
 	filed      []string
 	healed     []string
 	changes    []Changed
+	gone       map[string]error // components that are gone
+	needed     map[string]int   // by name of who needs one
 }
 
 func newWorld(t *testing.T, all ...Settings) *world {
 	t.Helper()
-	w := &world{t: t, plugins: make(map[string]*fakePlugin)}
+	w := &world{t: t, plugins: make(map[string]*fakePlugin), gone: make(map[string]error), needed: make(map[string]int)}
 	w.generation.Store(1)
 	for _, s := range all {
 		w.plugins[s.Name] = &fakePlugin{}
@@ -140,7 +156,7 @@ func newWorld(t *testing.T, all ...Settings) *world {
 	service, err := NewService(Options{
 		Client:     func(name string) pluginv1.ProtocolClient { return w.plugins[name] },
 		Generation: func(string) int { return int(w.generation.Load()) },
-		Grants:     grants{w}, Maintenance: w, Snapshots: t.TempDir(),
+		Grants:     grants{w}, Maintenance: w, Components: w, Snapshots: t.TempDir(),
 		OnChange: func(c Changed) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -187,6 +203,40 @@ func (w *world) Healthy(_ context.Context, subsystem string) error {
 	defer w.mu.Unlock()
 	w.healed = append(w.healed, subsystem)
 	return nil
+}
+
+func (w *world) Need(_ context.Context, name, by string) (func(), error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.gone[name]; err != nil {
+		return nil, err
+	}
+	w.needed[by]++
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.needed[by]--
+	}, nil
+}
+
+func (w *world) Gone(name string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.gone[name]
+}
+
+// turn makes a component gone, or there where why is nil.
+func (w *world) turn(name string, why error) {
+	w.mu.Lock()
+	w.gone[name] = why
+	w.mu.Unlock()
+	w.ComponentChanged(name)
+}
+
+func (w *world) asked() (filed, healed int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.filed), len(w.healed)
 }
 
 func (w *world) history() []State {

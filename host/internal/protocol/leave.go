@@ -56,11 +56,17 @@ func (p *peer) release() {
 	}
 }
 
-// lost notes that no generation serves; the next is admitted.
+// lost notes that no generation serves. Calls wait while the peer comes into
+// service anew, with the next one or, where there is to be none, not at all.
 func (p *peer) lost() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.serving = false
+	p.gone = true
+	if p.state.serves() {
+		p.gate.hold()
+		p.setLocked(StateActivating)
+		p.nudge()
+	}
 }
 
 // takeOut takes the peer out of service: nobody is let in any more, those in

@@ -62,9 +62,9 @@ type peer struct {
 	by, why string
 	manual  bool // an operator has taken it out: no call brings it back
 	err     *sdk.Error
-	tries   int // failed attempts in a row
-	attempt int // finished attempts, of any outcome
-	serving bool
+	tries   int                  // failed attempts in a row
+	attempt int                  // finished attempts, of any outcome
+	gone    bool                 // the process of its plugin has ended since the last attempt began
 	passed  map[int]bool         // generations that passed the self-test
 	grant   grant                // of the service
 	needs   []func()             // releases of components
@@ -186,6 +186,9 @@ func (p *peer) step(ctx context.Context) time.Duration {
 	case want != Inactive && state != stateOf(want):
 		return p.bringIn(ctx, want)
 	case want != Inactive:
+		if err := p.lacks(); err != nil {
+			return p.fail(ctx, err)
+		}
 		return sooner(p.idle(), p.renewed(ctx, want))
 	}
 	return 0

@@ -35,7 +35,7 @@ func (p *peer) test(ctx context.Context, client pluginv1.ProtocolClient, generat
 	defer cancel()
 	err := p.runTest(ctx, client, t)
 	if err != nil {
-		p.testFailed(ctx, client, t, err)
+		p.leaveTest(ctx, client)
 		return testFailed(p.name, t, err)
 	}
 	p.mu.Lock()
@@ -78,18 +78,23 @@ func (p *peer) runTest(ctx context.Context, client pluginv1.ProtocolClient, t *S
 	return matchesText(t.Expect, resp.GetResult())
 }
 
-// testFailed takes the peer back and asks for its maintenance.
-func (p *peer) testFailed(ctx context.Context, client pluginv1.ProtocolClient, t *SelfTest, cause error) {
+// leaveTest takes the peer back.
+func (p *peer) leaveTest(ctx context.Context, client pluginv1.ProtocolClient) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
 	defer cancel()
 	if _, err := client.Deactivate(ctx, &pluginv1.DeactivateRequest{}); err != nil {
 		p.service.opt.Logger.Warn("protocol did not leave its self-test in good order", "protocol", p.name, "error", err)
 	}
-	if p.service.opt.Maintenance == nil {
+}
+
+// file asks for the maintenance of a peer that is not in service.
+func (p *peer) file(ctx context.Context, why *sdk.Error) {
+	if p.service.opt.Maintenance == nil || ctx.Err() != nil {
 		return
 	}
-	e := sdk.FromError(cause)
-	err := p.service.opt.Maintenance.File(ctx, Subsystem(p.name), fmt.Sprintf("The self-test of protocol %s, %s, failed: %s", p.name, t.Operation, e.Message), e.Remedy, "high")
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	err := p.service.opt.Maintenance.File(ctx, Subsystem(p.name), fmt.Sprintf("Protocol %s is not in service: %s", p.name, why.Message), why.Remedy, "high")
 	if err != nil {
 		p.service.opt.Logger.Error("maintenance of a protocol could not be asked for", "protocol", p.name, "error", err)
 	}

@@ -34,8 +34,12 @@ type Maintenance interface {
 
 // Components are what the host supervises.
 type Components interface {
-	// Need returns when a component is ready; it stays so until release is called.
-	Need(ctx context.Context, name string) (release func(), err error)
+	// Need returns when a component is ready; it stays so until release is called. by
+	// is who needs it.
+	Need(ctx context.Context, name, by string) (release func(), err error)
+	// Gone says why a component is not there and does not come by waiting; nil: it is,
+	// or may.
+	Gone(name string) error
 }
 
 // Changed says that a protocol stands differently.
@@ -196,6 +200,23 @@ func (s *Service) Admit(ctx context.Context, name string, generation int, client
 func (s *Service) Lost(name string) {
 	if p, err := s.peer(name); err == nil {
 		p.lost()
+	}
+}
+
+// ComponentChanged is called when a component stands differently. It does not
+// block, and calls nobody.
+func (s *Service) ComponentChanged(name string) {
+	s.lookAgain(func(set *Settings) bool { return slices.Contains(set.Components, name) })
+}
+
+// lookAgain has those peers look again at how they stand that it is about.
+func (s *Service) lookAgain(about func(*Settings) bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, p := range s.peers {
+		if about(p.set.Load()) {
+			p.nudge()
+		}
 	}
 }
 

@@ -264,16 +264,93 @@ func TestAdmit(t *testing.T) {
 		t.Errorf("the one that serves: %v", err)
 	}
 	// Where none serves any more it is put in service, and tried until it works.
+	w.plugins["arp"].goDown(restarting())
 	w.Lost("arp")
 	sick := &fakePlugin{fail: sdk.Errorf(codes.Unavailable, "SICK", "sick")}
 	if err := w.Admit(t.Context(), "arp", 4, sick); err != nil {
 		t.Errorf("%v", err)
 	}
+	w.plugins["arp"].goDown(nil)
 	if _, err := w.ask("arp", "1"); err != nil { // the plugin behind the connection is well
 		t.Errorf("%v", err)
 	}
 	if err := w.Admit(t.Context(), "other", 1, next); err != nil {
 		t.Errorf("a protocol that is not configured: %v", err)
+	}
+}
+
+func restarting() error {
+	e := sdk.Errorf(codes.Unavailable, "PLUGIN_UNAVAILABLE", "the plugin is not in service (backoff)")
+	e.Retryable = true
+	return e
+}
+
+// A protocol whose plugin has ended is not in service: calls wait for the next
+// process, and are refused where there is to be none, for which maintenance is asked.
+func TestPluginEnds(t *testing.T) {
+	w := newWorld(t, usual("arp"))
+	w.await("arp", StateActive)
+	plugin := w.plugins["arp"]
+	plugin.goDown(restarting())
+	w.Lost("arp")
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.ask("arp", "1")
+		done <- err
+	}()
+	w.await("arp", StateFailed)
+	plugin.goDown(nil)
+	if err := <-done; err != nil {
+		t.Errorf("after the restart: %v", err)
+	}
+	plugin.goDown(sdk.Errorf(codes.Unavailable, "PLUGIN_UNAVAILABLE", "the plugin is not in service (failed)"))
+	filed, healed := w.asked()
+	w.Lost("arp")
+	w.await("arp", StateFailed)
+	if _, err := w.ask("arp", "1"); reason(err) != ReasonUnready || !strings.Contains(err.Error(), "(failed)") {
+		t.Errorf("it failed for good: %v", err)
+	}
+	if now, _ := w.asked(); now == filed {
+		t.Error("no maintenance was asked for")
+	}
+	plugin.goDown(nil)
+	if err := w.Admit(t.Context(), "arp", 2, plugin); err != nil {
+		t.Fatal(err)
+	}
+	w.await("arp", StateActive)
+	if _, now := w.asked(); now == healed {
+		t.Error("it is not said to be healthy")
+	}
+}
+
+// A protocol that needs a component is not in service while that is stopped, nor is
+// one that depends on the protocol taken into it.
+func TestComponentIsGone(t *testing.T) {
+	scp, uip := usual("scp"), usual("uip")
+	scp.Components = []string{"db"}
+	uip.Activation, uip.DependsOn = OnDemand, []string{"scp"}
+	w := newWorld(t, scp, uip)
+	w.await("scp", StateActive)
+	if w.needed["protocol scp"] != 1 {
+		t.Errorf("needed by %v", w.needed)
+	}
+	w.turn("db", sdk.Errorf(codes.Unavailable, "COMPONENT_STOPPED", "component db was stopped by an operator").WithRemedy("start it"))
+	w.await("scp", StateFailed)
+	_, err := w.ask("scp", "1")
+	if reason(err) != ReasonUnready || !strings.Contains(err.Error(), "db was stopped") || sdk.FromError(err).Remedy != "start it" {
+		t.Errorf("%v", err)
+	}
+	if filed, _ := w.asked(); filed == 0 {
+		t.Error("no maintenance was asked for")
+	}
+	if _, err := w.Activate(t.Context(), "uip", "", "uid:0"); err == nil || !strings.Contains(err.Error(), "db was stopped") {
+		t.Errorf("what depends on it: %v", err)
+	}
+	w.turn("db", nil)
+	w.await("scp", StateActive)
+	w.await("uip", StateActive)
+	if _, err := w.ask("uip", "1"); err != nil {
+		t.Error(err)
 	}
 }
 

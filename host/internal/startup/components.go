@@ -78,6 +78,7 @@ func (h *host) onComponentEvent(e component.Event) {
 	h.steps.add(step)
 	h.changed.Tell()
 	h.maintainComponent(e)
+	h.protocols.ComponentChanged(e.Name)
 	a, listed := componentActions[e.Phase]
 	if !listed {
 		return
