@@ -15,6 +15,7 @@ const (
 	ReasonNeeded       = "COMPONENT_NEEDED"
 	ReasonCommand      = "COMPONENT_COMMAND"
 	ReasonLaunch       = "COMPONENT_LAUNCH"
+	ReasonHost         = "COMPONENT_HOST" // the host could not do its part
 	ReasonLimits       = "COMPONENT_LIMITS"
 	ReasonSandbox      = "COMPONENT_SANDBOX"
 	ReasonExited       = "COMPONENT_EXITED"
@@ -31,6 +32,12 @@ func permanent(e *sdk.Error) bool {
 		return true
 	}
 	return false
+}
+
+// hostFailed says that the host could not do its part of a start.
+func hostFailed(name string, cause error) *sdk.Error {
+	return sdk.Errorf(codes.Unavailable, ReasonHost, "the host could not start component %s: %w", name, cause).
+		WithRemedy("make room on the file system of the data directory, and let sop write there; it is tried again by itself")
 }
 
 func unknown(name string) *sdk.Error {

@@ -141,6 +141,27 @@ func TestLogDiskIsFull(t *testing.T) {
 	}
 }
 
+// A disk that is full where the host keeps what it needs to know of a component is no
+// failure of the component: it is started when there is room again.
+func TestHostDiskIsFull(t *testing.T) {
+	disk := smallDisk(t, "64k")
+	s := newSupervisor(t, t.TempDir(), func(o *Options) { o.Dir = filepath.Join(disk, "components") })
+	filler := filepath.Join(disk, "filler")
+	if err := os.WriteFile(filler, make([]byte, 128<<10), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	s.start(shell("db", "exec sleep 300"))
+	tries := shell("", "").Backoff.BreakerFailures
+	s.awaitThat("db", "tried more often than the breaker lets", func(st Status) bool { return st.Instance > 2*tries || st.State == StateFailed })
+	if st := s.status("db"); st.LastError.Reason != ReasonHost || !strings.Contains(st.LastError.Message, "no space left") {
+		t.Errorf("%+v: %v", st, st.LastError)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	s.await("db", StateReady)
+}
+
 // A record that did not find room is no part of a word: the last whole one counts,
 // and so does the next that finds room.
 func TestRecordOnAFullDisk(t *testing.T) {

@@ -88,12 +88,7 @@ func (u *unit) fail(number int, err *sdk.Error) {
 	u.mu.Lock()
 	u.instance = nil
 	u.lastErr, u.lastErrAt, u.recovering = err, now, true
-	wait, open := time.Duration(0), permanent(err) || u.spec.RestartPolicy == RestartNever
-	if !open {
-		if wait, open = u.policy.Fail(now); open {
-			u.lastErr = crashLoop(u.name, err)
-		}
-	}
+	wait, open := u.againLocked(now, err)
 	if open {
 		u.setLocked(StateFailed, u.lastErr.Message)
 	} else {
@@ -105,6 +100,25 @@ func (u *unit) fail(number int, err *sdk.Error) {
 	u.mu.Unlock()
 	u.s.changed.Tell()
 	u.s.logger.Error("component failed", "component", u.name, "instance", number, "again", !open, "error", told.Message)
+}
+
+// againLocked says how long to wait before the next start, or open when there is to
+// be none. What the host itself cannot do is no failure of the component, and is
+// tried until it can. u.mu is held.
+func (u *unit) againLocked(now time.Time, err *sdk.Error) (wait time.Duration, open bool) {
+	if err.Reason == ReasonHost {
+		wait = min(u.spec.Backoff.BackoffMin<<min(u.hindered, 16), u.spec.Backoff.BackoffMax)
+		u.hindered++
+		return wait, false
+	}
+	u.hindered = 0
+	if permanent(err) || u.spec.RestartPolicy == RestartNever {
+		return 0, true
+	}
+	if wait, open = u.policy.Fail(now); open {
+		u.lastErr = crashLoop(u.name, err)
+	}
+	return wait, open
 }
 
 func crashLoop(name string, err *sdk.Error) *sdk.Error {

@@ -116,11 +116,11 @@ func (u *unit) launch(spec *Spec, path string, number int) (_ *instance, err err
 	i.record = newRecord(u.s.opt.Dir, i)
 	undo = append(undo, i.record.remove)
 	if err := i.record.write(); err != nil {
-		return nil, err
+		return nil, hostFailed(u.name, err)
 	}
 	in, out, err := i.record.openOutput()
 	if err != nil {
-		return nil, err
+		return nil, hostFailed(u.name, err)
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	if i.reader, err = u.log.read(in, spec.Readiness); err != nil {
@@ -129,7 +129,7 @@ func (u *unit) launch(spec *Spec, path string, number int) (_ *instance, err err
 	undo = append(undo, func() error { i.reader.finish(); return nil })
 	if spec.Readiness.Kind == ProbeNotify {
 		if i.notify, err = listenNotify(i.record.notifyPath()); err != nil {
-			return nil, err
+			return nil, hostFailed(u.name, err)
 		}
 		undo = append(undo, func() error { i.notify.close(); return nil })
 	}
@@ -163,7 +163,7 @@ func (u *unit) fork(i *instance, path string, out *os.File) error {
 	if err != nil {
 		_ = process.SignalGroup(child.Pid, syscall.SIGKILL) // it is unreaped
 		_, waitErr := child.Wait()
-		return errors.Join(err, waitErr)
+		return hostFailed(u.name, errors.Join(err, waitErr))
 	}
 	return nil
 }

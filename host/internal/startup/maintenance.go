@@ -2,9 +2,13 @@ package startup
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/component"
 	"github.com/sop-host/sop/host/internal/config"
@@ -33,7 +37,7 @@ func (h *host) openMaintenance(ctx context.Context, undo *closers) error {
 	}
 	service.SetOwners(maintenanceOwners(h.loaded.Load().config))
 	h.maintenance = service
-	h.maintained = newMaintained(h)
+	h.maintained = newMaintained(h, maintenanceRetry)
 	undo.add(func() error { h.maintained.close(); return nil })
 	return nil
 }
@@ -48,27 +52,47 @@ func maintenanceOwners(cfg *config.Config) maintenance.Owners {
 }
 
 // maintained is where the host's own subsystems say that they fail, and that they
-// are healthy again. What it cannot store it logs, and returns.
+// are healthy again. What it cannot store it logs, returns, and stores later.
 type maintained struct {
 	host  *host
 	queue chan func(ctx context.Context)
 	done  chan struct{}
+
+	mu   sync.Mutex                                 // held while one is stored: a later report is stored later
+	left map[string]func(ctx context.Context) error // what could not be stored last, by subsystem
 }
 
 // maintainedQueue is how many reports may wait of those that must not block.
 const maintainedQueue = 1024
 
-func newMaintained(h *host) *maintained {
-	m := &maintained{host: h, queue: make(chan func(context.Context), maintainedQueue), done: make(chan struct{})}
-	go func() {
-		defer close(m.done)
-		for report := range m.queue {
-			ctx, cancel := context.WithTimeout(context.Background(), maintenanceTime)
-			report(ctx)
-			cancel()
-		}
-	}()
+// maintenanceRetry is how often it is tried to store what could not be stored.
+const maintenanceRetry = 10 * time.Second
+
+func newMaintained(h *host, retry time.Duration) *maintained {
+	m := &maintained{
+		host: h, queue: make(chan func(context.Context), maintainedQueue), done: make(chan struct{}), left: make(map[string]func(context.Context) error),
+	}
+	go m.run(retry)
 	return m
+}
+
+func (m *maintained) run(retry time.Duration) {
+	defer close(m.done)
+	tick := time.NewTicker(retry)
+	defer tick.Stop()
+	for {
+		report, more := m.storeLeft, true
+		select {
+		case report, more = <-m.queue:
+		case <-tick.C:
+		}
+		if !more {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), maintenanceTime)
+		report(ctx)
+		cancel()
+	}
 }
 
 // close stores what waits and ends.
@@ -80,20 +104,56 @@ func (m *maintained) close() {
 // File says that a subsystem fails.
 func (m *maintained) File(ctx context.Context, subsystem, description, remedy, severity string) error {
 	rank, err := maintenance.ParseSeverity(severity)
-	if err == nil {
-		_, err = m.host.maintenance.File(ctx, maintenance.Request{
+	if err != nil {
+		return err
+	}
+	err = m.store(ctx, subsystem, func(ctx context.Context) error {
+		_, err := m.host.maintenance.File(ctx, maintenance.Request{
 			Subsystem: subsystem, Description: description, Remedy: remedy, Severity: rank, By: actorHost,
 		})
-	}
+		return err
+	})
 	if err != nil {
 		m.host.logger.Error("maintenance could not be asked for", "subsystem", subsystem, "description", description, "error", err)
 	}
 	return err
 }
 
+// store makes a report, and keeps one that fails in the place of what was left of
+// its subsystem.
+func (m *maintained) store(ctx context.Context, subsystem string, report func(ctx context.Context) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.storeLocked(ctx, subsystem, report)
+}
+
+func (m *maintained) storeLocked(ctx context.Context, subsystem string, report func(ctx context.Context) error) error {
+	err := report(ctx)
+	if err == nil || sdk.FromError(err).Code == codes.InvalidArgument { // no later time is better
+		delete(m.left, subsystem)
+	} else {
+		m.left[subsystem] = report
+	}
+	return err
+}
+
+// storeLeft tries again to store what could not be stored.
+func (m *maintained) storeLeft(ctx context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for subsystem, report := range maps.Clone(m.left) {
+		if err := m.storeLocked(ctx, subsystem, report); err != nil {
+			m.host.logger.Error("what befell a subsystem cannot be stored yet", "subsystem", subsystem, "error", err)
+		}
+	}
+}
+
 // Healthy says that a subsystem is healthy.
 func (m *maintained) Healthy(ctx context.Context, subsystem string) error {
-	_, err := m.host.maintenance.Healthy(ctx, subsystem, actorHost)
+	err := m.store(ctx, subsystem, func(ctx context.Context) error {
+		_, err := m.host.maintenance.Healthy(ctx, subsystem, actorHost)
+		return err
+	})
 	if err != nil {
 		m.host.logger.Error("a healthy subsystem could not be noted", "subsystem", subsystem, "error", err)
 	}
@@ -157,9 +217,11 @@ func (h *host) maintainComponent(e component.Event) {
 	}
 }
 
-// needsMaintenance says whether a component has failed for good, or for now.
+// needsMaintenance says whether a component has failed for good, or for now, or the
+// host cannot start it.
 func needsMaintenance(st *component.Status) bool {
-	return st.State == component.StateFailed || st.State == component.StateUnready || st.State == component.StateCompleted && st.LastError != nil
+	hindered := st.State == component.StateBackoff && st.LastError.Reason == component.ReasonHost
+	return hindered || st.State == component.StateFailed || st.State == component.StateUnready || st.State == component.StateCompleted && st.LastError != nil
 }
 
 // forgetRemoved closes what the host asked for about components, plugins and

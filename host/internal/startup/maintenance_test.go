@@ -1,6 +1,7 @@
 package startup
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"os"
@@ -8,11 +9,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/maintenance"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/proto/sop/api/v1/apiv1connect"
+	"github.com/sop-host/sop/sdk"
 )
 
 const nightOwner = "maintenance {\n  operator = \"night\"\n  owner \"component.*\" {\n    operator = \"stack\"\n  }\n}\n"
@@ -80,6 +86,47 @@ func (s *site) awaitRequests(want ...string) []*apiv1.MaintenanceRecord {
 		if !stream.Receive() {
 			s.t.Fatalf("open are %v, want %v: %v", about, want, stream.Err())
 		}
+	}
+}
+
+// stubborn is a store of maintenance requests that cannot be written at first.
+type stubborn struct {
+	maintenance.Store
+	refuse  int
+	written chan struct{}
+}
+
+func (s *stubborn) OpenSubsystems(context.Context) ([]string, error) { return nil, nil }
+
+func (s *stubborn) Update(context.Context, func(maintenance.Tx) error) error {
+	if s.refuse--; s.refuse >= 0 {
+		return sdk.Errorf(codes.Unavailable, "STORE_FULL", "there is no room")
+	}
+	s.written <- struct{}{}
+	return nil
+}
+
+// What a store would not take is stored when it does, unless it is not so any more.
+func TestMaintenanceIsStoredLater(t *testing.T) {
+	store := &stubborn{refuse: 3, written: make(chan struct{}, 10)}
+	service, err := maintenance.NewService(t.Context(), maintenance.Options{Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMaintained(&host{maintenance: service, logger: hclog.NewNullLogger()}, 10*time.Millisecond)
+	defer m.close()
+	if err := m.File(t.Context(), "component.db", "it has failed", "", "high"); err == nil {
+		t.Fatal("it was stored")
+	}
+	select {
+	case <-store.written:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it was not stored later")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.left) != 0 {
+		t.Error("it is stored again")
 	}
 }
 
