@@ -150,6 +150,7 @@ func (u *unit) renewAs(spec *Spec, replace bool) {
 		}
 		u.renew = u.instance != nil || u.endStart != nil
 		u.policy.Reset()
+		u.fruitless = 0
 		u.retryAt, u.recovering, u.lastErr = time.Time{}, false, nil
 		if u.instance == nil && u.endStart == nil && !u.held && !u.halted {
 			u.setLocked(StateQueued, "")

@@ -21,6 +21,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sop-host/sop/host/internal/process"
 	"github.com/sop-host/sop/sdk"
 )
 
@@ -83,6 +84,24 @@ func TestPolicies(t *testing.T) {
 	if err := s.StartOne(t.Context(), "failing"); err == nil {
 		t.Error("it started")
 	}
+}
+
+// What does not become ready is given up however long its starts take.
+func TestNeverReady(t *testing.T) {
+	slow := func(s *Spec) {
+		s.StartTimeout, s.StopGrace = 50*time.Millisecond, time.Second
+		s.Backoff = process.Backoff{BackoffMin: time.Millisecond, BackoffMax: time.Millisecond, BreakerFailures: 4, BreakerWindow: time.Millisecond}
+	}
+	s := newSupervisor(t, t.TempDir())
+	s.start(shell("never", "exec sleep 300", saying("up"), slow))
+	st := s.await("never", StateFailed)
+	if st.LastError.Reason != ReasonCrashLoop || st.LastError.Metadata["last_reason"] != ReasonStartTimeout || st.Instance != 4 || !strings.Contains(st.LastError.Message, "4 starts in a row") {
+		t.Errorf("%+v: %v", st, st.LastError)
+	}
+	if err := s.StartOne(t.Context(), "never"); err == nil {
+		t.Error("it started")
+	}
+	s.awaitThat("never", "given up after as many more", func(st Status) bool { return st.State == StateFailed && st.Instance == 8 })
 }
 
 // Components on demand come up for a request and with all they depend on, and go

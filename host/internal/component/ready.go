@@ -278,7 +278,7 @@ func (u *unit) serve(i *instance) {
 		if u.recovering {
 			u.restarts++
 		}
-		u.recovering, u.hindered = false, 0
+		u.recovering, u.fruitless, u.hindered = false, 0, 0
 		if u.idleAt.IsZero() || u.users == 0 {
 			u.idleAt = time.Now().Add(u.spec.IdleStop)
 		}

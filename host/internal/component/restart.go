@@ -79,14 +79,20 @@ func (u *unit) startFailed(ctx context.Context, number int, err error) {
 		u.step(Event{Instance: number, Phase: PhaseStopped}, u.settleLocked)
 		return
 	}
-	u.fail(number, failure(err))
+	e := failure(err)
+	if e.Reason != ReasonHost {
+		u.mu.Lock()
+		u.fruitless++
+		u.mu.Unlock()
+	}
+	u.fail(number, e)
 }
 
 // fail records a failure and decides when the next start is.
 func (u *unit) fail(number int, err *sdk.Error) {
 	now := time.Now()
 	u.mu.Lock()
-	u.instance = nil
+	u.instance, u.endStart = nil, nil // who starts it from now on begins anew
 	u.lastErr, u.lastErrAt, u.recovering = err, now, true
 	wait, open := u.againLocked(now, err)
 	if open {
@@ -103,8 +109,9 @@ func (u *unit) fail(number int, err *sdk.Error) {
 }
 
 // againLocked says how long to wait before the next start, or open when there is to
-// be none. What the host itself cannot do is no failure of the component, and is
-// tried until it can. u.mu is held.
+// be none: where it failed too often in a short time, or to become ready however
+// long that took. What the host itself cannot do is no failure of the component, and
+// is tried until it can. u.mu is held.
 func (u *unit) againLocked(now time.Time, err *sdk.Error) (wait time.Duration, open bool) {
 	if err.Reason == ReasonHost {
 		wait = min(u.spec.Backoff.BackoffMin<<min(u.hindered, 16), u.spec.Backoff.BackoffMax)
@@ -116,16 +123,19 @@ func (u *unit) againLocked(now time.Time, err *sdk.Error) (wait time.Duration, o
 		return 0, true
 	}
 	if wait, open = u.policy.Fail(now); open {
-		u.lastErr = crashLoop(u.name, err)
+		u.lastErr = crashLoop(u.name, err, "failed too often in a short time")
+	} else if open = u.fruitless >= u.spec.Backoff.BreakerFailures; open {
+		u.lastErr = crashLoop(u.name, err, fmt.Sprintf("%d starts in a row did not make it ready", u.fruitless))
 	}
 	return wait, open
 }
 
-func crashLoop(name string, err *sdk.Error) *sdk.Error {
+// crashLoop is a failure after which the component is not started again by itself.
+func crashLoop(name string, err *sdk.Error, why string) *sdk.Error {
 	e := *err
 	e.Metadata = map[string]string{"last_reason": err.Reason}
 	e.Reason = ReasonCrashLoop
-	e.Message = err.Message + " (failed too often in a short time; not started again)"
+	e.Message = err.Message + " (" + why + "; not started again)"
 	e.Remedy = err.Remedy + "; mend the component or its configuration, then `sop component start " + name + "`"
 	return &e
 }

@@ -165,6 +165,7 @@ func (s *Supervisor) StartOne(ctx context.Context, name string) error {
 func (u *unit) freshLocked() {
 	u.held, u.retryAt, u.recovering = false, time.Time{}, false
 	u.policy.Reset()
+	u.fruitless = 0
 	if u.instance == nil && u.endStart == nil {
 		u.lastErr = nil
 		u.setLocked(StateQueued, "")

@@ -39,6 +39,7 @@ type unit struct {
 	recovering bool // the next start is one again after a failure
 	restarts   int
 	policy     process.Restarts
+	fruitless  int       // starts in a row that did not make it ready
 	hindered   int       // starts in a row that failed for the host
 	retryAt    time.Time // when it is started next; zero: as soon as it is wanted
 	lastErr    *sdk.Error
