@@ -301,7 +301,7 @@ func (h *host) open(ctx context.Context, undo *closers, first *loaded) error {
 
 // onPluginEvent puts a plugin's step on the timeline.
 func (h *host) onPluginEvent(e plugin.Event) {
-	step := Step{Component: "plugin " + e.ID, Phase: string(e.Phase)}
+	step := Step{Component: "plugin " + e.ID, Phase: string(e.Phase), Instance: e.Generation}
 	if e.Err != nil {
 		pe := sdk.FromError(e.Err)
 		step.Detail, step.Remedy = pe.Message, pe.Remedy

@@ -56,6 +56,7 @@ func Read(r io.Reader) ([]Step, error) {
 const (
 	Ready   = "ready"
 	Failed  = "failed"
+	Stopped = "stopped" // it was not wanted any more, or ended by itself
 	Pending = "pending" // the timeline ends before
 )
 
@@ -107,8 +108,13 @@ func Activations(steps []Step) []Activation {
 		last = max(last, s.at())
 		a := open[s.Component]
 		switch s.Phase {
-		case "stopping", "stopped", "retired", "exited", "unhealthy", "unready":
+		case "stopping", "deactivating", "unhealthy", "unready":
 			continue // no part of a start
+		case Stopped, "retired", "exited":
+			if a != nil && a.Instance == s.Instance { // and not one before it
+				finish(a, s.at(), Stopped)
+			}
+			continue
 		case Ready, Failed:
 			if a == nil {
 				a = &Activation{Component: s.Component, Begin: s.at()}
@@ -143,7 +149,7 @@ func First(all []Activation) []Activation {
 	seen := make(map[string]bool)
 	var out []Activation
 	for _, a := range all {
-		if !seen[a.Component] && len(a.Phases) > 0 {
+		if !seen[a.Component] && len(a.Phases) > 0 && a.Outcome != Stopped {
 			seen[a.Component] = true
 			out = append(out, a)
 		}

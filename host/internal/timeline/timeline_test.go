@@ -69,6 +69,33 @@ func TestActivations(t *testing.T) {
 	}
 }
 
+// A start that ends in a stop has ended then, and what leaves service does not begin
+// one.
+func TestStopped(t *testing.T) {
+	var got []string
+	all := read(t, `{"elapsed_ms":1,"component":"protocol uip","phase":"activating"}
+{"elapsed_ms":2,"component":"protocol uip","phase":"ready"}
+{"elapsed_ms":3,"component":"protocol uip","phase":"deactivating"}
+{"elapsed_ms":4,"component":"protocol uip","phase":"stopped"}
+{"elapsed_ms":5,"component":"component db","phase":"starting","instance":1}
+{"elapsed_ms":6,"component":"component db","phase":"waiting for readiness","instance":1}
+{"elapsed_ms":7,"component":"component db","phase":"stopped","instance":1}
+{"elapsed_ms":8,"component":"component db","phase":"starting","instance":2}
+{"elapsed_ms":9,"component":"component db","phase":"exited","instance":1}
+{"elapsed_ms":10,"component":"component db","phase":"ready","instance":2}
+`)
+	for _, a := range all {
+		got = append(got, fmt.Sprintf("%s %v-%v %s", a.Component, a.Begin, a.End, a.Outcome))
+	}
+	want := "[protocol uip 1ms-2ms ready component db 5ms-7ms stopped component db 8ms-10ms ready]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("got %v", got)
+	}
+	if first := First(all); len(first) != 2 || first[1].Outcome != Ready {
+		t.Errorf("what was stopped has not come to something: %+v", first)
+	}
+}
+
 func TestSVG(t *testing.T) {
 	var b bytes.Buffer
 	if err := SVG(&b, read(t, boot)); err != nil {
