@@ -162,11 +162,8 @@ func (p *peer) dependencies(ctx context.Context, set *Settings) error {
 		if err != nil {
 			return err
 		}
-		other.need()
 		if err := other.inService(ctx); err != nil {
-			e := needs(p.name, name, err)
-			e.Retryable = true
-			return e
+			return needs(p.name, name, err)
 		}
 	}
 	if p.service.opt.Components == nil {
@@ -200,10 +197,12 @@ func (p *peer) lacks() error {
 	return nil
 }
 
-// inService waits until the peer serves, or it is known that it will not.
+// inService waits until the peer serves, which it makes happen where the peer is
+// so on demand, or until it is known that it will not.
 func (p *peer) inService(ctx context.Context) error {
-	p.mu.Lock()
 	for {
+		p.need()
+		p.mu.Lock()
 		state, want, changed, err := p.state, p.want, p.changed, p.err
 		p.mu.Unlock()
 		switch {
@@ -221,7 +220,6 @@ func (p *peer) inService(ctx context.Context) error {
 		case <-p.ctx.Done():
 			return stopped()
 		}
-		p.mu.Lock()
 	}
 }
 

@@ -419,6 +419,33 @@ func TestOnDemand(t *testing.T) {
 	}
 }
 
+// A call that needs what an operator has taken out does not wait for it, and is
+// served once it is back.
+func TestNeedsWhatWasTakenOut(t *testing.T) {
+	arp, uip := usual("arp"), usual("uip")
+	uip.Activation, uip.DependsOn = OnDemand, []string{"arp"}
+	w := newWorld(t, arp, uip)
+	w.await("arp", StateActive)
+	if _, err := w.Deactivate(t.Context(), "arp", "uid:0", ""); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	_, err := w.ask("uip", "1")
+	if e := sdk.FromError(err); reason(err) != ReasonUnready || !strings.Contains(e.Message, "uip needs arp") || e.Remedy != inactive("arp").Remedy {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(begin); took >= uip.Timeout {
+		t.Errorf("it waited %v", took)
+	}
+	if _, err := w.Activate(t.Context(), "arp", "", "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	w.await("uip", StateActive)
+	if _, err := w.ask("uip", "1"); err != nil {
+		t.Error(err)
+	}
+}
+
 // Thousands of calls to a protocol that restarts: each is answered, or told why
 // not.
 func TestCallsWhileItRestarts(t *testing.T) {
