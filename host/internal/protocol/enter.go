@@ -242,7 +242,7 @@ func (p *peer) activateOn(ctx context.Context, client pluginv1.ProtocolClient, g
 func switchMode(ctx context.Context, name string, client pluginv1.ProtocolClient, secret string, mode Mode) error {
 	resp, err := client.Activate(ctx, &pluginv1.ActivateRequest{Token: secret, Mode: modeNumbers[mode]})
 	if err != nil {
-		return err
+		return notActivated(name, mode, err)
 	}
 	if got := resp.GetMode(); got != modeNumbers[mode] {
 		return wrongMode(name, mode, got)

@@ -83,6 +83,14 @@ func needs(name, what string, cause error) *sdk.Error {
 	return e
 }
 
+// notActivated says that the plugin would not change its mode, and what the plugin says
+// of it.
+func notActivated(name string, mode Mode, cause error) *sdk.Error {
+	e := *sdk.FromError(cause)
+	e.Message = "protocol " + name + " could not be made " + string(mode) + ": " + e.Message
+	return &e
+}
+
 func wrongMode(name string, want Mode, got pluginv1.Mode) *sdk.Error {
 	return sdk.Errorf(codes.FailedPrecondition, ReasonMode, "protocol %s was to be %s and says that it is %s", name, want, modeName(got)).
 		WithRemedy("configure the mode that it can be in, or see the log of its plugin")

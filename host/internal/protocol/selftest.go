@@ -33,10 +33,9 @@ func (p *peer) test(ctx context.Context, client pluginv1.ProtocolClient, generat
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
-	err := p.runTest(ctx, client, t)
-	if err != nil {
+	if err := p.runTest(ctx, client, t); err != nil {
 		p.leaveTest(ctx, client)
-		return testFailed(p.name, t, err)
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -53,6 +52,7 @@ func (p *peer) stateNow() State {
 	return p.state
 }
 
+// runTest makes the call of a self-test, in passive mode.
 func (p *peer) runTest(ctx context.Context, client pluginv1.ProtocolClient, t *SelfTest) error {
 	secret, end, err := p.service.opt.Grants.Test(ctx, p.name, t.Operation)
 	if err != nil {
@@ -62,6 +62,13 @@ func (p *peer) runTest(ctx context.Context, client pluginv1.ProtocolClient, t *S
 	if err := switchMode(ctx, p.name, client, secret, Passive); err != nil {
 		return err
 	}
+	if err := p.testCall(ctx, client, t, secret); err != nil {
+		return testFailed(p.name, t, err)
+	}
+	return nil
+}
+
+func (p *peer) testCall(ctx context.Context, client pluginv1.ProtocolClient, t *SelfTest, secret string) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return err
@@ -111,9 +118,12 @@ func (p *peer) healthy(ctx context.Context) {
 }
 
 func testFailed(name string, t *SelfTest, cause error) *sdk.Error {
-	e := sdk.Errorf(codes.FailedPrecondition, ReasonTestFailed, "the self-test of protocol %s, %s, failed: %w", name, t.Operation, cause).
-		WithRemedy("mend the peer, or the self_test of the protocol; then `sop protocol activate %s`", name)
-	e.Retryable = sdk.FromError(cause).Retryable
+	c := sdk.FromError(cause)
+	e := sdk.Errorf(codes.FailedPrecondition, ReasonTestFailed, "the self-test of protocol %s, %s, failed: %w", name, t.Operation, c)
+	e.Remedy, e.Retryable = c.Remedy, c.Retryable
+	if e.Remedy == "" {
+		e.Remedy = "mend the peer, or the self_test of the protocol; then `sop protocol activate " + name + "`"
+	}
 	return e
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	pluginv1 "github.com/sop-host/sop/proto/sop/plugin/v1"
 	"github.com/sop-host/sop/sdk"
@@ -227,6 +228,14 @@ func TestSelfTestFails(t *testing.T) {
 	if len(filed) == 0 || filed[0] != "protocol.arp" || slices.Contains(granted, "service arp") {
 		t.Errorf("filed %v, granted %v", filed, granted)
 	}
+	w.plugins["arp"].failWith(sdk.Errorf(codes.FailedPrecondition, "NO_PEER", "no peer").WithRemedy("start the peer"))
+	if _, err := w.Activate(t.Context(), "arp", "", "uid:0"); reason(err) != "NO_PEER" || sdk.FromError(err).Remedy != "start the peer" || strings.Contains(err.Error(), "self-test") {
+		t.Errorf("what cannot be activated has not failed its self-test: %v", err)
+	}
+	w.plugins["arp"].failWith(nil)
+	if _, err := w.Activate(t.Context(), "arp", "", "uid:0"); reason(err) != ReasonTestFailed {
+		t.Errorf("%v", err)
+	}
 	if problems := w.Problems(); len(problems) != 1 || !strings.Contains(problems[0], "self-test") {
 		t.Errorf("%v", problems)
 	}
@@ -260,8 +269,15 @@ func TestAdmit(t *testing.T) {
 	if err := w.Admit(t.Context(), "arp", 3, broken); reason(err) != ReasonTestFailed {
 		t.Errorf("%v", err)
 	}
+	lonely := &fakePlugin{fail: status.Error(codes.FailedPrecondition, "no peer")}
+	if err := w.Admit(t.Context(), "arp", 3, lonely); err == nil || err.Error() != "protocol arp could not be made passive: no peer" {
+		t.Errorf("what cannot be activated: %v", err)
+	}
 	if _, err := w.ask("arp", "1"); err != nil {
 		t.Errorf("the one that serves: %v", err)
+	}
+	if filed, _ := w.asked(); filed != 0 {
+		t.Error("maintenance was asked for though one serves")
 	}
 	// Where none serves any more it is put in service, and tried until it works.
 	w.plugins["arp"].goDown(restarting())
