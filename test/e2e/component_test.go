@@ -51,7 +51,9 @@ func TestComponents(t *testing.T) {
 	if r := s.must(1, "component", "stop", "base"); !strings.Contains(r.stderr, "needed by demand") {
 		t.Errorf("%v", r)
 	}
-	s.must(0, "component", "stop", "base", "--dependants")
+	if r := s.must(0, "component", "stop", "base", "--dependants"); !strings.Contains(r.stdout, "demand is stopped, which depends on it") {
+		t.Errorf("what was stopped with it is not named: %v", r)
+	}
 	s.must(0, "component", "start", "base")
 	pid := component(h.status(), "base").GetPid()
 	s.configure(base, shellComponent("new", "exec sleep 300", `depends_on = ["base"]`))

@@ -73,6 +73,12 @@ func (u *unit) blockedByFailureLocked() string {
 	return ""
 }
 
+func (u *unit) blocked() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.blockedByFailureLocked() != ""
+}
+
 // hold makes everything that spec depends on stay up, and starts what is on
 // demand; the function that it returns lets go.
 func (u *unit) hold(spec *Spec) (release func()) {

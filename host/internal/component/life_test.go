@@ -325,15 +325,18 @@ func TestStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitGone(t, stray)
-	if err := s.StartOne(t.Context(), "deaf"); err != nil { // brings nothing up that is held
-		if !strings.Contains(err.Error(), "base") {
-			t.Error(err)
-		}
+	if err := s.StartOne(t.Context(), "deaf"); sdk.FromError(err).Reason != ReasonFailed || !strings.Contains(err.Error(), "base") { // brings nothing up that is held
+		t.Error(err)
+	}
+	if st := s.status("deaf"); st.State != StateStopped {
+		t.Errorf("it was not started, and is %s", st.State)
 	}
 	if err := s.StartOne(t.Context(), "base"); err != nil {
 		t.Error(err)
 	}
-	s.await("deaf", StateReady)
+	if err := s.StartOne(t.Context(), "deaf"); err != nil {
+		t.Error(err)
+	}
 	pid := s.status("base").PID
 	if err := s.Restart(t.Context(), "base"); err != nil || s.status("base").PID == pid {
 		t.Errorf("%v: %+v", err, s.status("base"))

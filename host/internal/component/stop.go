@@ -2,6 +2,7 @@ package component
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -116,6 +117,11 @@ func (s *Supervisor) Stop(ctx context.Context, name string, dependants bool) err
 			return err
 		}
 	}
+	return s.keepDown(ctx, u)
+}
+
+// keepDown stops a unit until it is started again.
+func (s *Supervisor) keepDown(ctx context.Context, u *unit) error {
 	u.change(func() { u.held, u.idleAt, u.retryAt = true, time.Time{}, time.Time{} })
 	return s.until(ctx, u, func() bool {
 		u.mu.Lock()
@@ -123,10 +129,7 @@ func (s *Supervisor) Stop(ctx context.Context, name string, dependants bool) err
 		if u.instance != nil || u.endStart != nil {
 			return false
 		}
-		if u.state != StateStopped { // it had no process
-			u.setLocked(StateStopped, "")
-			s.emit(Event{Name: name, Instance: u.number, Phase: PhaseStopped})
-		}
+		u.toRestLocked(StateStopped)
 		return true
 	})
 }
@@ -148,7 +151,8 @@ func (s *Supervisor) CheckStop(name string, dependants bool) error {
 }
 
 // StartOne starts a component that was stopped, has failed, has ended, or is
-// idle, with a clean record, and returns when it is ready.
+// idle, with a clean record, and returns when it is ready. One that was stopped
+// stays so where what it depends on does not come.
 func (s *Supervisor) StartOne(ctx context.Context, name string) error {
 	u := s.unit(name)
 	if u == nil {
@@ -157,8 +161,16 @@ func (s *Supervisor) StartOne(ctx context.Context, name string) error {
 	if err := s.opt.Halted(); err != nil {
 		return err
 	}
-	u.change(u.freshLocked)
-	return s.awaitUp(ctx, u)
+	var held bool
+	u.change(func() {
+		held = u.held
+		u.freshLocked()
+	})
+	err := s.awaitUp(ctx, u)
+	if err != nil && held && u.blocked() {
+		err = errors.Join(err, s.keepDown(ctx, u))
+	}
+	return err
 }
 
 // freshLocked forgets all that keeps the unit from being started. u.mu is held.

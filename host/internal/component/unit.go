@@ -111,10 +111,7 @@ func (u *unit) decide(now time.Time) (step, time.Time, *instance) {
 	case u.removed:
 		return stepEnd, time.Time{}, nil
 	case !wanted:
-		if rest := u.restLocked(); u.state != rest {
-			u.setLocked(rest, "")
-			u.s.changed.Tell()
-		}
+		u.toRestLocked(u.restLocked())
 		return stepWait, time.Time{}, nil
 	case u.retryAt.After(now):
 		return stepWait, u.retryAt, nil
@@ -220,6 +217,19 @@ func (u *unit) restLocked() State {
 		return StateIdle
 	}
 	return StateQueued
+}
+
+// toRestLocked gives a unit that had no process the state that it rests in. u.mu is
+// held.
+func (u *unit) toRestLocked(rest State) {
+	if u.state == rest {
+		return
+	}
+	u.setLocked(rest, "")
+	if rest == StateStopped {
+		u.s.emit(Event{Name: u.name, Instance: u.number, Phase: PhaseStopped})
+	}
+	u.s.changed.Tell()
 }
 
 // settled says whether its first start has come to something.
