@@ -21,7 +21,7 @@ func TestForksAway(t *testing.T) {
 	s := newSupervisor(t, dir)
 	left := filepath.Join(dir, "left")
 	s.start(shell("daemon", "setsid sleep 300 & echo $! >> "+left+"; exit 0"))
-	if st := s.await("daemon", StateCompleted); st.PID != 0 || st.LastError != nil {
+	if st := s.await("daemon", StateCompleted); st.PID != 0 || st.LastError != nil || !strings.Contains(st.Detail, "stay in the foreground") {
 		t.Errorf("%+v", st)
 	}
 	for _, pid := range pidsIn(t, left) {
@@ -31,7 +31,7 @@ func TestForksAway(t *testing.T) {
 	again := shell("again", "setsid sleep 300 & echo $! >> "+kept+"; exit 0", func(s *Spec) { s.RestartPolicy = RestartAlways })
 	other := newSupervisor(t, filepath.Join(dir, "other"))
 	other.start(again)
-	if st := other.await("again", StateFailed); st.LastError.Reason != ReasonCrashLoop {
+	if st := other.await("again", StateFailed); st.LastError.Reason != ReasonCrashLoop || st.Restarts != again.Backoff.BreakerFailures-1 {
 		t.Errorf("%+v", st.LastError)
 	}
 	all := pidsIn(t, kept)

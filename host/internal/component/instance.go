@@ -30,6 +30,7 @@ type instance struct {
 	record    *record
 	release   func() // lets go of what it depends on
 
+	leftOver    bool        // it ended and left others, which were ended; set by finish
 	outOfMemory atomic.Bool // the kernel killed it for want of memory; set before exited is closed
 }
 
@@ -73,6 +74,7 @@ func (i *instance) finish(grace time.Duration) (process.Exit, error) {
 		failed = append(failed, process.SignalGroup(i.child.Pid, syscall.SIGKILL))
 	}
 	if left {
+		i.leftOver = i.confined.group != nil
 		failed = append(failed, i.confined.kill())
 	}
 	var exit process.Exit
@@ -83,7 +85,8 @@ func (i *instance) finish(grace time.Duration) (process.Exit, error) {
 		}
 	}
 	if i.confined.group == nil {
-		_, err := process.EndAll(func(s process.Seen) bool { return s.HasEnv(instanceVariable + "=" + i.id) })
+		n, err := process.EndAll(func(s process.Seen) bool { return s.HasEnv(instanceVariable + "=" + i.id) })
+		i.leftOver = n > 0
 		failed = append(failed, err)
 	}
 	i.reader.finish()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -19,11 +20,12 @@ const MostLines = 10_000
 const maxTail = 4 << 20
 
 // Logs sends the last lines of what a component printed, oldest first, and with
-// follow those that come, until ctx is done or the component is removed.
+// follow those that come, until ctx is done or the component is removed. Of one that
+// is configured no more it sends what is left.
 func (s *Supervisor) Logs(ctx context.Context, name string, last int, follow bool, send func([]Line) error) error {
 	u := s.unit(name)
 	if u == nil {
-		return unknown(name)
+		return s.logsLeft(name, last, send)
 	}
 	lines, seq, err := u.log.tail(min(max(last, 0), MostLines))
 	if err != nil {
@@ -52,6 +54,19 @@ func (s *Supervisor) Logs(ctx context.Context, name string, last int, follow boo
 		}
 	}
 	return nil
+}
+
+// logsLeft sends the last lines of a component that is no more.
+func (s *Supervisor) logsLeft(name string, last int, send func([]Line) error) error {
+	left := &output{path: filepath.Join(s.opt.LogDir, name+logSuffix)}
+	if _, err := os.Stat(left.path); name != filepath.Base(name) || err != nil {
+		return unknown(name)
+	}
+	lines, _, err := left.tail(min(max(last, 0), MostLines))
+	if err != nil || len(lines) == 0 {
+		return err
+	}
+	return send(lines)
 }
 
 // tail returns the last lines of the files, and the number of the last line.

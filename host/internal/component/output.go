@@ -53,8 +53,10 @@ type Line struct {
 	Text string
 }
 
+const logSuffix = ".log"
+
 func newOutput(dir, name string) (*output, error) {
-	o := &output{path: filepath.Join(dir, name+".log"), budget: outputBurst, at: time.Now(), changed: make(chan struct{})}
+	o := &output{path: filepath.Join(dir, name+logSuffix), budget: outputBurst, at: time.Now(), changed: make(chan struct{})}
 	return o, o.openLocked()
 }
 

@@ -275,9 +275,6 @@ func (u *unit) serve(i *instance) {
 		u.s.logger.Warn("record that a component is ready", "component", u.name, "error", recordErr)
 	}
 	u.step(Event{Instance: i.number, Phase: PhaseReady, PID: i.handle.PID}, func() {
-		if u.recovering {
-			u.restarts++
-		}
 		u.recovering, u.fruitless, u.hindered = false, 0, 0
 		if u.idleAt.IsZero() || u.users == 0 {
 			u.idleAt = time.Now().Add(u.spec.IdleStop)

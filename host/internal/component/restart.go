@@ -16,7 +16,11 @@ import (
 // next.
 func (u *unit) onExit(i *instance) {
 	exit := u.putAway(i, leftWait)
-	failed := false
+	failed, note := false, ""
+	if i.leftOver {
+		note = "what it left running was ended: it must stay in the foreground"
+		u.s.logger.Warn("component ended and left processes, which were ended; a program must stay in the foreground", "component", u.name, "instance", i.number)
+	}
 	u.step(Event{Instance: i.number, Phase: PhaseExited, Detail: "it " + exit.String()}, func() {
 		u.instance = nil
 		policy, clean := u.spec.RestartPolicy, exit.Known && exit.Code == 0 && exit.Signal == 0
@@ -25,6 +29,7 @@ func (u *unit) onExit(i *instance) {
 			u.settleLocked()
 		case clean && policy != RestartAlways:
 			u.completeLocked(nil)
+			u.detail = note
 		case policy == RestartNever:
 			u.completeLocked(u.exitFailure(i, exit, ""))
 		default:

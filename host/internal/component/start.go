@@ -33,6 +33,9 @@ func (u *unit) bringUp() {
 	u.found, u.retryAt, u.renew = nil, time.Time{}, false
 	ctx, cancel := context.WithCancel(u.s.ctx)
 	u.number, u.endStart = number, cancel
+	if restart {
+		u.restarts++
+	}
 	u.mu.Unlock()
 	defer func() {
 		u.mu.Lock()

@@ -279,6 +279,36 @@ func TestLogs(t *testing.T) {
 	}
 }
 
+// What a component printed can be read when it is configured no more, and nothing else.
+func TestLogsOfOneThatIsGone(t *testing.T) {
+	dir := t.TempDir()
+	s := newSupervisor(t, dir)
+	s.start(shell("c", "echo last words; exec sleep 300", saying("^last")))
+	change, err := s.Prepare(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change.Commit()
+	if err := os.WriteFile(filepath.Join(dir, "other.log"), []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	keep := func(all []Line) error {
+		for _, l := range all {
+			got = append(got, l.Text)
+		}
+		return nil
+	}
+	if err := s.Logs(t.Context(), "c", 10, true, keep); err != nil || fmt.Sprint(got) != "[last words]" {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, name := range []string{"d", "../other", ""} {
+		if err := s.Logs(t.Context(), name, 10, false, keep); failure(err) == nil || failure(err).Reason != ReasonUnknown {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 var fifos = make(map[string]string)
 
 func fifo(t *testing.T) string {

@@ -52,7 +52,8 @@ type Status struct {
 	PID, Instance int
 	// Adopted says that an earlier host started the process.
 	Adopted bool
-	// Restarts counts recoveries, since the host started.
+	// Restarts counts starts after a failure, since the host started, whatever came of
+	// them.
 	Restarts            int
 	Required, OnDemand  bool
 	Survives            bool

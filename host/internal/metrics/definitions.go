@@ -74,7 +74,7 @@ var (
 	defPluginLines    = Definition{"sop_plugin_dropped_log_lines", Gauge, []string{"plugin"}, "Lines that the process in service wrote faster than they could be kept.", nil}
 
 	defComponentState    = Definition{"sop_component_state", Gauge, []string{"component", "state"}, "1 for the state that the component is in.", nil}
-	defComponentRestarts = Definition{"sop_component_restarts_total", Counter, []string{"component"}, "Recoveries of the component from a failure.", nil}
+	defComponentRestarts = Definition{"sop_component_restarts_total", Counter, []string{"component"}, "Starts of the component after a failure, whatever came of them.", nil}
 	defComponentProbe    = Definition{"sop_component_last_probe_successful", Gauge, []string{"component"}, "1 if the last probe of the component passed, 0 if it did not; absent where there was none.", nil}
 	defComponentLines    = Definition{"sop_component_dropped_log_lines_total", Counter, []string{"component"}, "Lines that the component wrote faster than they could be kept.", nil}
 
