@@ -16,6 +16,7 @@ import (
 
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/halt"
+	"github.com/sop-host/sop/host/internal/token"
 	apiv1 "github.com/sop-host/sop/proto/sop/api/v1"
 	"github.com/sop-host/sop/sdk"
 )
@@ -257,7 +258,7 @@ func (e *emergency) kill(ctx context.Context) (problems []string) {
 
 // settle revokes every token. While the stop is in force none is issued.
 func (e *emergency) settle(ctx context.Context, s *halt.State) (revoked int64, err error) {
-	return e.host.revokeTokens(ctx, nil, s.By, "emergency stop by "+s.By)
+	return e.host.revokeTokens(ctx, token.Filter{}, time.Time{}, s.By, "emergency stop by "+s.By)
 }
 
 // record puts the stop on record, once.

@@ -2,14 +2,13 @@ package startup
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sop-host/sop/host/internal/config"
-	"github.com/sop-host/sop/host/internal/filter"
+	"github.com/sop-host/sop/host/internal/nexus"
 	"github.com/sop-host/sop/host/internal/token"
 )
 
@@ -29,7 +28,7 @@ func (h *host) openTokens(ctx context.Context, undo *closers) error {
 		return err
 	}
 	if gone {
-		live, err := h.tokens.List(ctx, token.Filter{States: liveTokens, Limit: 1})
+		live, err := h.tokens.List(ctx, token.Filter{States: []token.State{token.StatePending, token.StateActive}, Limit: 1})
 		if err != nil {
 			return err
 		}
@@ -37,7 +36,8 @@ func (h *host) openTokens(ctx context.Context, undo *closers) error {
 			h.rekeyed(h.dir.tokenKey(), "no token of before is accepted any more")
 		}
 	}
-	h.endOwnTokens(ctx)
+	started := h.tokens.Now()
+	undo.add(background(ctx, func(ctx context.Context) { h.endOwnTokens(ctx, started) }))
 	sweeps, cancel := context.WithCancel(context.WithoutCancel(ctx)) // until everything that uses tokens has ended
 	done := make(chan struct{})
 	go func() {
@@ -52,48 +52,47 @@ func (h *host) openTokens(ctx context.Context, undo *closers) error {
 	return nil
 }
 
-// liveTokens are the states in which a token can be used, or will be.
-var liveTokens = []token.State{token.StatePending, token.StateActive}
-
 // revokeAtOnce is how many revocations share what a commit costs.
 const revokeAtOnce = 32
 
-// revokeTokens revokes the tokens that live and pass the filter, with all that was
-// issued from them, and returns how many that were. None is issued meanwhile that
-// passes it.
-func (h *host) revokeTokens(ctx context.Context, where *filter.Node, by, why string) (int64, error) {
+// revokeTokens revokes the tokens that live, pass the filter and were issued by a
+// time, whenever where that is zero, with all that was issued from them, and returns how many that were.
+func (h *host) revokeTokens(ctx context.Context, f token.Filter, until time.Time, by, why string) (int64, error) {
 	var revoked atomic.Int64
+	f.States = []token.State{token.StatePending, token.StateActive}
 	for {
-		before := revoked.Load()
-		page, err := h.tokens.List(ctx, token.Filter{States: liveTokens, Where: where})
+		page, err := h.tokens.List(ctx, f)
 		if err != nil {
-			return before, err
+			return revoked.Load(), err
 		}
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(revokeAtOnce)
 		for _, t := range page.Tokens {
+			if !until.IsZero() && t.CreatedAt.After(until) {
+				continue
+			}
 			group.Go(func() error {
 				_, n, err := h.tokens.Revoke(ctx, t.ID, by, why)
 				revoked.Add(int64(n))
 				return err
 			})
 		}
-		if err := group.Wait(); err != nil || revoked.Load() == before {
+		if err := group.Wait(); err != nil || page.Next == "" {
 			return revoked.Load(), err
 		}
+		f.Token = page.Next
 	}
 }
 
 // endOwnTokens revokes what the host has given to plugins for a call, a run or as long
 // as they serve, and did not take back, since it was killed: they have ended with it.
 // Where that fails they end by themselves, and nobody holds them any more.
-func (h *host) endOwnTokens(ctx context.Context) {
-	own, err := filter.Parse(fmt.Sprintf("issued_by = %q", actorHost), token.ListFields)
-	if err == nil {
-		_, err = h.revokeTokens(ctx, own, actorHost, "the host that it was given out by has ended")
-	}
-	if err != nil && ctx.Err() == nil {
-		h.logger.Warn("end the tokens of before the start", "error", err)
+func (h *host) endOwnTokens(ctx context.Context, started time.Time) {
+	for _, p := range h.loaded.Load().config.Plugins {
+		own := token.Filter{Requester: nexus.PluginName(p.ID()), IssuedBy: actorHost}
+		if _, err := h.revokeTokens(ctx, own, started, actorHost, "the host that it was given out by has ended"); err != nil && ctx.Err() == nil {
+			h.logger.Warn("end the tokens of before the start", "plugin", p.ID(), "error", err)
+		}
 	}
 }
 

@@ -43,20 +43,30 @@ func tokenHost(t *testing.T) *host {
 // What a killed host has given to plugins ends at the next start, and nothing else.
 func TestOwnTokensEndWithTheHost(t *testing.T) {
 	h := tokenHost(t)
+	h.loaded.Store(&loaded{config: &config.Config{Plugins: []config.Plugin{{Kind: "protocol", Name: "p"}, {Kind: "detector", Name: "d"}}}})
 	want := make(map[string]token.State)
-	for by, state := range map[string]token.State{actorHost: token.StateRevoked, "uid:0": token.StateActive, "host.hook": token.StateActive} {
-		for range revokeAtOnce + 1 {
-			_, issued, err := h.tokens.Issue(t.Context(), token.Spec{Type: token.Todo, Operations: []string{"op"}, Requester: "plugin:p", IssuedBy: by})
-			if err != nil {
-				t.Fatal(err)
-			}
-			want[issued.ID] = state
+	issue := func(holder, by string, state token.State) {
+		t.Helper()
+		_, issued, err := h.tokens.Issue(t.Context(), token.Spec{Type: token.Todo, Operations: []string{"op"}, Requester: holder, IssuedBy: by})
+		if err != nil {
+			t.Fatal(err)
 		}
+		want[issued.ID] = state
 	}
-	h.endOwnTokens(t.Context())
+	for range revokeAtOnce + 1 {
+		issue("plugin:protocol.p", actorHost, token.StateRevoked)
+	}
+	issue("plugin:detector.d", actorHost, token.StateRevoked)
+	issue("plugin:protocol.p", "uid:0", token.StateActive)
+	issue("somebody", actorHost, token.StateActive)
+	started := h.tokens.Now()
+	for !h.tokens.Now().After(started) { // until the clock ticks
+	}
+	issue("plugin:protocol.p", actorHost, token.StateActive)
+	h.endOwnTokens(t.Context(), started)
 	for id, state := range want {
 		if got, err := h.tokens.Get(t.Context(), id); err != nil || got.State != state {
-			t.Errorf("by %s: %s, %v; want %s", got.IssuedBy, got.State, err, state)
+			t.Errorf("%s by %s: %s, %v; want %s", got.Requester, got.IssuedBy, got.State, err, state)
 		}
 	}
 }

@@ -64,6 +64,9 @@ func (r tokenReader) selection(f *token.Filter, fields columns) *query {
 	if f.Requester != "" {
 		q.add(" AND requester = ?", f.Requester)
 	}
+	if f.IssuedBy != "" {
+		q.add(" AND issued_by = ?", f.IssuedBy)
+	}
 	if f.Task != "" {
 		q.add(" AND task = ? AND task <> ''", f.Task)
 	}

@@ -88,6 +88,7 @@ type Filter struct {
 	Types     []Type
 	States    []State
 	Requester string
+	IssuedBy  string
 	Task      string
 	At        time.Time    // states are as of then
 	Where     *filter.Node // of ListFields; nil: all

@@ -273,6 +273,9 @@ func testTokenList(t *testing.T, s token.Store) {
 			if i == 6 {
 				k.State, k.Task = token.StateRevoked, "special"
 			}
+			if i == 3 {
+				k.IssuedBy = "other"
+			}
 			if i == 5 {
 				k.State = token.StatePending // and its time has come
 			}
@@ -286,6 +289,7 @@ func testTokenList(t *testing.T, s token.Store) {
 		"all":       {token.Filter{}, 7},
 		"type":      {token.Filter{Types: []token.Type{token.Operation}}, 4},
 		"requester": {token.Filter{Requester: "agent0"}, 3},
+		"issuer":    {token.Filter{Requester: "agent0", IssuedBy: "other"}, 1},
 		"task":      {token.Filter{Task: "special"}, 1},
 		"state":     {token.Filter{States: []token.State{token.StateActive}, At: epoch}, 6},
 		"pending":   {token.Filter{States: []token.State{token.StatePending}, At: epoch.Add(-1)}, 1},
