@@ -133,20 +133,31 @@ func unusable(doing string, cause error) error {
 // process that it was just starting has it until it executes its program.
 const releaseTime = 2 * time.Second
 
+// dyingTime is more than a host takes to be gone that was killed a moment ago.
+const dyingTime = 300 * time.Millisecond
+
 // takeLock locks a file, at once or as soon as what a killed host has left lets
-// go of it. It does not wait for a host that lives.
+// go of it. For a host that lives it waits no longer than one takes to die.
 func takeLock(f *os.File, lives func() bool) error {
-	for deadline := time.Now().Add(releaseTime); ; time.Sleep(10 * time.Millisecond) {
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) || lives() {
+		waited := time.Since(begin)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || waited > releaseTime || waited > dyingTime && lives() {
 			return err
 		}
 	}
 }
 
-// lives says whether there is such a process; one that nobody knows the number of may be
-// there.
-func lives(pid int) bool { return pid <= 0 || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
+// lives says whether there is such a process that has not ended; one that nobody knows
+// the number of may be there.
+func lives(pid int) bool {
+	if pid <= 0 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return pid <= 0
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, found := strings.Cut(string(stat), ") ") // a name in brackets is before
+	return err != nil || !found || !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
+}
 
 // holderOf is the process id that a lock file names, 0 if it names none.
 func holderOf(f *os.File) int {

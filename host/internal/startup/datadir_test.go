@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	"github.com/sop-host/sop/host/internal/audit"
 	"github.com/sop-host/sop/host/internal/store"
@@ -71,8 +72,15 @@ func TestLockOfAKilledHost(t *testing.T) {
 	}
 
 	gone := exec.CommandContext(t.Context(), "true")
-	if err := gone.Run(); err != nil {
+	if err := gone.Start(); err != nil {
 		t.Fatal(err)
+	}
+	// It has ended, and whoever started it has not heard of it yet.
+	if err := unix.Waitid(unix.P_PID, gone.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if lives(gone.Process.Pid) || !lives(os.Getpid()) || !lives(0) {
+		t.Error("who lives is not known")
 	}
 	write(gone.Process.Pid)
 	acquired := make(chan error, 1)
@@ -89,7 +97,7 @@ func TestLockOfAKilledHost(t *testing.T) {
 	if err := <-acquired; err != nil {
 		t.Error(err)
 	}
-	if err := child.Wait(); err != nil {
+	if err := errors.Join(child.Wait(), gone.Wait()); err != nil {
 		t.Error(err)
 	}
 }
