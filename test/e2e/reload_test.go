@@ -209,6 +209,9 @@ func TestReloadWhileItStarts(t *testing.T) {
 	s.env = []string{"NOTIFY_SOCKET=" + socket}
 	h := s.start()
 	h.await("the API", func(l line) bool { return l.Component == "api" && l.Phase == "ready" })
+	if r := s.sop("workspace", "scan", "main", "-o", "json"); r.code != 5 || !strings.Contains(r.stderr, "HOST_STARTING") {
+		t.Errorf("a workspace of a host that starts: %v", r)
+	}
 	s.configure(slow, shellComponent("second", "exec sleep 300"), "tokens {\n  todo {\n    max_uses = 7\n  }\n}\n")
 	reloaded := make(chan result, 1)
 	go func() { reloaded <- s.sop("reload", "--config", s.conf) }()

@@ -447,6 +447,9 @@ func (h *host) setPhase(phase string) {
 // Changed implements nexus.Host.
 func (h *host) Changed() <-chan struct{} { return h.changed.Wait() }
 
+// reasonStarting is why something is not to be had yet.
+const reasonStarting = "HOST_STARTING"
+
 // Reload implements nexus.Host. It waits for the start: what the host begins with is
 // brought up as a whole.
 func (h *host) Reload(ctx context.Context) (*apiv1.ReloadVerdict, error) {
@@ -454,7 +457,7 @@ func (h *host) Reload(ctx context.Context) (*apiv1.ReloadVerdict, error) {
 	case <-h.up:
 		return h.reload(ctx, "request"), nil
 	case <-ctx.Done():
-		e := sdk.Errorf(codes.Unavailable, "HOST_STARTING", "the host is still starting: %w", ctx.Err()).
+		e := sdk.Errorf(codes.Unavailable, reasonStarting, "the host is still starting: %w", ctx.Err()).
 			WithRemedy("`sop status` says what it waits for; it takes the configuration over by itself when it has started")
 		e.Retryable = true
 		return nil, e

@@ -44,9 +44,10 @@ type workspaces struct {
 	dataDir    string // is not scanned, wherever it lies
 	tracer     func() *trace.Tracer
 
-	mu  sync.Mutex
-	all map[string]*governed
-	wg  sync.WaitGroup
+	mu      sync.Mutex
+	all     map[string]*governed
+	applied bool // they have been told for the first time
+	wg      sync.WaitGroup
 }
 
 // governed is one tree. workspaces.mu guards what changes.
@@ -93,6 +94,7 @@ func checkWorkspaces(cfg *config.Config) config.Diagnostics {
 func (w *workspaces) apply(all []config.Workspace) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.applied = true
 	var failed []error
 	wanted := make(map[string]bool)
 	for _, c := range all {
@@ -342,11 +344,18 @@ func (w *workspaces) importers(ctx context.Context, name string) (map[string]int
 func (w *workspaces) named(name string) (*governed, error) {
 	w.mu.Lock()
 	g, ok := w.all[name]
+	applied := w.applied
 	names := make([]string, 0, len(w.all))
 	for n := range w.all {
 		names = append(names, n)
 	}
 	w.mu.Unlock()
+	if !ok && !applied {
+		e := sdk.Errorf(codes.Unavailable, reasonStarting, "the host is still starting, and governs no workspace yet").
+			WithRemedy("try again in a moment; `sop status` says what it waits for")
+		e.Retryable = true
+		return nil, e
+	}
 	if !ok {
 		slices.Sort(names)
 		return nil, sdk.Errorf(codes.NotFound, "WORKSPACE_UNKNOWN", "there is no workspace %q", name).
