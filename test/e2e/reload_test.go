@@ -55,6 +55,11 @@ func TestPlanAndReload(t *testing.T) {
 
 	changed := slow(s.config(hostilePlugin(command, "good", "config {\n    label = \"new\"\n  }"), strings.ReplaceAll(codePlugin, `"code"`, `"more"`)))
 	s.put(s.conf, changed)
+	for _, command := range [][]string{{"reload", "--check"}, {"plan"}} { // they say what a reload would
+		if r := s.sop(command...); r.code != 1 || !strings.Contains(r.stdout+r.stderr, "detector.more is not in the lock file") {
+			t.Errorf("a program that is not locked: %v", r)
+		}
+	}
 	s.lock()
 	snapshot := tree(t, s.dir)
 	p := decode[plan](t, s.must(3, "plan", "-o", "json"))

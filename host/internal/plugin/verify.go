@@ -158,6 +158,17 @@ func HashFile(path string) (string, error) {
 	return b.hash()
 }
 
+// CheckLocked returns an error unless the executable of the spec is there and is the
+// locked one.
+func CheckLocked(s *Spec) error {
+	b, err := new(verifier).open(s)
+	if err != nil {
+		return err
+	}
+	b.close()
+	return nil
+}
+
 // open returns the executable of the spec if its checksum is the locked one.
 // The caller closes it.
 func (v *verifier) open(s *Spec) (*binary, error) {

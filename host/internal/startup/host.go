@@ -467,10 +467,13 @@ func (h *host) Reload(ctx context.Context) (*apiv1.ReloadVerdict, error) {
 // Plan implements nexus.Host.
 func (h *host) Plan(context.Context) (*apiv1.PlanResponse, error) {
 	next, diags := load(h.opt.ConfigPath, h.opt.PluginsDir)
-	resp := &apiv1.PlanResponse{Diagnostics: api.ConfigDiagnostics(diags, diagnosticText)}
+	resp := new(apiv1.PlanResponse)
 	if next != nil {
-		resp.Changes = api.PlannedChanges(diff(h.loaded.Load(), next))
+		changes := diff(h.loaded.Load(), next)
+		resp.Changes = api.PlannedChanges(changes)
+		diags = append(diags, checkLocked(next, changes)...)
 	}
+	resp.Diagnostics = api.ConfigDiagnostics(diags, diagnosticText)
 	return resp, nil
 }
 

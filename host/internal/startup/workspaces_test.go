@@ -33,6 +33,7 @@ func govern(t *testing.T) *governing {
 	g := &governing{begun: make(chan struct{}), goOn: make(chan struct{})}
 	g.workspaces = &workspaces{
 		ctx: ctx, cancel: cancel, store: db.Gaps(), changed: func() {}, logger: hclog.NewNullLogger(), all: make(map[string]*governed),
+		configured: func() []string { return nil },
 		detectors: func() []gap.Detector {
 			g.begun <- struct{}{}
 			<-g.goOn
