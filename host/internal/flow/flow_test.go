@@ -488,6 +488,71 @@ func TestApproverIsRevoked(t *testing.T) {
 	w.holds(mended)
 }
 
+// What is asked for may change while the backup is made, and while a post-check runs.
+func TestApprovalGoesWhileIntegrating(t *testing.T) {
+	var revoked, unmet atomic.Bool
+	changes := map[string]struct {
+		change func(w *world)
+		state  patch.State // then
+	}{
+		"the approver is revoked": {func(*world) { revoked.Store(true) }, patch.StateVerified},
+		"two have to approve":     {func(w *world) { w.rule(task.ApprovalTwo) }, patch.StateVerified},
+		"a verify step has come":  {func(*world) { unmet.Store(true) }, patch.StateProposed},
+	}
+	moments := map[string]func(w *world, do func()){
+		"backup": func(w *world, do func()) {
+			w.save = func(context.Context, backup.SaveRequest) error { do(); return nil }
+		},
+		"post-check": func(w *world, do func()) {
+			w.postCheck = func(flow.Made) (patch.Verdict, error) { do(); return patch.Verdict{Passed: true}, nil }
+		},
+		"post-check of a commit": func(w *world, do func()) {
+			w.mode = integration.Branch
+			w.commit()
+			w.postCheck = func(flow.Made) (patch.Verdict, error) { do(); return patch.Verdict{Passed: true}, nil }
+		},
+	}
+	for what, c := range changes {
+		for when, at := range moments {
+			t.Run(what+" during the "+when, func(t *testing.T) {
+				revoked.Store(false)
+				w := newWorld(t, task.ApprovalOne)
+				w.revoked = func(agent string) bool { return revoked.Load() && agent == "thief" }
+				w.missing = func(*patch.Patch) (missing []string) {
+					if unmet.Load() {
+						missing = append(missing, "lint")
+					}
+					return missing
+				}
+				w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+					unmet.Store(false)
+					return patch.Verdict{Passed: true}, nil
+				}
+				at(w, func() { c.change(w) })
+				w.run()
+				w.await(task.StateAwaiting)
+				p := w.patch()
+				if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "thief", ""); err != nil {
+					t.Fatal(err)
+				}
+				w.awaitPatch("is approved no more", func(p *patch.Patch) bool {
+					return slices.ContainsFunc(p.History, func(c patch.Change) bool { return c.Action == patch.Undone && c.To == patch.StateApproved }) && p.State == patch.StateVerified
+				})
+				if again := w.await(task.StateAwaiting); again.Patch != p.ID || again.Attempts != 1 {
+					t.Errorf("%+v", again)
+				}
+				w.holds(content)
+				if w.mode == integration.Branch && w.git("branch", "--list", "sop/test") != "" {
+					t.Error("the branch is there")
+				}
+				if p := w.patch(); !slices.ContainsFunc(p.History, func(h patch.Change) bool { return h.From == patch.StateApproved && h.To == c.state }) {
+					t.Errorf("%+v", p.History)
+				}
+			})
+		}
+	}
+}
+
 // A host that was killed between the step of a patch and that of its task goes on
 // with the patch.
 func TestPatchIsBehind(t *testing.T) {

@@ -48,6 +48,18 @@ func (e *Engine) integrate(ctx context.Context, t *task.Task) error {
 	return e.confirm(ctx, t, p)
 }
 
+// unapproved sends a task back whose patch lost its approval while it was integrated.
+func (e *Engine) unapproved(ctx context.Context, t *task.Task, p *patch.Patch, why error) error {
+	p, err := e.keepUp(ctx, t, p)
+	if err != nil {
+		return err
+	}
+	if to := behind(p); to != nil {
+		return e.sendBack(ctx, t, p, to)
+	}
+	return why // it has it again: given back, and claimed again
+}
+
 // sendBack takes a task back whose patch is not approved any more.
 func (e *Engine) sendBack(ctx context.Context, t *task.Task, p *patch.Patch, to *task.Step) error {
 	if to.To == task.StateAwaiting {
@@ -104,7 +116,10 @@ func (e *Engine) putIn(ctx context.Context, t *task.Task, p *patch.Patch) (*patc
 		if request.Mode == integration.WorkTree { // otherwise it stays as it is
 			snapshot, err = e.save(ctx, t, p)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return e.stands(ctx, t, p)
 	}
 	inspection := e.inspect(t, p, &request)
 	if inspection != nil {
@@ -165,8 +180,11 @@ func (i *inspection) check(ctx context.Context, tree string) error {
 	if err == nil && !found.Passed {
 		err = postCheckError{found.Why}
 	}
+	if err != nil {
+		return err
+	}
 	i.by = found.By
-	return err
+	return e.stands(ctx, i.task, i.patch)
 }
 
 // note says what has confirmed what is in no workspace; "" where nothing has.
@@ -241,6 +259,8 @@ func (e *Engine) integrationFailed(ctx context.Context, t *task.Task, p *patch.P
 		return why // given back, and claimed again
 	case isReason(why, reasonDirty):
 		return e.waitForClean(ctx, t, why)
+	case isReason(why, patch.ReasonUnapproved):
+		return e.unapproved(ctx, t, p, why)
 	}
 	if failed := (postCheckError{}); errors.As(why, &failed) {
 		return e.fail(ctx, t, task.Failure{Why: "taken back: " + failed.Error(), Feedback: failed.Error()})

@@ -43,6 +43,7 @@ type Patches interface {
 	VerifyAgain(ctx context.Context, id, by, why string) (*patch.Patch, error)
 	Tighten(ctx context.Context, id, by string, rule patch.Rule) (*patch.Patch, error)
 	Withdraw(ctx context.Context, id, by string) (*patch.Patch, error)
+	Stands(ctx context.Context, id string, rule patch.Rule) error
 	Reject(ctx context.Context, id, by, why string) (*patch.Patch, error)
 	Begin(ctx context.Context, id, hash, by, token string) (*patch.Patch, error)
 	Integrated(ctx context.Context, id, by string, d patch.Done) (*patch.Patch, error)

@@ -145,6 +145,21 @@ func (s *Service) Withdraw(ctx context.Context, ref, by string) (*Patch, error) 
 	})
 }
 
+// Stands says whether a patch that is being integrated would be approved now: under
+// a rule, and without the agents that were revoked since. Otherwise the error has
+// [ReasonUnapproved]. Nothing is changed.
+func (s *Service) Stands(ctx context.Context, ref string, rule Rule) error {
+	_, err := s.check(ctx, ref, func(p *Patch, _ time.Time) (*Change, error) {
+		p.Rule = stricter(p.Rule, rule)
+		s.forget(p)
+		if n, needed := len(p.Approvals), p.Needed(); n < needed {
+			return nil, sdk.Errorf(codes.Aborted, ReasonUnapproved, "patch %s is not approved any more: %d of %d have approved it", p.ID, n, needed)
+		}
+		return nil, nil
+	})
+	return err
+}
+
 // forget drops the approvals of agents that were revoked, and returns their names.
 func (s *Service) forget(p *Patch) (gone []string) {
 	p.Approvals = slices.DeleteFunc(p.Approvals, func(a Approval) bool {

@@ -425,8 +425,12 @@ func TestWithdraw(t *testing.T) {
 	if _, err := f.Begin(t.Context(), p.ID, p.Hash, "host", ""); err != nil {
 		t.Fatal(err)
 	}
+	if err := f.Stands(t.Context(), p.ID, patch.One); err != nil { // two have approved it, as its own rule asks for
+		t.Error(err)
+	}
 	revoked["four"] = true
 	step(patch.StateIntegrating, "four five", withdraw)
+	wantReason(t, f.Stands(t.Context(), p.ID, patch.One), patch.ReasonUnapproved)
 }
 
 func TestAutoApproval(t *testing.T) {

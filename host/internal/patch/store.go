@@ -79,6 +79,8 @@ const (
 	ReasonChanged = "PATCH_CHANGED"
 	// ReasonOwn: nobody approves what they have proposed.
 	ReasonOwn = "PATCH_OWN"
+	// ReasonUnapproved: while the patch was integrated, its approval has gone.
+	ReasonUnapproved = "PATCH_UNAPPROVED"
 	// ReasonDropped: the content of the patch is no longer kept.
 	ReasonDropped = "PATCH_DROPPED"
 	// ReasonRebase: what the patch replaces has changed in the same places.
