@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -798,6 +799,35 @@ func TestStopInTheMiddle(t *testing.T) {
 		t.Fatalf("%+v", now)
 	}
 	w.verify = func(context.Context, flow.Check) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
+	w.engine = w.newEngine()
+	w.run()
+	if done := w.await(task.StateDone); done.Attempts != 1 {
+		t.Errorf("%+v", done)
+	}
+	w.holds(mended)
+}
+
+// A host that was killed in the middle of an integration, and whose next one found no
+// workspace when it started, takes back what is half done before it goes on.
+func TestHalfDone(t *testing.T) {
+	w := newWorld(t, task.ApprovalAuto)
+	killed := make(chan struct{})
+	w.postCheck = func(flow.Made) (patch.Verdict, error) {
+		close(killed)
+		runtime.Goexit() // nothing is cleaned up
+		return patch.Verdict{}, nil
+	}
+	stop := w.run()
+	<-killed
+	stop()
+	w.holds(mended)
+	if p := w.patch(); p.State != patch.StateIntegrating {
+		t.Fatalf("%+v", p)
+	}
+	w.postCheck = func(flow.Made) (patch.Verdict, error) { return patch.Verdict{Passed: true}, nil }
+	if _, err := w.tasks.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	w.engine = w.newEngine()
 	w.run()
 	if done := w.await(task.StateDone); done.Attempts != 1 {

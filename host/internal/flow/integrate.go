@@ -68,9 +68,12 @@ func (e *Engine) sendBack(ctx context.Context, t *task.Task, p *patch.Patch, to 
 	return e.advance(ctx, t, *to)
 }
 
-// resume finds out what became of an integration that was cut short. Journals
-// were recovered when the host started.
+// resume finds out what became of an integration that was cut short. The workspace
+// may not have been there when the host started and recovered journals.
 func (e *Engine) resume(ctx context.Context, p *patch.Patch, root string) (*patch.Patch, error) {
+	if _, err := e.opt.Integrator.Recover(ctx, root); err != nil {
+		return p, err
+	}
 	state, err := e.opt.Integrator.State(ctx, root, p.ID)
 	if err != nil {
 		return p, err

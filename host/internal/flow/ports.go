@@ -58,6 +58,7 @@ type Patches interface {
 // Integrator changes workspaces; *integration.Integrator is one.
 type Integrator interface {
 	Integrate(ctx context.Context, r integration.Request) (*integration.Result, error)
+	Recover(ctx context.Context, root string) ([]integration.Recovered, error)
 	State(ctx context.Context, root, id string) (integration.RecordState, error)
 }
 

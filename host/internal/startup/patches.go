@@ -50,12 +50,9 @@ func (h *host) openPatches(ctx context.Context, undo *closers, first *loaded) er
 		logger:  h.logger.Named("patch"), changed: h.changed.Tell, problems: make(map[string]string),
 	}
 	for _, w := range first.config.Workspaces {
-		if err := h.patches.recover(ctx, w); err != nil {
+		if err := h.patches.settle(ctx, w, patch.StateIntegrating, patch.StateIntegrated); err != nil {
 			return err
 		}
-	}
-	if err := h.patches.agree(ctx); err != nil {
-		return err
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
@@ -79,6 +76,34 @@ func (h *host) configured(name string) (config.Workspace, error) {
 	}
 	_, err := h.workspaces.named(name) // says what there is
 	return config.Workspace{}, err
+}
+
+// come settles the workspaces that a reload adds, or that are elsewhere now, before
+// anything looks at them. What is being integrated into one that is elsewhere the
+// engine may be at, where it was.
+func (p *patches) come(ctx context.Context, before, now []config.Workspace) {
+	for _, w := range now {
+		states := []patch.State{patch.StateIntegrated}
+		i := slices.IndexFunc(before, func(was config.Workspace) bool { return was.Name == w.Name })
+		switch {
+		case i < 0:
+			states = append(states, patch.StateIntegrating)
+		case before[i].Path == w.Path:
+			continue
+		}
+		if err := p.settle(ctx, w, states...); err != nil {
+			p.logger.Warn("look whether something is half integrated", "workspace", w.Name, "error", err)
+		}
+	}
+}
+
+// settle brings the journal of a workspace to rest, and makes its patches that are
+// in one of the states say what that says.
+func (p *patches) settle(ctx context.Context, w config.Workspace, states ...patch.State) error {
+	if err := p.recover(ctx, w); err != nil {
+		return err
+	}
+	return p.agree(ctx, w, states)
 }
 
 // recover brings the journal of one workspace to rest. What takes a person stands
@@ -124,15 +149,15 @@ func (p *patches) reasons() []string {
 	return all
 }
 
-// agree makes the states of patches say what the journals say.
-func (p *patches) agree(ctx context.Context) error {
-	for f := (patch.Filter{States: []patch.State{patch.StateIntegrating, patch.StateIntegrated}}); ; {
+// agree makes the states of a workspace's patches say what its journal says.
+func (p *patches) agree(ctx context.Context, w config.Workspace, states []patch.State) error {
+	for f := (patch.Filter{Workspace: w.Name, States: states}); ; {
 		page, err := p.List(ctx, f)
 		if err != nil {
 			return err
 		}
 		for _, one := range page.Patches {
-			if err := p.agreeOn(ctx, one); err != nil {
+			if err := p.agreeOn(ctx, w, one); err != nil {
 				return fmt.Errorf("patch %s: %w", one.ID, err)
 			}
 		}
@@ -142,11 +167,7 @@ func (p *patches) agree(ctx context.Context) error {
 	}
 }
 
-func (p *patches) agreeOn(ctx context.Context, one *patch.Patch) error {
-	w, err := p.workspace(one.Workspace)
-	if err != nil {
-		return nil //nolint:nilerr // it is not configured any more: nobody can look
-	}
+func (p *patches) agreeOn(ctx context.Context, w config.Workspace, one *patch.Patch) error {
 	state, err := p.integrator.State(ctx, w.Path, one.ID)
 	if err != nil {
 		p.logger.Warn("the journal of a workspace cannot be read", "workspace", w.Name, "patch", one.ID, "error", err)

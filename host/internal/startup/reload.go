@@ -83,6 +83,7 @@ func (h *host) takeOver(ctx context.Context, trigger string) ([]config.Change, c
 	prepared.Commit()
 	components.Commit()
 	access.commit()
+	h.patches.come(context.WithoutCancel(ctx), old.config.Workspaces, next.config.Workspaces)
 	if err := h.workspaces.apply(next.config.Workspaces); err != nil {
 		// Checked a moment ago: the tree has gone since. It is reported; the rest stands.
 		h.logger.Error("govern workspaces", "error", err)

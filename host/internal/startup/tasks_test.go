@@ -1,10 +1,12 @@
 package startup
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -251,6 +253,73 @@ func TestKilledWhileRollingBack(t *testing.T) {
 	one, err := apiv1connect.NewPatchClient(s.http(), "http://sop").GetPatch(t.Context(), connect.NewRequest(&apiv1.GetPatchRequest{Id: proposed}))
 	if err != nil || one.Msg.GetPatch().GetState() != "rolled_back" || one.Msg.GetPatch().GetToken() != "of a rollback" {
 		t.Errorf("%v, %v", one, err)
+	}
+}
+
+// What was left half done in a workspace is brought to rest, too, when a reload adds
+// it, or has it elsewhere.
+func TestWorkspaceComesByReload(t *testing.T) {
+	for what, before := range map[string]string{"added": "", "elsewhere": "workspace \"main\" {\n  path = \"other\"\n}\n"} {
+		t.Run(what, func(t *testing.T) {
+			s := newSite(t)
+			s.configure(wordsRule)
+			s.lock()
+			s.start()
+			made := s.awaitTasks(s.tasks(), []string{"ready"}, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 })
+			s.end()
+			proposed := s.integrateAndKill(made[0].GetId())
+			s.write("work/half.txt", "as it was\n")
+			killed(t, filepath.Join(s.dir, "work"), "half.txt", "half done\n")
+
+			s.write("other/c.txt", "good\n")
+			text, err := os.ReadFile(s.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.write("config.hcl", strings.Replace(string(text), "workspace \"main\" {\n  path = \"work\"\n}\n", before, 1))
+			s.start()
+			s.configure(wordsRule)
+			s.awaitTasks(s.tasks(), []string{"rolled_back"}, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 })
+			one, err := apiv1connect.NewPatchClient(s.http(), "http://sop").GetPatch(t.Context(), connect.NewRequest(&apiv1.GetPatchRequest{Id: proposed}))
+			if err != nil || one.Msg.GetPatch().GetState() != "rolled_back" {
+				t.Errorf("%v, %v", one, err)
+			}
+			if now, err := os.ReadFile(filepath.Join(s.dir, "work/half.txt")); err != nil || string(now) != "as it was\n" {
+				t.Errorf("%q, %v", now, err)
+			}
+		})
+	}
+}
+
+// killed integrates one file as a host does that is killed when it is exchanged.
+func killed(t *testing.T, root, name, now string) {
+	t.Helper()
+	path := filepath.Join(root, name)
+	was, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode := uint32(info.Mode().Perm())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = integration.New(integration.Options{}).Integrate(t.Context(), integration.Request{
+			Root: root, ID: "half", Mode: integration.WorkTree,
+			Set: &sandbox.ChangeSet{Changes: []sandbox.Change{{
+				Path: name, Op: sandbox.OpModify, Mode: mode, OldMode: mode, Size: int64(len(now)),
+				SHA256: patch.HashOf([]byte(now)), OldSHA256: patch.HashOf(was),
+			}}},
+			Content: func(sandbox.Change) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(now)), nil },
+			Check:   func(context.Context, string) error { runtime.Goexit(); return nil },
+		})
+	}()
+	<-done
+	if text, err := os.ReadFile(path); err != nil || string(text) != now {
+		t.Fatalf("%q, %v", text, err)
 	}
 }
 
