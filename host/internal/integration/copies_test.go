@@ -121,7 +121,6 @@ func TestRollbackWithEveryCopyDamaged(t *testing.T) {
 func TestRollbackFromACopyKeepsEdits(t *testing.T) {
 	for name, edit := range map[string]func(root string) error{
 		"edited":   func(root string) error { return os.WriteFile(filepath.Join(root, "a"), []byte("mine\n"), 0o644) },
-		"put back": func(root string) error { return os.WriteFile(filepath.Join(root, "a"), []byte("a1\n"), 0o644) },
 		"made a link": func(root string) error {
 			return errors.Join(os.Remove(filepath.Join(root, "a")), os.Symlink("b", filepath.Join(root, "a")))
 		},
@@ -140,6 +139,37 @@ func TestRollbackFromACopyKeepsEdits(t *testing.T) {
 			wantReason(t, err, ReasonFilesChanged)
 			f.want(t, edited, "refused")
 		})
+	}
+}
+
+// What somebody has put back as it was hinders no rollback.
+func TestRollbackOfWhatIsBack(t *testing.T) {
+	before := files{"a": "a1\n", "b": "b1\n", "gone": "g\n", "dir/gone": "g\n", "run": "0755:r\n"}
+	after := files{"a": "a2\n", "b": "b2\n", "run": "0644:r\n", "new": "n\n"}
+	backs := map[string]files{
+		"a file":         {"a": before["a"]},
+		"a deleted file": {"gone": before["gone"]},
+		"a directory":    {"dir/": "", "dir/gone": before["dir/gone"]},
+		"a mode":         {"run": before["run"]},
+		"all that was":   before,
+	}
+	for name, back := range backs {
+		for kept, lose := range map[string]func(t *testing.T, root string){"journal": func(*testing.T, string) {}, "copy": losses["the record is gone"]} {
+			t.Run(name+" with the "+kept, func(t *testing.T) {
+				f := newFixture(t, before, after)
+				i := New(Options{})
+				if _, err := i.Integrate(t.Context(), f.request()); err != nil {
+					t.Fatal(err)
+				}
+				lose(t, f.root)
+				back.write(t, f.root)
+				req := RollbackRequest{Root: f.root, ID: "p1", Set: f.set, New: in(f.after), Old: []Copy{copyIn("old", before.write(t, t.TempDir()))}}
+				if _, err := i.Rollback(t.Context(), req); err != nil {
+					t.Fatal(err)
+				}
+				f.want(t, f.old, "rolled back")
+			})
+		}
 	}
 }
 

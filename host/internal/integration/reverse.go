@@ -170,25 +170,14 @@ func (w *work) hinders(p *plan) (*hindrance, error) {
 	if damaged != "" {
 		return &hindrance{damaged: damaged}, nil
 	}
-	j, all, err := w.judge(p)
+	j, _, err := w.judge(p)
 	if err != nil {
 		return nil, err
 	}
-	if changed := slices.Concat(j.conflicts, j.edited, untouched(p, all)); len(changed) > 0 {
+	if changed := slices.Concat(j.conflicts, j.edited); len(changed) > 0 {
 		return &hindrance{changed: changed, damaged: "files have changed since"}, nil
 	}
 	return nil, nil
-}
-
-// untouched are files that are not as they were left, although that is no
-// conflict: somebody has put back what was there, or deleted what had come.
-func untouched(p *plan, all []status) (out []Conflict) {
-	for i := range p.Steps {
-		if s := &p.Steps[i]; all[i] == waiting && s.move() == swap {
-			out = append(out, Conflict{s.Path, "it is not as it was left"})
-		}
-	}
-	return out
 }
 
 // reverse integrates the changes that take others back, with the first copy that
@@ -258,7 +247,6 @@ type backward struct {
 	set       sandbox.ChangeSet
 	text      map[string][]byte // new content, by path
 	changed   []Conflict        // files that are neither old nor new
-	back      []Conflict        // files that somebody has put back
 	conflicts []Conflict        // edits that cannot be merged
 	notes     []string
 }
@@ -291,13 +279,8 @@ func (b *backward) changes() error {
 			return named(c.Path, err)
 		}
 	}
-	if !b.req.Merge {
-		if len(b.set.Changes) > 0 { // otherwise all of it is back
-			b.changed = append(b.changed, b.back...)
-		}
-		if len(b.changed) > 0 {
-			return filesChanged(b.req.ID, b.changed)
-		}
+	if len(b.changed) > 0 {
+		return filesChanged(b.req.ID, b.changed)
 	}
 	if len(b.conflicts) > 0 {
 		return sdk.Errorf(codes.FailedPrecondition, ReasonFilesChanged, "edits made since cannot be merged: %s", list(b.conflicts)).
@@ -313,8 +296,7 @@ func (b *backward) change(c *sandbox.Change) error {
 	}
 	gone := b.goes(c.Path)
 	if gone != nil && now.isBefore(gone) {
-		b.putBackAlready(c)
-		return nil
+		return nil // somebody has put it back
 	}
 	if c == gone && b.comes(c.Path) {
 		now = entry{} // what has come in its place is taken back by itself
@@ -323,8 +305,7 @@ func (b *backward) change(c *sandbox.Change) error {
 	case now.kind == missing && before(c).kind == missing:
 		return nil // somebody has deleted it
 	case now.isBefore(c) && before(c).kind != missing:
-		b.putBackAlready(c)
-		return nil
+		return nil // somebody has put it back
 	case now.isAfter(c):
 		return b.plain(c, now)
 	case c.Op == sandbox.OpMkdir && now.kind == directory:
@@ -337,10 +318,6 @@ func (b *backward) change(c *sandbox.Change) error {
 	}
 	b.conflicts = append(b.conflicts, Conflict{c.Path, fmt.Sprintf("it is %s", now)})
 	return nil
-}
-
-func (b *backward) putBackAlready(c *sandbox.Change) {
-	b.back = append(b.back, Conflict{c.Path, "it is not as it was left"})
 }
 
 // goes returns the change that takes away what was at a path, or nil.

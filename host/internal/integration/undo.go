@@ -85,8 +85,8 @@ func (j *judge) swap(s *step, now, slot entry) status {
 	switch {
 	case slot.isAfter(&s.Change):
 		return waiting // and what is in the place, if it is not the old, is an edit
-	case slot.kind == missing && now.isBefore(&s.Change):
-		return waiting
+	case now.isBefore(&s.Change):
+		return waiting // or somebody has put it back
 	case slot.kind != missing && now.isAfter(&s.Change):
 		return made
 	}
@@ -138,6 +138,9 @@ func (j *judge) take(s *step, now, slot entry) status {
 		return waiting
 	}
 	if now.kind != missing && !j.freed[s.Path] {
+		if now.isBefore(&s.Change) {
+			return waiting // somebody has put it back
+		}
 		return j.conflict(s, now)
 	}
 	above := path.Dir(s.Path)
