@@ -125,7 +125,7 @@ func (s *patchService) DenyPatch(ctx context.Context, req *connect.Request[apiv1
 // RollbackPatch implements the rpc.
 func (s *patchService) RollbackPatch(ctx context.Context, req *connect.Request[apiv1.RollbackPatchRequest]) (*connect.Response[apiv1.RollbackPatchResponse], error) {
 	if req.Msg.GetValidateOnly() {
-		p, err := s.Patches.CheckRollback(ctx, req.Msg.GetId())
+		p, err := s.Patches.TryRollback(ctx, req.Msg.GetId(), patch.RollbackRequest{By: by(ctx), Merge: req.Msg.GetMerge()})
 		if err != nil {
 			return nil, err
 		}

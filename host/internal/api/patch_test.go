@@ -36,6 +36,10 @@ func (p onlyPatches) Rollback(ctx context.Context, ref string, r patch.RollbackR
 	return one, how, err
 }
 
+func (p onlyPatches) TryRollback(ctx context.Context, ref string, _ patch.RollbackRequest) (*patch.Patch, error) {
+	return p.CheckRollback(ctx, ref)
+}
+
 func newIntegrating(t *testing.T) *integratingDoor {
 	t.Helper()
 	db, err := store.OpenMemory(t.Context())

@@ -20,7 +20,7 @@ var kinds = map[string][]string{
 	"maintenance": {"closed", "filed", "raised", "routed"},
 	"patch": {
 		"approved", "backed_up", "consented", "denied", "integrated", "integrating", "lost", "proposed", "rejected", "reopened",
-		"rolled_back", "rolling_back", "superseded", "tightened", "undone", "verified", "verifying",
+		"rollback_refused", "rolled_back", "rolling_back", "superseded", "tightened", "undone", "verified", "verifying",
 		"withdrawn",
 	},
 	"plugin":   {"exit", "retire", "start", "stop", "unhealthy"},

@@ -289,6 +289,9 @@ func (i *Integrator) offBranch(ctx context.Context, req *RollbackRequest) (*Resu
 		result.Again = true
 		return result, nil
 	case tip:
+		if req.CheckOnly {
+			return result, nil
+		}
 		return result, repo.step(ctx, ref, tip)
 	}
 	return nil, sdk.Errorf(codes.FailedPrecondition, ReasonFilesChanged, "branch %s has gone on since commit %.12s", req.Branch, result.Commit).

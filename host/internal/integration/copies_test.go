@@ -120,7 +120,7 @@ func TestRollbackWithEveryCopyDamaged(t *testing.T) {
 // Edits are kept whether or not there is a record, and merged only when asked for.
 func TestRollbackFromACopyKeepsEdits(t *testing.T) {
 	for name, edit := range map[string]func(root string) error{
-		"edited":   func(root string) error { return os.WriteFile(filepath.Join(root, "a"), []byte("mine\n"), 0o644) },
+		"edited": func(root string) error { return os.WriteFile(filepath.Join(root, "a"), []byte("mine\n"), 0o644) },
 		"made a link": func(root string) error {
 			return errors.Join(os.Remove(filepath.Join(root, "a")), os.Symlink("b", filepath.Join(root, "a")))
 		},

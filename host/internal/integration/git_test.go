@@ -206,6 +206,14 @@ func TestBranch(t *testing.T) {
 			onTop.Branch = "on-top"
 			_, err = i.Rollback(t.Context(), onTop)
 			wantReason(t, err, ReasonFilesChanged)
+			onTop.CheckOnly = true
+			_, err = i.Rollback(t.Context(), onTop)
+			wantReason(t, err, ReasonFilesChanged)
+			check := back
+			check.CheckOnly = true
+			if _, err := i.Rollback(t.Context(), check); err != nil || git(t, top, "rev-parse", "sop/t1") != result.Commit {
+				t.Errorf("only looked at: %v", err)
+			}
 			if _, err := i.Rollback(t.Context(), back); err != nil {
 				t.Fatal(err)
 			}
@@ -288,6 +296,15 @@ func TestRollbackMerges(t *testing.T) {
 	_, err := i.Rollback(t.Context(), req)
 	wantReason(t, err, ReasonFilesChanged)
 	f.want(t, edited, "refused")
+	check := req
+	check.CheckOnly = true
+	_, err = i.Rollback(t.Context(), check)
+	wantReason(t, err, ReasonFilesChanged)
+	check.Merge = true
+	if _, err := i.Rollback(t.Context(), check); err != nil {
+		t.Error(err)
+	}
+	f.want(t, edited, "only looked at")
 	var saved []string
 	req.Merge, req.Before = true, func(_ context.Context, paths []string) error {
 		f.want(t, edited, "when it is saved")
@@ -320,7 +337,9 @@ func TestRollbackMerges(t *testing.T) {
 	}
 	must(t, os.WriteFile(filepath.Join(f.root, "f"), []byte("my two\n"+lines+"end\n"), 0o644))
 	edited = tableOf(t, f.root)
-	req.Root = f.root
+	req.Root, check.Root = f.root, f.root
+	_, err = i.Rollback(t.Context(), check)
+	wantReason(t, err, ReasonFilesChanged)
 	_, err = i.Rollback(t.Context(), req)
 	wantReason(t, err, ReasonFilesChanged)
 	f.want(t, edited, "refused")

@@ -106,6 +106,10 @@ func TestIntegrateAndRollBack(t *testing.T) {
 	if all, err := i.Recover(t.Context(), f.root); err != nil || len(all) != 1 || all[0].State != StateIntegrated {
 		t.Errorf("recovered %+v, %v", all, err)
 	}
+	if _, err := i.Rollback(t.Context(), RollbackRequest{Root: f.root, ID: "p1", CheckOnly: true}); err != nil {
+		t.Fatal(err)
+	}
+	f.want(t, f.new, "only looked at")
 	if result, err = i.Rollback(t.Context(), RollbackRequest{Root: f.root, ID: "p1"}); err != nil || result.Again {
 		t.Fatalf("%+v, %v", result, err)
 	}

@@ -34,6 +34,8 @@ type RollbackRequest struct {
 	// Merge keeps edits that were made since, where they do not touch the same
 	// lines. Without it, a file that has changed since is an error.
 	Merge bool
+	// CheckOnly says whether it can be taken back, and changes nothing.
+	CheckOnly bool
 	// Before is called before anything is replaced that the journal does not keep
 	// itself, with the paths of that: to save it. nil is fine.
 	Before func(ctx context.Context, paths []string) error
@@ -64,20 +66,28 @@ func (i *Integrator) Rollback(ctx context.Context, req RollbackRequest) (*Result
 }
 
 func offFile(req *RollbackRequest) (*Result, error) {
+	result := &Result{ID: req.ID, Mode: PatchFile, File: req.File}
+	if req.CheckOnly {
+		return result, nil
+	}
 	if err := os.Remove(req.File); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &Result{ID: req.ID, Mode: PatchFile, File: req.File}, nil
+	return result, nil
 }
 
 // offTree takes it back by the journal's own copies, if they are what was replaced
 // and nothing has changed since; otherwise by a change set that is integrated like
 // any other, from a copy elsewhere.
 func (i *Integrator) offTree(ctx context.Context, h *home, req *RollbackRequest) (*Result, error) {
-	if again, err := reversed(h, req.ID); again || err != nil {
+	again, err := reversed(h, req.ID)
+	if again && !req.CheckOnly {
+		err = errors.Join(err, forget(h, req.ID), forget(h, rollbackID(req.ID)))
+	}
+	if again || err != nil {
 		return &Result{ID: req.ID, Mode: WorkTree, Again: true}, err
 	}
-	result, found, err := rollback(h, req.ID)
+	result, found, err := rollback(h, req)
 	if err != nil || result != nil {
 		return result, err
 	}
@@ -91,18 +101,13 @@ func (i *Integrator) offTree(ctx context.Context, h *home, req *RollbackRequest)
 }
 
 // reversed says whether the changes that take an integration back are all in the
-// tree, and the host was ended before it could forget the two records; then it
-// forgets them.
+// tree, and the host was ended before it could forget the two records.
 func reversed(h *home, id string) (bool, error) {
 	r, ok, err := h.record(rollbackID(id))
 	if err != nil || !ok {
 		return false, err
 	}
-	is := r.is(done)
-	if err := r.close(); err != nil || !is {
-		return false, err
-	}
-	return true, errors.Join(forget(h, id), forget(h, rollbackID(id)))
+	return r.is(done), r.close()
 }
 
 func filesChanged(id string, changed []Conflict) error {
@@ -127,7 +132,8 @@ func (f *hindrance) without(id string) error {
 const noRecord = "it has no record of it any more"
 
 // rollback undoes a record. Without a result nothing was done, for what hinders.
-func rollback(h *home, id string) (*Result, *hindrance, error) {
+func rollback(h *home, req *RollbackRequest) (*Result, *hindrance, error) {
+	id := req.ID
 	r, ok, err := h.record(id)
 	if err != nil || !ok {
 		return nil, &hindrance{damaged: noRecord}, err
@@ -152,9 +158,15 @@ func rollback(h *home, id string) (*Result, *hindrance, error) {
 		if found, err := w.hinders(p); found != nil || err != nil {
 			return nil, found, err
 		}
+		if req.CheckOnly {
+			return result, nil, nil
+		}
 		if err := r.turn(done, undoing); err != nil {
 			return nil, nil, err
 		}
+	}
+	if req.CheckOnly { // it is under way
+		return result, nil, nil
 	}
 	result.Notes, err = w.finishRollback(p)
 	return result, nil, err
@@ -207,6 +219,9 @@ func (i *Integrator) reverseFrom(ctx context.Context, h *home, req *RollbackRequ
 		return nil, err
 	}
 	result := &Result{ID: req.ID, Mode: WorkTree, Notes: b.notes}
+	if req.CheckOnly {
+		return result, nil
+	}
 	if len(b.set.Changes) == 0 {
 		result.Again = true
 		return result, forget(h, req.ID)

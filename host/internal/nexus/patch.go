@@ -25,6 +25,8 @@ type Patches interface {
 	CheckApprove(ctx context.Context, ref, hash, by, why string) (*patch.Patch, error)
 	CheckDeny(ctx context.Context, ref, by, why string) (*patch.Patch, error)
 	CheckRollback(ctx context.Context, ref string) (*patch.Patch, error)
+	// TryRollback is CheckRollback that looks at the workspace, too.
+	TryRollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, error)
 }
 
 // PatchResource is what policy is asked about a patch. One that is not there is

@@ -96,6 +96,15 @@ func (s *Service) BeginRollback(ctx context.Context, ref, by, why, token string)
 	})
 }
 
+// RollbackRefused says that what BeginRollback has said came to nothing, and why.
+func (s *Service) RollbackRefused(ctx context.Context, ref, by, why, token string) (*Patch, error) {
+	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {
+		c := p.note(RollbackRefused, by, why, now)
+		c.Token = token
+		return &c, nil
+	})
+}
+
 // RolledBack says that what was integrated was taken back, and how.
 func (s *Service) RolledBack(ctx context.Context, ref, by, why string, how Reversal) (*Patch, error) {
 	return s.update(ctx, ref, func(p *Patch, now time.Time) (*Change, error) {

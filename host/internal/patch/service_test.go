@@ -218,6 +218,12 @@ func TestTheWay(t *testing.T) {
 	if p, err = f.BeginRollback(ctx, p.ID, "me", "it is wrong", "rollback tok"); err != nil || p.Token != "tok" { // it may yet be refused
 		t.Fatalf("%+v, %v", p, err)
 	}
+	if p, err = f.RollbackRefused(ctx, p.ID, "me", "files have changed", "rollback tok"); err != nil || p.State != patch.StateIntegrated || p.Token != "tok" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if p, err = f.BeginRollback(ctx, p.ID, "me", "it is wrong", "rollback tok"); err != nil {
+		t.Fatalf("%+v, %v", p, err)
+	}
 	if p, err = f.RolledBack(ctx, p.ID, "me", "it was wrong", patch.Reversal{Token: "rollback tok"}); err != nil || p.State != patch.StateRolledBack || p.Token != "rollback tok" {
 		t.Fatalf("%+v, %v", p, err)
 	}
@@ -225,7 +231,7 @@ func TestTheWay(t *testing.T) {
 	for _, c := range f.wantState(p.ID, patch.StateRolledBack).History {
 		actions = append(actions, string(c.Action))
 	}
-	want := "proposed verifying verified approved integrating undone integrating undone integrating backed_up integrated rolling_back rolled_back"
+	want := "proposed verifying verified approved integrating undone integrating undone integrating backed_up integrated rolling_back rollback_refused rolling_back rolled_back"
 	if got := strings.Join(actions, " "); got != want {
 		t.Errorf("history %s", got)
 	}

@@ -86,6 +86,8 @@ const (
 	Lost        Action = "lost"         // whoever verified it is gone
 	RollingBack Action = "rolling_back" // it is about to be taken back
 	RolledBack  Action = "rolled_back"
+	// RollbackRefused follows RollingBack where nothing was taken back.
+	RollbackRefused Action = "rollback_refused"
 	Superseded  Action = "superseded"
 	Tightened   Action = "tightened" // more have to approve it than before
 	Withdrawn   Action = "withdrawn" // who approved it was revoked

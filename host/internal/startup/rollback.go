@@ -1,6 +1,7 @@
 package startup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"github.com/sop-host/sop/host/internal/integration"
 	"github.com/sop-host/sop/host/internal/patch"
 	"github.com/sop-host/sop/host/internal/sandbox"
+	"github.com/sop-host/sop/sdk"
 )
 
 // Rollback implements nexus.Patches. What the journal beside the workspace has is
@@ -16,42 +18,71 @@ import (
 // integration, and then the content that is kept with the patch.
 func (p *patches) Rollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, patch.Reversal, error) {
 	how := patch.Reversal{Token: r.Token}
-	if r.Why == "" {
-		r.Why = "rolled back"
-	}
-	one, err := p.BeginRollback(ctx, ref, r.By, r.Why, r.Token)
+	one, err := p.BeginRollback(ctx, ref, r.By, cmp.Or(r.Why, "rollback has begun"), r.Token)
 	if err != nil {
 		return nil, how, err
 	}
+	said := context.WithoutCancel(ctx)
+	if err := p.takeBack(ctx, one, r, &how); err != nil {
+		_, unsaid := p.RollbackRefused(said, one.ID, r.By, sdk.FromError(err).Message, r.Token)
+		return nil, how, errors.Join(err, unsaid)
+	}
+	one, err = p.RolledBack(said, one.ID, r.By, cmp.Or(r.Why, "rolled back"), how)
+	return one, how, err
+}
+
+// TryRollback implements nexus.Patches: it says whether Rollback would be done.
+func (p *patches) TryRollback(ctx context.Context, ref string, r patch.RollbackRequest) (*patch.Patch, error) {
+	one, err := p.CheckRollback(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	req, err := p.reversal(ctx, one, r)
+	if err != nil {
+		return nil, err
+	}
+	req.CheckOnly = true
+	_, err = p.integrator.Rollback(ctx, req)
+	return one, err
+}
+
+// takeBack takes a patch out of its workspace, and says how.
+func (p *patches) takeBack(ctx context.Context, one *patch.Patch, r patch.RollbackRequest, how *patch.Reversal) error {
+	req, err := p.reversal(ctx, one, r)
+	if err != nil {
+		return err
+	}
+	req.Before = func(ctx context.Context, paths []string) error {
+		snapshot, err := p.backups().Save(ctx, backup.SaveRequest{
+			Workspace: one.Workspace, Paths: paths, Reason: backup.ForRollback, Task: one.Task, Patch: one.ID, By: r.By, Whole: true,
+		})
+		if err == nil {
+			how.Backup = snapshot.ID
+		}
+		return err
+	}
+	result, err := p.integrator.Rollback(ctx, req)
+	if err != nil {
+		return err
+	}
+	how.From, how.Notes = result.From, result.Notes
+	return nil
+}
+
+// reversal is how a patch is taken back. Whoever does adds Before.
+func (p *patches) reversal(ctx context.Context, one *patch.Patch, r patch.RollbackRequest) (integration.RollbackRequest, error) {
 	w, err := p.workspace(one.Workspace)
 	if err != nil {
-		return nil, how, err
+		return integration.RollbackRequest{}, err
 	}
 	req := integration.RollbackRequest{
 		Root: w.Path, ID: one.ID, Mode: integration.Mode(one.Done.Mode), Branch: one.Done.Branch, File: one.Done.File, Merge: r.Merge, Set: one.Set,
-		Before: func(ctx context.Context, paths []string) error {
-			snapshot, err := p.backups().Save(ctx, backup.SaveRequest{
-				Workspace: one.Workspace, Paths: paths, Reason: backup.ForRollback, Task: one.Task, Patch: one.ID, By: r.By, Whole: true,
-			})
-			if err == nil {
-				how.Backup = snapshot.ID
-			}
-			return err
-		},
-	}
-	if req.Old, err = p.copies(ctx, one, r.By); err != nil {
-		return nil, how, err
 	}
 	if !one.Dropped {
 		req.New = p.Content(one)
 	}
-	result, err := p.integrator.Rollback(ctx, req)
-	if err != nil {
-		return nil, how, err
-	}
-	how.From, how.Notes = result.From, result.Notes
-	one, err = p.RolledBack(context.WithoutCancel(ctx), one.ID, r.By, r.Why, how) // it is done
-	return one, how, err
+	req.Old, err = p.copies(ctx, one, r.By)
+	return req, err
 }
 
 // copies are where what a patch replaced is kept beside the journal.

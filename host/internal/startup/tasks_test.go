@@ -243,7 +243,7 @@ func TestKilledWhileRollingBack(t *testing.T) {
 	s.start()
 	made := s.awaitTasks(s.tasks(), []string{"ready"}, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 })
 	s.end()
-	proposed := s.integrateAndKill(made[0].GetId())
+	proposed := s.integrateAndKill(made[0].GetId(), true)
 	s.write("work/sub/b.txt", "bad\n") // a task of its own, planned together with what else there is
 	s.start()
 	now := s.awaitTasks(s.tasks(), []string{"ready", "rolled_back"}, func(all []*apiv1.TaskRecord) bool { return len(all) >= 2 })
@@ -253,6 +253,42 @@ func TestKilledWhileRollingBack(t *testing.T) {
 	one, err := apiv1connect.NewPatchClient(s.http(), "http://sop").GetPatch(t.Context(), connect.NewRequest(&apiv1.GetPatchRequest{Id: proposed}))
 	if err != nil || one.Msg.GetPatch().GetState() != "rolled_back" || one.Msg.GetPatch().GetToken() != "of a rollback" {
 		t.Errorf("%v, %v", one, err)
+	}
+}
+
+// A rollback that is refused is one to whoever only asks, and in the history.
+func TestRollbackIsRefused(t *testing.T) {
+	s := newSite(t)
+	s.configure(wordsRule)
+	s.lock()
+	s.start()
+	made := s.awaitTasks(s.tasks(), []string{"ready"}, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 })
+	s.end()
+	id := s.integrateAndKill(made[0].GetId(), false)
+	s.write("work/a.txt", "edited\n")
+	s.start()
+	c := apiv1connect.NewPatchClient(s.http(), "http://sop")
+	for _, only := range []bool{true, false} {
+		for _, merge := range []bool{false, true} {
+			_, err := c.RollbackPatch(t.Context(), connect.NewRequest(&apiv1.RollbackPatchRequest{Id: id, ValidateOnly: only, Merge: merge}))
+			if err == nil || !strings.Contains(err.Error(), "a.txt") {
+				t.Errorf("only validated %v, merged %v: %v", only, merge, err)
+			}
+		}
+	}
+	now, err := c.GetPatch(t.Context(), connect.NewRequest(&apiv1.GetPatchRequest{Id: id}))
+	if err != nil || now.Msg.GetPatch().GetState() != "integrated" {
+		t.Fatalf("%v, %v", now, err)
+	}
+	var told []string
+	for _, h := range now.Msg.GetPatch().GetHistory() {
+		if strings.HasPrefix(h.GetAction(), "roll") {
+			told = append(told, h.GetAction()+": "+h.GetReason())
+		}
+	}
+	if len(told) != 4 || told[0] != "rolling_back: rollback has begun" || !strings.HasPrefix(told[1], "rollback_refused: files have changed") ||
+		!strings.HasPrefix(told[3], "rollback_refused: edits made since cannot be merged: a.txt") {
+		t.Errorf("%q", told)
 	}
 }
 
@@ -267,7 +303,7 @@ func TestWorkspaceComesByReload(t *testing.T) {
 			s.start()
 			made := s.awaitTasks(s.tasks(), []string{"ready"}, func(all []*apiv1.TaskRecord) bool { return len(all) == 1 })
 			s.end()
-			proposed := s.integrateAndKill(made[0].GetId())
+			proposed := s.integrateAndKill(made[0].GetId(), true)
 			s.write("work/half.txt", "as it was\n")
 			killed(t, filepath.Join(s.dir, "work"), "half.txt", "half done\n")
 
@@ -328,8 +364,9 @@ func (s *site) tasks() apiv1connect.TaskClient {
 }
 
 // integrateAndKill has a task done with a patch, and leaves all as a host does that
-// is killed when it has taken the patch back and not said so. It returns the patch.
-func (s *site) integrateAndKill(id string) string {
+// is killed then, or when it has taken the patch back and not said so. It returns the
+// patch.
+func (s *site) integrateAndKill(id string, back bool) string {
 	s.t.Helper()
 	ctx, by := s.t.Context(), "test"
 	must := func(err error) {
@@ -402,6 +439,9 @@ func (s *site) integrateAndKill(id string) string {
 		}
 		t, err = tasks.Advance(ctx, t.Hold(), step)
 		must(err)
+	}
+	if !back {
+		return p.ID
 	}
 	_, err = patches.BeginRollback(ctx, p.ID, "somebody", "not so", "of a rollback")
 	must(err)
