@@ -1,12 +1,14 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sop-host/sop/host/internal/sandbox"
@@ -21,7 +23,8 @@ const FromJournal = "journal"
 type Copy struct {
 	Name string // for people and records, such as "backup 0199f3c2-…"
 	// Open makes the content readable until close is called. It is called when the
-	// content is needed, once.
+	// content is needed, once. What is opened may have a method IsLink() bool, which
+	// says whether it is the target of a link.
 	Open func(ctx context.Context) (content sandbox.Content, close func() error, err error)
 }
 
@@ -60,6 +63,27 @@ type opened struct {
 	done    func() error
 	used    bool
 }
+
+// readKind is read that says whether it was a link, too. Where neither change nor
+// copy does, it was one that has the mode of links, which hardly a file has, and can
+// be a target.
+func (o *opened) readKind(c *sandbox.Change) (text []byte, isLink bool, err error) {
+	text, err = o.read(c)
+	if err != nil || c.Op != sandbox.OpDelete || c.OldMode != linkMode {
+		return text, c.Op == sandbox.OpSymlink, err
+	}
+	from, err := o.content(*c)
+	if err != nil {
+		return nil, false, o.fault(c.Path, err)
+	}
+	if kinded, ok := from.(interface{ IsLink() bool }); ok {
+		return text, kinded.IsLink(), from.Close()
+	}
+	return text, len(text) > 0 && len(text) < unix.PathMax && !bytes.ContainsAny(text, "\x00\n"), from.Close()
+}
+
+// linkMode is the mode of all links.
+const linkMode = 0o777
 
 // read returns the old content of a change, which has its hash. The error is a
 // damagedError where the copy is at fault.

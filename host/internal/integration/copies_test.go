@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,6 +141,45 @@ func TestRollbackFromACopyKeepsEdits(t *testing.T) {
 			f.want(t, edited, "refused")
 		})
 	}
+}
+
+// kinded is content that says what it is the content of.
+type kinded struct {
+	io.ReadCloser
+	link bool
+}
+
+func (k kinded) IsLink() bool { return k.link }
+
+// A deleted file that has the mode of links, as all have on some mounts, comes back as
+// a file, and a link as a link.
+func TestRollbackKnowsLinksFromFiles(t *testing.T) {
+	before := files{"run.sh": "0777:#!/bin/sh\n", "word": "0777:word", "link": "->word", "kept": "k\n"}
+	f := newFixture(t, before, files{"kept": "k\n"})
+	old := before.write(t, t.TempDir())
+	plain := copyIn("old", old)
+	says := Copy{Name: "old", Open: func(context.Context) (sandbox.Content, func() error, error) {
+		return func(c sandbox.Change) (io.ReadCloser, error) {
+			from, err := in(old)(c)
+			return kinded{from, c.Path == "link"}, err
+		}, func() error { return nil }, nil
+	}}
+	i := New(Options{})
+	if _, err := i.Integrate(t.Context(), f.request()); err != nil {
+		t.Fatal(err)
+	}
+	must(t, i.Forget(t.Context(), f.root, "p1"))
+	if _, err := i.Rollback(t.Context(), RollbackRequest{Root: f.root, ID: "p1", Set: f.set, Old: []Copy{says}}); err != nil {
+		t.Fatal(err)
+	}
+	f.want(t, f.old, "rolled back")
+
+	must(t, os.Remove(filepath.Join(f.root, "run.sh")))
+	set := &sandbox.ChangeSet{Changes: slices.DeleteFunc(slices.Clone(f.set.Changes), func(c sandbox.Change) bool { return c.Path != "run.sh" })}
+	if _, err := i.Rollback(t.Context(), RollbackRequest{Root: f.root, ID: "p2", Set: set, Old: []Copy{plain}}); err != nil {
+		t.Fatal(err)
+	}
+	f.want(t, f.old, "from a copy that does not say")
 }
 
 // What somebody has put back as it was hinders no rollback.

@@ -384,12 +384,11 @@ func (b *backward) putBack(c *sandbox.Change, back sandbox.Change) error {
 		b.set.Changes = append(b.set.Changes, back)
 		return nil
 	}
-	old, err := b.from.read(c)
+	old, isLink, err := b.from.readKind(c)
 	if err != nil {
 		return err
 	}
-	// All links have this mode, and hardly a file has it.
-	if c.Op == sandbox.OpSymlink || c.Op == sandbox.OpDelete && c.OldMode == 0o777 {
+	if isLink {
 		back.Op, back.Target, back.SHA256, back.Mode, back.OldMode = sandbox.OpSymlink, string(old), c.OldSHA256, 0, 0
 		b.set.Changes = append(b.set.Changes, back)
 		return nil

@@ -89,14 +89,25 @@ func OldFrom(root *os.Root) sandbox.Content {
 		}
 		if info.Mode()&os.ModeSymlink != 0 {
 			target, err := root.Readlink(c.Path)
-			return io.NopCloser(strings.NewReader(target)), err
+			return old{io.NopCloser(strings.NewReader(target)), true}, err
 		}
 		if !info.Mode().IsRegular() {
 			return nil, fmt.Errorf("%s is no file", c.Path)
 		}
-		return root.Open(c.Path)
+		file, err := root.Open(c.Path)
+		return old{file, false}, err
 	}
 }
+
+// old is content that says whether it is the target of a link, which a change does
+// not say of what it deletes.
+type old struct {
+	io.ReadCloser
+	link bool
+}
+
+// IsLink is for what takes patches back, which asks the content.
+func (o old) IsLink() bool { return o.link }
 
 // Propose takes a change in, with its content. What needs an approval of its own is
 // flagged here, whoever proposes it. What it returns is durable.

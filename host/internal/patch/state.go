@@ -88,10 +88,10 @@ const (
 	RolledBack  Action = "rolled_back"
 	// RollbackRefused follows RollingBack where nothing was taken back.
 	RollbackRefused Action = "rollback_refused"
-	Superseded  Action = "superseded"
-	Tightened   Action = "tightened" // more have to approve it than before
-	Withdrawn   Action = "withdrawn" // who approved it was revoked
-	Reopened    Action = "reopened"  // it has to be verified again
+	Superseded      Action = "superseded"
+	Tightened       Action = "tightened" // more have to approve it than before
+	Withdrawn       Action = "withdrawn" // who approved it was revoked
+	Reopened        Action = "reopened"  // it has to be verified again
 )
 
 // Change is one thing that happened to a patch. From and To are equal where the
