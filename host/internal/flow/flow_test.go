@@ -836,6 +836,53 @@ func TestHalfDone(t *testing.T) {
 	w.holds(mended)
 }
 
+// A workspace that is away for a while has its patches wait, whether or not they are
+// half integrated.
+func TestWorkspaceIsAway(t *testing.T) {
+	for name, begun := range map[string]bool{"before": false, "in the middle": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, task.ApprovalOne)
+			stop := w.run()
+			w.await(task.StateAwaiting)
+			p := w.patch()
+			stop()
+			if err := os.Rename(w.root, w.root+".away"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.patches.Approve(t.Context(), p.ID, p.Hash, "somebody", ""); err != nil {
+				t.Fatal(err)
+			}
+			state := patch.StateApproved
+			if begun {
+				state = patch.StateIntegrating
+				if _, err := w.patches.Begin(t.Context(), p.ID, p.Hash, "flow", "tok"); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.tasks.Move(t.Context(), p.Task, task.StateAwaiting, "flow", task.Step{To: task.StateApproved, Why: "approved"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.engine = w.newEngine()
+			stop = w.run()
+			now := w.awaitThat("waits", func(now *task.Task) bool { return now.State == task.StateApproved && now.DueAt.After(time.Now().Add(30*time.Second)) })
+			if p := w.patch(); p.State != state || now.Attempts != 1 || !strings.Contains(now.Reason, "is not there") {
+				t.Errorf("%+v\n%+v", p, now)
+			}
+			stop()
+			if err := os.Rename(w.root+".away", w.root); err != nil {
+				t.Fatal(err)
+			}
+			w.clock(2 * time.Minute)
+			w.engine = w.newEngine()
+			w.run()
+			if done := w.await(task.StateDone); done.Attempts != 1 || done.Patch != p.ID {
+				t.Errorf("%+v", done)
+			}
+			w.holds(mended)
+		})
+	}
+}
+
 // Cancelling a task ends the work on it.
 func TestCancel(t *testing.T) {
 	w := newWorld(t, task.ApprovalAuto)

@@ -27,7 +27,9 @@ func (e *Engine) integrate(ctx context.Context, t *task.Task) error {
 		return err
 	}
 	if p.State == patch.StateIntegrating {
-		if p, err = e.resume(ctx, p, root); err != nil {
+		if p, err = e.resume(ctx, p, root); isReason(err, reasonAway) {
+			return e.waitForWorkspace(ctx, t, err) // nobody knows how far it was
+		} else if err != nil {
 			return e.integrationFailed(ctx, t, p, root, err)
 		}
 	}
@@ -237,6 +239,7 @@ const (
 	reasonConflict  = "INTEGRATION_CONFLICT"
 	reasonBusy      = "INTEGRATION_BUSY"
 	reasonDirty     = "INTEGRATION_DIRTY"
+	reasonAway      = "INTEGRATION_WORKSPACE_AWAY"
 )
 
 // integrationFailed does with a task what an integration has come to that left
@@ -262,6 +265,8 @@ func (e *Engine) integrationFailed(ctx context.Context, t *task.Task, p *patch.P
 		return why // given back, and claimed again
 	case isReason(why, reasonDirty):
 		return e.waitForClean(ctx, t, why)
+	case isReason(why, reasonAway):
+		return e.waitForWorkspace(ctx, t, why)
 	case isReason(why, patch.ReasonUnapproved):
 		return e.unapproved(ctx, t, p, why)
 	}
@@ -281,6 +286,15 @@ func (e *Engine) waitForClean(ctx context.Context, t *task.Task, why error) erro
 	return e.wait(ctx, t, dirtyWait, Step{
 		Phase: "waiting", Detail: plain(why), Remedy: "commit those edits or take them back; the patch is tried again every five minutes",
 	})
+}
+
+// awayWait is how long a workspace that is not there has to come back, before the
+// patch is tried again.
+const awayWait = time.Minute
+
+// waitForWorkspace leaves an approved patch until its workspace is there.
+func (e *Engine) waitForWorkspace(ctx context.Context, t *task.Task, why error) error {
+	return e.wait(ctx, t, awayWait, Step{Phase: "waiting", Detail: plain(why), Remedy: "bring the workspace back; the patch is tried again every minute"})
 }
 
 // wait gives a task back for a while, with what is told of that.

@@ -26,6 +26,8 @@ const (
 	ReasonRefused  = "INTEGRATION_REFUSED"
 	// ReasonBusy: another process integrates in the workspace.
 	ReasonBusy = "INTEGRATION_BUSY"
+	// ReasonAway: the workspace is not there. Nothing was looked at or changed.
+	ReasonAway = "INTEGRATION_WORKSPACE_AWAY"
 	// ReasonFilesChanged: somebody has changed files since they were integrated.
 	ReasonFilesChanged = "PATCH_FILES_CHANGED"
 	// ReasonNoRecord: there is nothing on disk to take back with.
@@ -52,6 +54,15 @@ func (c Conflict) String() string { return c.Path + ": " + c.Why }
 func refused(format string, args ...any) *sdk.Error {
 	return sdk.Errorf(codes.FailedPrecondition, ReasonRefused, format, args...).
 		WithRemedy("nothing was changed; make the change by hand, or have it proposed in another form")
+}
+
+// away says why a workspace cannot be opened.
+func away(err error) error {
+	if !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("workspace: %w", err)
+	}
+	return sdk.Errorf(codes.Unavailable, ReasonAway, "the workspace is not there: %w", err).
+		WithRemedy("nothing was changed; bring it back, or mount what it is on")
 }
 
 func baseMoved(path string, now entry) *sdk.Error {

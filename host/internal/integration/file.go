@@ -27,7 +27,7 @@ func (i *Integrator) toFile(ctx context.Context, req *Request, p *plan) (*Result
 	defer release()
 	root, err := openTree(req.Root)
 	if err != nil {
-		return nil, fmt.Errorf("workspace: %w", err)
+		return nil, away(err)
 	}
 	defer root.close() //nolint:errcheck // only read from
 	if err := checkOld(root, p); err != nil {

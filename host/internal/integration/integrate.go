@@ -153,7 +153,7 @@ func (i *Integrator) locked(ctx context.Context, root string, make bool, fn func
 	defer release()
 	t, err := openTree(root)
 	if err != nil {
-		return fmt.Errorf("workspace: %w", err)
+		return away(err)
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
 	h, ok, err := findHome(t, make)
