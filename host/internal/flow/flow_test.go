@@ -864,7 +864,9 @@ func TestWorkspaceIsAway(t *testing.T) {
 			}
 			w.engine = w.newEngine()
 			stop = w.run()
-			now := w.awaitThat("waits", func(now *task.Task) bool { return now.State == task.StateApproved && now.DueAt.After(time.Now().Add(30*time.Second)) })
+			now := w.awaitThat("waits", func(now *task.Task) bool {
+				return now.State == task.StateApproved && now.DueAt.After(time.Now().Add(30*time.Second))
+			})
 			if p := w.patch(); p.State != state || now.Attempts != 1 || !strings.Contains(now.Reason, "is not there") {
 				t.Errorf("%+v\n%+v", p, now)
 			}
@@ -877,6 +879,51 @@ func TestWorkspaceIsAway(t *testing.T) {
 			w.run()
 			if done := w.await(task.StateDone); done.Attempts != 1 || done.Patch != p.ID {
 				t.Errorf("%+v", done)
+			}
+			w.holds(mended)
+		})
+	}
+}
+
+// Somebody makes the same change while a patch waits, or is verified.
+func TestChangeIsMadeByHand(t *testing.T) {
+	waits := func(w *world) {
+		w.run()
+		w.await(task.StateAwaiting)
+		w.write(mended)
+		if _, err := w.patches.Approve(t.Context(), w.patch().ID, w.patch().Hash, "somebody", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		make func(w *world)
+		scan func(w *world) func(context.Context) error
+	}{
+		"while it waits": {waits, func(w *world) func(context.Context) error { return w.scan }},
+		"and planned": {waits, func(w *world) func(context.Context) error {
+			return func(ctx context.Context) error { // as the host does after a scan
+				err := w.scan(ctx)
+				_, planned := w.tasks.Plan(ctx, "w")
+				return errors.Join(err, planned)
+			}
+		}},
+		"while it is verified": {func(w *world) {
+			w.verify = func(context.Context, flow.Check) (patch.Verdict, error) {
+				w.write(mended)
+				return patch.Verdict{}, sandbox.ErrConflict
+			}
+			w.run()
+		}, func(w *world) func(context.Context) error { return w.scan }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, task.ApprovalOne)
+			w.rescan = c.scan(w)
+			c.make(w)
+			if done := w.await(task.StateDone); done.Attempts != 1 || name != "and planned" && done.Reason != "the workspace has all of it already" {
+				t.Errorf("%+v", done)
+			}
+			if p := w.patch(); p.State != patch.StateSuperseded {
+				t.Errorf("%+v", p)
 			}
 			w.holds(mended)
 		})

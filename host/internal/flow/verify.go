@@ -86,10 +86,39 @@ func (e *Engine) rebase(ctx context.Context, t *task.Task, p *patch.Patch, root 
 		why := "the workspace has changed since, and the patch does not fit any more: " + plain(err)
 		return e.fail(ctx, t, task.Failure{Why: why, Feedback: why})
 	}
-	if next.ID == p.ID {
+	switch {
+	case next.State == patch.StateSuperseded:
+		return e.overtaken(ctx, t, next)
+	case next.ID == p.ID:
 		return e.unmoved(ctx, t, next)
 	}
 	return e.advance(ctx, t, task.Step{To: task.StateProposed, Why: "the workspace has changed; the patch was merged", Patch: next.ID})
+}
+
+// overtaken has a rescan decide about a task whose patch has nothing left to do:
+// somebody has made the same change.
+func (e *Engine) overtaken(ctx context.Context, t *task.Task, p *patch.Patch) error {
+	if err := e.opt.Workspaces.Rescan(ctx, t.Workspace); err != nil {
+		return e.fail(ctx, t, task.Failure{Why: p.Reason + ", and the rescan failed: " + plain(err)})
+	}
+	now, err := e.opt.Tasks.Get(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	if now.State == task.StateDone { // the scan has seen to it
+		*t = *now
+		e.tell(t, Step{Detail: p.Reason})
+		return nil
+	}
+	live, err := e.opt.Tasks.GapsLive(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	if len(live) == 0 {
+		return e.advance(ctx, t, task.Step{To: task.StateDone, Why: p.Reason})
+	}
+	why := fmt.Sprintf("%s, and %d of its gaps are still there", p.Reason, len(live))
+	return e.fail(ctx, t, task.Failure{Why: why, Feedback: why})
 }
 
 // mostUnmoved is how often a patch is tried again whose base has only seemed to move.
