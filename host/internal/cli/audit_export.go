@@ -32,7 +32,9 @@ func (a *app) newAuditExportCommand() *cobra.Command {
 		Args:        arguments(0, 1, "the file"),
 		Annotations: exits("4567"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.file = strings.Join(args, "")
+			if o.file = strings.Join(args, ""); o.file == "-" {
+				o.file = ""
+			}
 			return o.run(cmd.Context())
 		},
 	}

@@ -3,6 +3,7 @@ package startup
 import (
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ func (l *logFile) Write(line []byte) (int, error) {
 		if info, err := os.Stat(l.Filename); err != nil || !os.SameFile(info, l.file) {
 			_ = l.Close() // each line was written as it came; the next opens what is there, or a new one
 			l.file = nil
+			_ = os.MkdirAll(filepath.Dir(l.Filename), 0o700) // where it cannot be made the line cannot be written, which is said
 		}
 	}
 	n, err := l.Logger.Write(line)

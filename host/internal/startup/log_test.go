@@ -52,4 +52,7 @@ func TestLogFileIsFollowed(t *testing.T) {
 	}
 	write("5\n")
 	holds(path, "5\n")
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the directory is made anew with %v, %v", info.Mode(), err)
+	}
 }
