@@ -112,11 +112,11 @@ func (s *logSink) line(raw []byte) {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return
 	}
-	l := parseLine(printable(string(raw)))
-	ok := s.admit(raw, &l)
+	level, ok := s.admit(raw)
 	s.notice(noticeEvery)
 	if ok {
-		s.logger.Log(l.level, l.text, l.fields...)
+		l := parseLine(printable(string(raw)))
+		s.logger.Log(max(l.level, level), l.text, l.fields...)
 	}
 }
 
@@ -137,31 +137,58 @@ func (s *logSink) notice(every time.Duration) {
 // printable replaces what is no UTF-8 and what a terminal would act on.
 func printable(text string) string { return process.Printable(text) }
 
-// admit says whether the line is to be logged, and gives it the level of the crash
-// that it belongs to. What the log's level leaves out costs nothing.
-func (s *logSink) admit(raw []byte, l *logLine) bool {
+// admit says whether the line is to be logged, and at which level at least: one that
+// belongs to a crash is an error. What the log's level leaves out uses nothing up.
+// Whatever comes of a line, it costs no more than a look at its beginning: a flood is
+// to cost the host little.
+func (s *logSink) admit(raw []byte) (hclog.Level, bool) {
+	level, stated := statedLevel(raw)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.remember(raw[:min(len(raw), maxTailLine)])
-	if !l.stated && s.trace > 0 {
+	if !stated && s.trace > 0 {
 		s.trace--
-		l.level = hclog.Error
+		level = hclog.Error
 	}
-	if l.level < s.logger.GetLevel() {
-		return false
+	if level < s.logger.GetLevel() {
+		return level, false
 	}
 	now := s.now()
-	if s.lines.take(now) || l.level >= hclog.Warn && s.graves.take(now) {
-		return true
+	if s.lines.take(now) || level >= hclog.Warn && s.graves.take(now) {
+		return level, true
 	}
 	s.dropped++
 	s.total++
-	return false
+	return level, false
 }
+
+// statedLevel is the level that parseLine finds, without taking the line apart.
+func statedLevel(raw []byte) (level hclog.Level, stated bool) {
+	var word []byte
+	switch raw[0] {
+	case '{':
+		_, rest, found := bytes.Cut(raw, []byte(`"@level":"`))
+		if !found {
+			return hclog.Info, false
+		}
+		word, _, _ = bytes.Cut(rest, []byte(`"`))
+	case '[':
+		word, _, _ = bytes.Cut(raw[1:min(len(raw), maxLevel)], []byte("]"))
+	default:
+		return hclog.Info, false
+	}
+	if l := hclog.LevelFromString(string(word)); l != hclog.NoLevel && l != hclog.Off {
+		return l, true
+	}
+	return hclog.Info, false
+}
+
+// maxLevel is more than the name of any level takes, with its brackets.
+const maxLevel = 16
 
 // remember keeps the line for lastWords; s.mu is held.
 func (s *logSink) remember(line []byte) {
-	if crash.Match(line) {
+	if strings.IndexByte("pfSu", line[0]) >= 0 && crash.Match(line) {
 		s.trace = maxTrace
 		if len(s.panicked) == 0 {
 			s.panicked = bytes.Clone(line)
@@ -176,7 +203,8 @@ func (s *logSink) remember(line []byte) {
 	s.tail[tailLines-1] = append(oldest[:0], line...) // reused: a flood makes no garbage
 }
 
-// crash is how the Go runtime begins to say that it ends the program.
+// crash is how the Go runtime begins to say that it ends the program; remember knows
+// its first letters.
 var crash = regexp.MustCompile(`^(panic|fatal error|SIG[A-Z]+): |^unexpected fault address `)
 
 // crashWords returns the line in which a crash began; empty: there was none.
