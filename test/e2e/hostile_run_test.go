@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -175,10 +177,10 @@ func TestStoppedPluginIsNoticed(t *testing.T) {
 				h.write("hostile.mode", "wait")
 				go scan()
 				h.waitFor("the scan is under way", func(st *apiv1.Status) bool { return plugin(st, "detector.hostile").GetInFlight() == 1 })
-				kill(t, pid, syscall.SIGSTOP)
+				stop(t, pid)
 				h.remove("hostile.mode")
 			} else {
-				kill(t, pid, syscall.SIGSTOP)
+				stop(t, pid)
 				h.write("b.bad", "bad\n")
 				go scan()
 			}
@@ -205,5 +207,22 @@ func TestStoppedPluginIsNoticed(t *testing.T) {
 			}
 			h.stopInTime()
 		})
+	}
+}
+
+// stop stops a process, and returns when none of its threads runs any more, which on
+// a busy machine takes a moment.
+func stop(t *testing.T, pid int32) {
+	t.Helper()
+	kill(t, pid, syscall.SIGSTOP)
+	if !eventually(patience, func() bool {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return err == nil && len(stats) > 0 && !slices.ContainsFunc(stats, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			_, state, _ := strings.Cut(string(stat), ") ")
+			return err == nil && !strings.HasPrefix(state, "T")
+		})
+	}) {
+		t.Fatalf("process %d does not stop", pid)
 	}
 }
