@@ -98,11 +98,12 @@ func (s *componentService) StartComponent(ctx context.Context, req *connect.Requ
 
 // StopComponent implements the rpc.
 func (s *componentService) StopComponent(ctx context.Context, req *connect.Request[apiv1.StopComponentRequest]) (*connect.Response[apiv1.StopComponentResponse], error) {
+	var first []string
 	var err error
 	if req.Msg.GetValidateOnly() {
 		err = s.Components.CheckStop(req.Msg.GetName(), req.Msg.GetDependants())
 	} else {
-		err = s.Components.Stop(ctx, req.Msg.GetName(), req.Msg.GetDependants())
+		first, err = s.Components.Stop(ctx, req.Msg.GetName(), req.Msg.GetDependants())
 	}
 	if err != nil {
 		return nil, err
@@ -111,7 +112,7 @@ func (s *componentService) StopComponent(ctx context.Context, req *connect.Reque
 	if err != nil {
 		return nil, err
 	}
-	return connect.NewResponse(&apiv1.StopComponentResponse{Component: status}), nil
+	return connect.NewResponse(&apiv1.StopComponentResponse{Component: status, Dependants: first}), nil
 }
 
 // RestartComponent implements the rpc.

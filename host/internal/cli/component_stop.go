@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"slices"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -43,10 +42,6 @@ func (o *componentStopOptions) run(ctx context.Context) error {
 	defer cancel()
 	c := o.connect()
 	defer c.Close()
-	before, err := o.stopped(ctx, c)
-	if err != nil {
-		return err
-	}
 	answer, err := c.component().StopComponent(ctx, connect.NewRequest(&apiv1.StopComponentRequest{Name: o.name, ValidateOnly: o.check, IdempotencyKey: o.key, Dependants: o.dependants}))
 	if err != nil {
 		return err
@@ -54,34 +49,10 @@ func (o *componentStopOptions) run(ctx context.Context) error {
 	if o.check {
 		return o.would("the component would be stopped")
 	}
-	after, err := o.stopped(ctx, c)
-	if err != nil {
-		return err
-	}
-	for _, name := range after {
-		if name != o.name && !slices.Contains(before, name) {
+	if !o.json() {
+		for _, name := range answer.Msg.GetDependants() {
 			o.say("%s is stopped, which depends on it\n", term.Safe(name))
 		}
 	}
 	return o.componentChanged(answer.Msg.GetComponent())
-}
-
-// stopped are the names of the components that are stopped, where those are to be
-// told that are stopped with this one.
-func (o *componentStopOptions) stopped(ctx context.Context, c *client) ([]string, error) {
-	if !o.dependants || o.check || o.json() {
-		return nil, nil
-	}
-	var names []string
-	all, err := everyPage(func(token string) ([]*apiv1.ComponentStatus, string, error) {
-		answer, err := c.component().ListComponents(ctx, connect.NewRequest(&apiv1.ListComponentsRequest{Filter: "state = stopped", PageSize: largestPage, PageToken: token}))
-		if err != nil {
-			return nil, "", err
-		}
-		return answer.Msg.GetComponents(), answer.Msg.GetNextPageToken(), nil
-	})
-	for _, s := range all {
-		names = append(names, s.GetName())
-	}
-	return names, err
 }

@@ -136,7 +136,7 @@ func TestLogDiskIsFull(t *testing.T) {
 	}); err != nil || last == "" {
 		t.Errorf("%q, %v", last, err)
 	}
-	if err := s.Stop(t.Context(), "c", false); err != nil {
+	if _, err := s.Stop(t.Context(), "c", false); err != nil {
 		t.Error(err)
 	}
 }

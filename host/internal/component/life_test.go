@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -213,7 +214,7 @@ func TestNeedFails(t *testing.T) {
 	if _, err := s.Need(ctx, "slow", "test"); sdk.FromError(err).Reason != ReasonNotReady || !strings.Contains(err.Error(), "waiting") {
 		t.Error(err)
 	}
-	if err := s.Stop(t.Context(), "slow", false); err != nil {
+	if _, err := s.Stop(t.Context(), "slow", false); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Need(t.Context(), "slow", "test"); sdk.FromError(err).Reason != ReasonStopped {
@@ -244,10 +245,10 @@ func TestGone(t *testing.T) {
 	if err != nil || s.Gone("db") != nil {
 		t.Fatalf("%v, %v", err, s.Gone("db"))
 	}
-	if err := s.Stop(t.Context(), "db", false); sdk.FromError(err).Reason != ReasonNeeded || !strings.Contains(err.Error(), "protocol scp") {
+	if _, err := s.Stop(t.Context(), "db", false); sdk.FromError(err).Reason != ReasonNeeded || !strings.Contains(err.Error(), "protocol scp") {
 		t.Errorf("stopped what is needed: %v", err)
 	}
-	if err := s.Stop(t.Context(), "db", true); err != nil {
+	if _, err := s.Stop(t.Context(), "db", true); err != nil {
 		t.Error(err)
 	}
 	told("db", PhaseStopped)
@@ -258,7 +259,7 @@ func TestGone(t *testing.T) {
 	if err := s.StartOne(t.Context(), "db"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Stop(t.Context(), "db", false); err != nil {
+	if _, err := s.Stop(t.Context(), "db", false); err != nil {
 		t.Errorf("nobody needs it any more: %v", err)
 	}
 	if err := syscall.Kill(s.status("once").PID, syscall.SIGKILL); err != nil {
@@ -268,7 +269,7 @@ func TestGone(t *testing.T) {
 	if err := s.Gone("once"); sdk.FromError(err).Reason != ReasonFailed {
 		t.Errorf("it is not started again: %v", err)
 	}
-	if err := s.Stop(t.Context(), "idle", false); err != nil {
+	if _, err := s.Stop(t.Context(), "idle", false); err != nil {
 		t.Error(err)
 	}
 	told("idle", PhaseStopped) // it had no process
@@ -288,7 +289,7 @@ func TestStopWhileItStarts(t *testing.T) {
 		started := make(chan error, 1)
 		go func() { started <- s.StartOne(asked, "slow") }()
 		s.awaitThat("slow", "is being started", func(st Status) bool { return st.State == StateWaiting })
-		if err := s.Stop(ctx, "slow", false); err != nil {
+		if _, err := s.Stop(ctx, "slow", false); err != nil {
 			t.Fatalf("%v: %+v", err, s.status("slow"))
 		}
 		give()
@@ -307,11 +308,11 @@ func TestStop(t *testing.T) {
 		shell("deaf", "trap '' TERM; (trap '' TERM; while :; do sleep 0.1; done) & echo up; while :; do sleep 0.1; done", saying("up"), after("base"), func(s *Spec) { s.StopGrace = 100 * time.Millisecond }),
 		shell("leaves", "setsid sleep 300 & echo $!; exec sleep 300"),
 	)
-	if err := s.Stop(t.Context(), "base", false); sdk.FromError(err).Reason != ReasonNeeded {
+	if _, err := s.Stop(t.Context(), "base", false); sdk.FromError(err).Reason != ReasonNeeded {
 		t.Errorf("stopped what is needed: %v", err)
 	}
-	if err := s.Stop(t.Context(), "base", true); err != nil {
-		t.Fatal(err)
+	if first, err := s.Stop(t.Context(), "base", true); err != nil || !slices.Equal(first, []string{"deaf"}) {
+		t.Fatalf("%v, %v", first, err)
 	}
 	if a, b := s.status("base"), s.status("deaf"); a.State != StateStopped || b.State != StateStopped || a.PID+b.PID != 0 {
 		t.Errorf("%+v, %+v", a, b)
@@ -321,7 +322,7 @@ func TestStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Stop(t.Context(), "leaves", false); err != nil {
+	if _, err := s.Stop(t.Context(), "leaves", false); err != nil {
 		t.Fatal(err)
 	}
 	awaitGone(t, stray)

@@ -107,7 +107,7 @@ func TestSandbox(t *testing.T) {
 				t.Errorf("it could: %v\n%s", err, result)
 			}
 			pid := st.PID
-			if err := s.Stop(t.Context(), "c", false); err != nil {
+			if _, err := s.Stop(t.Context(), "c", false); err != nil {
 				t.Fatal(err)
 			}
 			awaitGone(t, pid)

@@ -80,7 +80,7 @@ func TestStepsAreToldInOrder(t *testing.T) {
 	s.start(shell("a", "exec sleep 300"), shell("b", "exec sleep 300", after("a")))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := s.Stop(ctx, "a", true); err != nil {
+	if _, err := s.Stop(ctx, "a", true); err != nil {
 		t.Fatal(err)
 	}
 	all := s.history()

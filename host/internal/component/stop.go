@@ -103,21 +103,24 @@ func (u *unit) remove() { u.change(func() { u.removed = true }) }
 // Stop stops a component until an operator starts it again, or the host is
 // started anew. Running components that depend on it are stopped first where
 // dependants says so, and who else needs it does without; where it does not, both
-// are an error.
-func (s *Supervisor) Stop(ctx context.Context, name string, dependants bool) error {
+// are an error. It returns the names of those that were stopped first, in order,
+// also with an error.
+func (s *Supervisor) Stop(ctx context.Context, name string, dependants bool) (first []string, err error) {
 	u := s.unit(name)
 	if u == nil {
-		return unknown(name)
+		return nil, unknown(name)
 	}
 	if err := s.CheckStop(name, dependants); err != nil {
-		return err
+		return nil, err
 	}
 	for _, other := range s.dependants(name) {
-		if err := s.Stop(ctx, other, true); err != nil {
-			return err
+		before, err := s.Stop(ctx, other, true)
+		if first = append(first, before...); err != nil {
+			return first, err
 		}
+		first = append(first, other)
 	}
-	return s.keepDown(ctx, u)
+	return first, s.keepDown(ctx, u)
 }
 
 // keepDown stops a unit until it is started again.

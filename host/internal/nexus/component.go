@@ -14,8 +14,9 @@ type Components interface {
 	// StartOne and Restart return when the component is ready.
 	StartOne(ctx context.Context, name string) error
 	Restart(ctx context.Context, name string) error
-	// Stop stops those that depend on it too where dependants says so.
-	Stop(ctx context.Context, name string, dependants bool) error
+	// Stop stops those that depend on it too, before it, where dependants says so,
+	// and returns their names.
+	Stop(ctx context.Context, name string, dependants bool) (first []string, err error)
 	// CheckStop changes nothing.
 	CheckStop(name string, dependants bool) error
 }

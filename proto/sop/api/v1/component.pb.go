@@ -582,8 +582,10 @@ func (x *StopComponentRequest) GetValidateOnly() bool {
 }
 
 type StopComponentResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Component     *ComponentStatus       `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Component *ComponentStatus       `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	// Components that depend on it and ran, which were stopped before it, in order.
+	Dependants    []string `protobuf:"bytes,2,rep,name=dependants,proto3" json:"dependants,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -621,6 +623,13 @@ func (*StopComponentResponse) Descriptor() ([]byte, []int) {
 func (x *StopComponentResponse) GetComponent() *ComponentStatus {
 	if x != nil {
 		return x.Component
+	}
+	return nil
+}
+
+func (x *StopComponentResponse) GetDependants() []string {
+	if x != nil {
+		return x.Dependants
 	}
 	return nil
 }
@@ -1403,9 +1412,12 @@ const file_sop_api_v1_component_proto_rawDesc = "" +
 	"dependants\x18\x02 \x01(\bR\n" +
 	"dependants\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12#\n" +
-	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"R\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"r\n" +
 	"\x15StopComponentResponse\x129\n" +
-	"\tcomponent\x18\x01 \x01(\v2\x1b.sop.api.v1.ComponentStatusR\tcomponent\"{\n" +
+	"\tcomponent\x18\x01 \x01(\v2\x1b.sop.api.v1.ComponentStatusR\tcomponent\x12\x1e\n" +
+	"\n" +
+	"dependants\x18\x02 \x03(\tR\n" +
+	"dependants\"{\n" +
 	"\x17RestartComponentRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\x12#\n" +
